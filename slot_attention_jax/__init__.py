@@ -1,0 +1,1 @@
+"""Slot Attention in JAX and Flax."""
