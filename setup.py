@@ -24,7 +24,6 @@ setuptools.setup(
     # tensorflow-datasets imports it without declaring it.
     "importlib_resources>=6.0",
     "jax>=0.10",
-    "matplotlib>=3.9",
     "ml-collections>=1.0",
     "numpy>=2.0",
     "optax>=0.2.6",

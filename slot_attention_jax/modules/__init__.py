@@ -1,0 +1,1 @@
+"""Flax modules: slot attention, encoder, decoder, position, convolution."""

@@ -1,0 +1,97 @@
+"""The spatial broadcast decoder: slots to images and alpha masks."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from slot_attention_jax.modules import convolution
+from slot_attention_jax.modules import encoder
+from slot_attention_jax.modules import position
+
+
+class SpatialBroadcastDecoder(nn.Module):
+  """Decodes each slot on its own, from a grid that repeats the slot.
+
+  Attributes:
+    broadcast_size: (h, w) of the grid that each slot is repeated on.
+    channels: output channels of each transposed convolution but the last, with
+      ReLU after each.
+    kernel_sizes: side of each kernel, the last layer's included.
+    strides: stride of each transposed convolution, the last layer's included.
+    output_channels: channels of the decoded image; one more is the alpha
+      logit.
+    dtype: dtype of the computation; None: that of inputs and parameters.
+    param_dtype: dtype of the parameters.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import slot_attention_jax as sa
+    >>> decoder = sa.SpatialBroadcastDecoder(
+    ...   broadcast_size=(8, 8), channels=(32,), kernel_sizes=(5, 3),
+    ...   strides=(2, 1))
+    >>> slots = jnp.zeros((2, 7, 64))
+    >>> params = decoder.init(jax.random.key(0), slots)
+    >>> images, alpha_logits = decoder.apply(params, slots)
+    >>> images.shape, alpha_logits.shape
+    ((2, 7, 16, 16, 3), (2, 7, 16, 16, 1))
+
+  References:
+    Watters et al., `Spatial Broadcast Decoder
+    <https://arxiv.org/abs/1901.07017>`_, 2019; Locatello et al., `Object-
+    Centric Learning with Slot Attention <https://arxiv.org/abs/2006.15055>`_,
+    2020, section 2.2.
+  """
+
+  broadcast_size: tuple[int, int] = (8, 8)
+  channels: Sequence[int] = (64, 64, 64, 64, 64)
+  kernel_sizes: Sequence[int] = (5, 5, 5, 5, 5, 3)
+  strides: Sequence[int] = (2, 2, 2, 2, 1, 1)
+  output_channels: int = 3
+  dtype: Any = None
+  param_dtype: Any = jnp.float32
+
+  @property
+  def resolution(self) -> tuple[int, int]:
+    """(H, W) of the decoded images, in pixels."""
+    scale = math.prod(self.strides)
+    return self.broadcast_size[0] * scale, self.broadcast_size[1] * scale
+
+  @nn.compact
+  def __call__(self, slots: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Decodes slots.
+
+    Args:
+      slots: [B, K, D].
+
+    Returns:
+      A pair (images [B, K, H, W, C], alpha logits [B, K, H, W, 1]).
+
+    Raises:
+      ValueError: if the slots do not have three axes or the lists of layers
+        differ in length.
+    """
+    channels = (*self.channels, self.output_channels + 1)
+    encoder.check_lengths(
+      channels=channels, kernel_sizes=self.kernel_sizes, strides=self.strides
+    )
+    if slots.ndim != 3:
+      raise ValueError(f"Expected slots [B, K, D], got {slots.shape}.")
+    b, k, d = slots.shape
+    h, w = self.broadcast_size
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    x = slots.reshape(b * k, 1, 1, d)
+    x = jnp.broadcast_to(x, (b * k, h, w, d))
+    x = position.SoftPositionEmbed(name="position", **dtypes)(x)
+    layers = zip(channels, self.kernel_sizes, self.strides, strict=True)
+    for i, (features, kernel_size, stride) in enumerate(layers):
+      x = nn.relu(x) if i else x
+      x = convolution.ConvTranspose(
+        features, kernel_size, stride, name=f"conv_{i}", **dtypes
+      )(x)
+    x = x.reshape(b, k, *x.shape[1:])  # [B, K, H, W, C + 1]
+    return x[..., :-1], x[..., -1:]

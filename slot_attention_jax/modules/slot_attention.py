@@ -1,0 +1,273 @@
+"""The Slot Attention module (Algorithm 1 of the paper)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from slot_attention_jax.modules.encoder import LAYER_NORM_EPSILON
+
+_glorot_uniform = nn.initializers.glorot_uniform()
+
+
+class GRUCell(nn.Module):
+  r"""Gated recurrent unit as Keras' `GRUCell(reset_after=True)`.
+
+  .. math::
+    z &= \sigma(W_z x + U_z h + b_z) \\
+    r &= \sigma(W_r x + U_r h + b_r) \\
+    c &= \tanh(W_h x + b_h + r \odot (U_h h + b'_h)) \\
+    h' &= z \odot h + (1 - z) \odot c
+
+  Kernels are fused over the gates in Keras' order z, r, h, which also makes
+  the initialisers those of Keras: Glorot over [X, 3D], orthogonal over
+  [D, 3D]. Keras keeps two biases for z and r of which only the sum counts;
+  here their sum is the parameter. (They receive the same gradient, so an
+  optimizer that normalises each coordinate, as Adam does, moves Keras' sum
+  twice as far per step as this one; after loading, outputs are the same.)
+
+  Attributes:
+    features: D, size of the state.
+    dtype: dtype of the matrix products; gates are computed in the state's.
+    param_dtype: dtype of the parameters `kernel` [X, 3D], `recurrent_kernel`
+      [D, 3D], `bias` [3D] and `recurrent_bias` [D].
+  """
+
+  features: int
+  dtype: Any = None
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, state: jax.Array, inputs: jax.Array) -> jax.Array:
+    """Maps state [..., D] and inputs [..., X] to the next state [..., D]."""
+    d = self.features
+    kernel = self.param(
+      "kernel", _glorot_uniform, (inputs.shape[-1], 3 * d), self.param_dtype
+    )
+    recurrent_kernel = self.param(
+      "recurrent_kernel",
+      nn.initializers.orthogonal(),
+      (d, 3 * d),
+      self.param_dtype,
+    )
+    zeros = nn.initializers.zeros
+    bias = self.param("bias", zeros, (3 * d,), self.param_dtype)
+    recurrent_bias = self.param("recurrent_bias", zeros, (d,), self.param_dtype)
+    x, h, kernel, recurrent_kernel = nn.dtypes.promote_dtype(
+      inputs, state, kernel, recurrent_kernel, dtype=self.dtype
+    )
+    from_inputs = (x @ kernel).astype(state.dtype)
+    from_inputs = from_inputs + jnp.broadcast_to(bias, from_inputs.shape)
+    from_state = (h @ recurrent_kernel).astype(state.dtype)
+    gates = nn.sigmoid(from_inputs[..., : 2 * d] + from_state[..., : 2 * d])
+    z, r = gates[..., :d], gates[..., d:]
+    recurrent = from_state[..., 2 * d :]
+    recurrent = recurrent + jnp.broadcast_to(recurrent_bias, recurrent.shape)
+    candidate = jnp.tanh(from_inputs[..., 2 * d :] + r * recurrent)
+    return z * state + (1.0 - z) * candidate
+
+
+class SlotAttention(nn.Module):
+  r"""Maps a set of N input features to K slots by iterative attention.
+
+  Each iteration lets the slots compete for the inputs,
+
+  .. math::
+    A_{kn} = \operatorname{softmax}_k\!\left(
+      \tfrac{1}{\sqrt{D}}\, q(s_k) \cdot k(x_n) \right), \quad
+    u_k = \frac{\sum_n (A_{kn} + \epsilon)\, v(x_n)}{\sum_n (A_{kn} + \epsilon)}
+
+  and updates every slot, :math:`s_k \leftarrow \operatorname{GRU}(s_k, u_k)`
+  followed by a residual MLP. Permuting the inputs changes nothing, permuting
+  the initial slots permutes the result. The parameters depend on neither K, N
+  nor T: all three may differ from call to call.
+
+  Attributes:
+    num_slots: K, unless the call says otherwise.
+    num_iterations: T, unless the call says otherwise.
+    slot_size: D, size of slots, queries, keys and values.
+    mlp_hidden_size: hidden width of the residual MLP; None or 0: no MLP.
+    epsilon: added to the attention before it is normalised over the inputs, so
+      that a slot that wins nothing gets the plain mean of the values.
+    dtype: dtype of the matrix products; None: that of inputs and parameters.
+      Softmax, normaliser and the slots between iterations stay in float32.
+    param_dtype: dtype of the parameters.
+    unroll: iterations that a step of the compiled loop holds.
+
+  Example:
+    >>> import jax
+    >>> import slot_attention_jax as sa
+    >>> module = sa.SlotAttention(num_slots=5)
+    >>> inputs = jax.random.normal(jax.random.key(0), (2, 100, 64))
+    >>> rngs = {"params": jax.random.key(1), "slots": jax.random.key(2)}
+    >>> params = module.init(rngs, inputs)
+    >>> slots, attention = module.apply(
+    ...   params, inputs, num_slots=8, num_iterations=5,
+    ...   rngs={"slots": jax.random.key(3)})
+    >>> slots.shape, attention.shape
+    ((2, 8, 64), (2, 5, 8, 100))
+
+  References:
+    Locatello et al., `Object-Centric Learning with Slot Attention
+    <https://arxiv.org/abs/2006.15055>`_, 2020, Algorithm 1, equations 1 and 2.
+  """
+
+  num_slots: int
+  num_iterations: int = 3
+  slot_size: int = 64
+  mlp_hidden_size: int | None = 128
+  epsilon: float = 1e-8
+  dtype: Any = None
+  param_dtype: Any = jnp.float32
+  unroll: int = 1
+
+  def setup(self):
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    d = self.slot_size
+
+    def dense(features, name, use_bias=True):
+      return nn.Dense(
+        features,
+        use_bias=use_bias,
+        kernel_init=_glorot_uniform,
+        name=name,
+        **dtypes,
+      )
+
+    def norm(name):
+      return nn.LayerNorm(
+        epsilon=LAYER_NORM_EPSILON,
+        use_fast_variance=False,
+        name=name,
+        **dtypes,
+      )
+
+    self.norm_inputs = norm("norm_inputs")
+    self.norm_slots = norm("norm_slots")
+    self.slots_mu = self.param(
+      "slots_mu", _glorot_uniform, (1, 1, d), self.param_dtype
+    )
+    self.slots_log_sigma = self.param(
+      "slots_log_sigma", _glorot_uniform, (1, 1, d), self.param_dtype
+    )
+    self.project_q = dense(d, "project_q", use_bias=False)
+    self.project_k = dense(d, "project_k", use_bias=False)
+    self.project_v = dense(d, "project_v", use_bias=False)
+    self.gru = GRUCell(d, name="gru", **dtypes)
+    if self.mlp_hidden_size:
+      self.norm_mlp = norm("norm_mlp")
+      self.mlp_0 = dense(self.mlp_hidden_size, "mlp_0")
+      self.mlp_1 = dense(d, "mlp_1")
+
+  def __call__(
+    self,
+    inputs: jax.Array,
+    *,
+    num_slots: int | None = None,
+    num_iterations: int | None = None,
+    noise: jax.Array | None = None,
+    initial_slots: jax.Array | None = None,
+    mask: jax.Array | None = None,
+  ) -> tuple[jax.Array, jax.Array]:
+    """Binds slots to the inputs.
+
+    Args:
+      inputs: [B, N, F].
+      num_slots: K of this call; default: that of `noise` or `initial_slots`,
+        else the module's.
+      num_iterations: T of this call, >= 1; default: the module's.
+      noise: [B, K, D] standard-normal sample that the initial slots are made
+        of, `mu + exp(log_sigma) * noise`; default: drawn from the RNG stream
+        `"slots"`.
+      initial_slots: [B, K, D] used in place of the Gaussian start; then the
+        parameters `slots_mu` and `slots_log_sigma` have no part in the result.
+      mask: [B, N] bool or 0/1; inputs where it is 0 take no part: they are
+        left out of the weighted mean and get attention 0. If no input of an
+        example is left, its update is zero.
+
+    Returns:
+      A pair (slots [B, K, D], attention [B, T, K, N]). The attention, float32
+      in [0, 1], is the softmax over the slots at each iteration: for each
+      input it sums to 1 over K. Under jit it is not computed where it is not
+      used.
+
+    Raises:
+      ValueError: on shapes or counts that do not fit.
+    """
+    if inputs.ndim != 3:
+      raise ValueError(f"Expected inputs [B, N, F], got {inputs.shape}.")
+    length = self.num_iterations if num_iterations is None else num_iterations
+    if length < 1:
+      raise ValueError(f"Expected num_iterations >= 1, got {length}.")
+    slots = self._start(inputs, num_slots, noise, initial_slots)
+    if mask is not None:
+      if mask.shape != inputs.shape[:2]:
+        raise ValueError(
+          f"Expected a mask [B, N] = {inputs.shape[:2]}, got {mask.shape}."
+        )
+      mask = mask.astype(bool)
+      # Padding may hold anything, also NaN.
+      inputs = jnp.where(mask[..., None], inputs, 0)
+    inputs = self.norm_inputs(inputs)
+    keys = self.project_k(inputs)  # [B, N, D]
+    values = self.project_v(inputs)  # [B, N, D]
+    slots, attention = nn.scan(
+      SlotAttention._iterate,
+      variable_broadcast="params",
+      split_rngs={"params": False},
+      in_axes=nn.broadcast,
+      out_axes=1,
+      length=length,
+      unroll=min(self.unroll, length),
+    )(self, slots, (keys, values, mask))
+    return slots.astype(keys.dtype), attention
+
+  def _start(self, inputs, num_slots, noise, initial_slots):
+    """Initial slots [B, K, D], float32 or wider."""
+    given = initial_slots if initial_slots is not None else noise
+    if initial_slots is not None and noise is not None:
+      raise ValueError("Expected noise or initial_slots, got both.")
+    if num_slots is None:
+      num_slots = self.num_slots if given is None else given.shape[-2]
+    if num_slots < 1:
+      raise ValueError(f"Expected num_slots >= 1, got {num_slots}.")
+    shape = (inputs.shape[0], num_slots, self.slot_size)
+    if given is not None and given.shape != shape:
+      name = "noise" if initial_slots is None else "initial_slots"
+      raise ValueError(f"Expected {name} [B, K, D] = {shape}, got {given.shape}.")
+    if initial_slots is not None:
+      return initial_slots.astype(
+        jnp.promote_types(jnp.float32, initial_slots.dtype)
+      )
+    mu, log_sigma = self.slots_mu, self.slots_log_sigma
+    dtype = jnp.promote_types(jnp.float32, mu.dtype)
+    if noise is None:
+      noise = jax.random.normal(self.make_rng("slots"), shape, dtype)
+    return mu.astype(dtype) + jnp.exp(log_sigma.astype(dtype)) * noise
+
+  def _iterate(self, slots, constants):
+    """One iteration: slots [B, K, D] to (slots, attention [B, K, N])."""
+    keys, values, mask = constants
+    queries = self.project_q(self.norm_slots(slots))
+    queries = queries * self.slot_size**-0.5  # [B, K, D]
+    logits = jnp.einsum(
+      "bkd,bnd->bkn", queries, keys, preferred_element_type=slots.dtype
+    )
+    attention = nn.softmax(logits, axis=1)  # [B, K, N]
+    weights = attention + self.epsilon
+    if mask is not None:
+      weights = jnp.where(mask[:, None], weights, 0)
+      attention = jnp.where(mask[:, None], attention, 0)
+    total = weights.sum(axis=-1, keepdims=True)  # [B, K, 1]
+    if mask is not None:
+      total = jnp.where(total > 0, total, 1)
+    weights = (weights / total).astype(values.dtype)
+    updates = jnp.einsum(
+      "bkn,bnd->bkd", weights, values, preferred_element_type=slots.dtype
+    )
+    slots = self.gru(slots, updates)
+    if self.mlp_hidden_size:
+      hidden = nn.relu(self.mlp_0(self.norm_mlp(slots)))
+      slots = slots + self.mlp_1(hidden).astype(slots.dtype)
+    return slots, attention
