@@ -8,9 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from slot_attention_jax.modules import decoder
-from slot_attention_jax.modules import encoder
-from slot_attention_jax.modules import slot_attention
+from slot_attention_jax.modules import decoder, encoder, slot_attention
 
 
 @flax.struct.dataclass
@@ -214,9 +212,7 @@ class SlotAttentionAutoEncoder(nn.Module):
     """
     return self.slot_attention(self.encoder(images), **slot_options)
 
-  def decode(
-    self, slots: jax.Array
-  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+  def decode(self, slots: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Renders slots.
 
     Args:

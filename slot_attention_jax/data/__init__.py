@@ -1,0 +1,85 @@
+"""Datasets by the names a config uses."""
+
+import jax
+import ml_collections
+from absl import logging
+
+from slot_attention_jax.data import clevr, procedural, types
+
+NAMES = ("clevr", "multi_dsprites", "tetrominoes")
+
+
+def create_dataset(
+  config: ml_collections.ConfigDict,
+  split: str,
+  *,
+  batch_size: int,
+  sharding: jax.sharding.NamedSharding,
+) -> types.Dataset:
+  """The batches that a config asks for.
+
+  Data that were prepared are used; where none were, and no directory was
+  named, the package's own scenes take their place and one warning says so.
+
+  Args:
+    config: a whole config; its `data` group, `task` and `seed` are read.
+    split: `"train"`, or an evaluation split: `"validation"` or `"test"` of any
+      dataset, `"train_eval"` of CLEVR.
+    batch_size: global batch size.
+    sharding: sharding of the batch axis.
+
+  Returns:
+    A dataset, endless if `split` is `"train"`.
+
+  Raises:
+    FileNotFoundError: if a data directory was named that does not hold the
+      data.
+    ValueError: on an unknown name or split, or a split without what the task
+      needs.
+  """
+  data = config.data
+  if data.name not in NAMES:
+    raise ValueError(f"Expected data.name out of {NAMES}, got {data.name!r}.")
+  resolution = tuple(data.resolution)
+  if data.name == "clevr":
+    builder = clevr.find_clevr(data.data_dir or None)
+    if builder is not None:
+      return clevr.create_clevr(
+        builder,
+        split,
+        task=config.task,
+        resolution=resolution,
+        crop=data.crop or None,
+        max_objects=data.max_objects or None,
+        batch_size=batch_size,
+        sharding=sharding,
+        seed=config.seed,
+        train=split == "train",
+        cache_dir=data.cache_dir or None,
+        on_device=data.on_device,
+        num_train_eval=data.num_train_eval,
+      )
+  elif data.data_dir:
+    raise ValueError(
+      f"Expected data.data_dir to be empty for data.name={data.name!r}, which "
+      f"is rendered, got {data.data_dir!r}. Remove the override."
+    )
+  family = procedural.Tetrominoes(step=data.tetrominoes_step)
+  if data.name != "tetrominoes":
+    logging.warning(
+      "NO %s DATA FOUND: using the package's own scenes %r at %dx%d instead. "
+      "Numbers of this run are not numbers on %s.",
+      data.name.upper(),
+      family.name,
+      *resolution,
+      data.name,
+    )
+  return procedural.SceneDataset(
+    family,
+    split="validation" if split == "train_eval" else split,
+    batch_size=batch_size,
+    sharding=sharding,
+    resolution=resolution,
+    seed=config.seed,
+    num_examples=None if split == "train" else data.num_scenes,
+  )

@@ -220,9 +220,7 @@ CLEVR_LAYOUT = PropertyLayout(
     Property("coords", 3, "continuous", low=-3.0, high=3.0),
     Property("size", 2, "categorical", labels=("small", "large")),
     Property("material", 2, "categorical", labels=("rubber", "metal")),
-    Property(
-      "shape", 3, "categorical", labels=("cube", "sphere", "cylinder")
-    ),
+    Property("shape", 3, "categorical", labels=("cube", "sphere", "cylinder")),
     Property(
       "color",
       8,

@@ -8,9 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from slot_attention_jax.modules import convolution
-from slot_attention_jax.modules import encoder
-from slot_attention_jax.modules import position
+from slot_attention_jax.modules import convolution, encoder, position
 
 
 class SpatialBroadcastDecoder(nn.Module):

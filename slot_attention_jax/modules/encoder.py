@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from slot_attention_jax.modules import convolution
-from slot_attention_jax.modules import position
+from slot_attention_jax.modules import convolution, position
 
 LAYER_NORM_EPSILON = 1e-3
 """Keras' default, which the reference uses everywhere; Flax has 1e-6."""

@@ -235,7 +235,9 @@ class SlotAttention(nn.Module):
     shape = (inputs.shape[0], num_slots, self.slot_size)
     if given is not None and given.shape != shape:
       name = "noise" if initial_slots is None else "initial_slots"
-      raise ValueError(f"Expected {name} [B, K, D] = {shape}, got {given.shape}.")
+      raise ValueError(
+        f"Expected {name} [B, K, D] = {shape}, got {given.shape}."
+      )
     if initial_slots is not None:
       return initial_slots.astype(
         jnp.promote_types(jnp.float32, initial_slots.dtype)

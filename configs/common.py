@@ -1,0 +1,217 @@
+"""Every key of a config, once, with its meaning and unit."""
+
+import ast
+
+import ml_collections
+
+from slot_attention_jax import models
+
+
+def base() -> ml_collections.ConfigDict:
+  """The default config: object discovery with the paper's CLEVR model."""
+  config = ml_collections.ConfigDict()
+  # "discovery" (autoencoder) or "set_prediction" (classifier).
+  config.task = "discovery"
+  # Seed of parameters, slot noise, order and scenes of training.
+  config.seed = 0
+
+  config.data = data = ml_collections.ConfigDict()
+  # "clevr" (TFDS), "multi_dsprites" or "tetrominoes" (rendered).
+  data.name = "clevr"
+  # TFDS data directory; "": $TFDS_DATA_DIR or ~/tensorflow_datasets, and the
+  # package's own scenes if there is nothing.
+  data.data_dir = ""
+  # (H, W) in pixels.
+  data.resolution = (128, 128)
+  # CLEVR: "paper" (its window scaled to the image), "literal" (the window
+  # 29:221, 64:256 whatever the image) or "" (the whole image).
+  data.crop = "paper"
+  # Keep scenes of at most so many objects; 0: all.
+  data.max_objects = 0
+  # CLEVR: training examples held out as split "train_eval".
+  data.num_train_eval = 512
+  # Where decoded images are kept; "": $SLOT_ATTENTION_JAX_CACHE or
+  # ~/.cache/slot_attention_jax.
+  data.cache_dir = ""
+  # Keep the decoded images in device memory: "auto" (if they fit), "yes",
+  # "no".
+  data.on_device = "auto"
+  # Own scenes: scenes of an evaluation split.
+  data.num_scenes = 320
+  # Tetrominoes: positions are multiples of it, in pixels of 35, 1 to 5.
+  data.tetrominoes_step = 1
+
+  config.model = model = ml_collections.ConfigDict()
+  # K, T, D.
+  model.num_slots = 7
+  model.num_iterations = 3
+  model.slot_size = 64
+  # Hidden width of the slots' residual MLP; 0: no MLP.
+  model.mlp_hidden_size = 128
+  # Added to the attention before it is normalised over the inputs.
+  model.epsilon = 1e-8
+  # One entry per layer.
+  model.encoder_channels = (64, 64, 64, 64)
+  model.encoder_kernel_sizes = (5, 5, 5, 5)
+  model.encoder_strides = (1, 1, 1, 1)
+  model.encoder_mlp_sizes = (64, 64)
+  # Discovery: grid that a slot is repeated on, then one entry per layer;
+  # kernels and strides have one more, for the output layer.
+  model.broadcast_size = (8, 8)
+  model.decoder_channels = (64, 64, 64, 64, 64)
+  model.decoder_kernel_sizes = (5, 5, 5, 5, 5, 3)
+  model.decoder_strides = (2, 2, 2, 2, 1, 1)
+  # Discovery: recompute the decoder in the backward pass, to save memory.
+  model.remat_decoder = False
+  # Set prediction: width of the head's hidden layer.
+  model.head_hidden_size = 64
+  # Set prediction: weight of the position in the loss; the others have 1.
+  model.position_weight = 1.0
+  # "float32" or "bfloat16" matrix products; parameters stay float32.
+  model.precision = "float32"
+  # Iterations per step of the compiled loop over T.
+  model.unroll = 1
+
+  config.optim = optim = ml_collections.ConfigDict()
+  # lr(s) = learning_rate * min(1, s / warmup_steps)
+  #         * decay_rate ** (s / decay_steps), s in updates.
+  optim.learning_rate = 4e-4
+  optim.warmup_steps = 10_000
+  optim.decay_rate = 0.5
+  optim.decay_steps = 100_000
+  optim.b1 = 0.9
+  optim.b2 = 0.999
+  optim.eps = 1e-8
+  # Largest global norm of the gradient; 0: no clipping, as in the paper.
+  optim.clip_norm = 0.0
+
+  config.train = train = ml_collections.ConfigDict()
+  # Images per update, over all devices.
+  train.batch_size = 64
+  # Updates.
+  train.num_steps = 500_000
+
+  config.eval = evaluation = ml_collections.ConfigDict()
+  # "validation", "test"; CLEVR also "train_eval".
+  evaluation.split = "validation"
+  evaluation.batch_size = 64
+  # Updates between evaluations; one always follows the last update.
+  evaluation.every_steps = 10_000
+  # K and T at evaluation; 0: as in training.
+  evaluation.num_slots = 0
+  evaluation.num_iterations = 0
+  # Seed of the slot noise.
+  evaluation.seed = 0
+  # Set prediction: distances of average precision, in the data's units.
+  evaluation.thresholds = (float("inf"), 1.0, 0.5, 0.25, 0.125)
+  # --mode=evaluate: "last" or "best" checkpoint.
+  evaluation.checkpoint = "last"
+
+  config.checkpoint = checkpoint = ml_collections.ConfigDict()
+  # Updates between checkpoints; each evaluation makes one too.
+  checkpoint.every_steps = 5_000
+  # Last and best checkpoints that are kept.
+  checkpoint.keep = 2
+  checkpoint.keep_best = 1
+  # Short name of the metric that decides the best; "": none is kept.
+  checkpoint.best_metric = "mse"
+  checkpoint.best_mode = "min"
+
+  config.logging = log = ml_collections.ConfigDict()
+  # Updates between log lines.
+  log.every_steps = 100
+  # Examples on the picture that an evaluation draws; 0: no picture.
+  log.num_images = 6
+  # Also write TensorBoard files, where TensorFlow is installed.
+  log.tensorboard = True
+  return config
+
+
+def use_autoencoder(config: ml_collections.ConfigDict, preset: str) -> None:
+  """Sets the keys of one of the paper's object-discovery architectures."""
+  preset = dict(models.AUTOENCODER_PRESETS[preset])
+  config.data.resolution = preset.pop("resolution")
+  config.model.update(preset)
+
+
+def use_classifier(config: ml_collections.ConfigDict, preset: str) -> None:
+  """Sets the keys of the paper's set-prediction architecture."""
+  preset = dict(models.CLASSIFIER_PRESETS[preset])
+  # The width of the output follows from the data.
+  del preset["num_properties"]
+  config.model.update(preset)
+
+
+def shrink(config: ml_collections.ConfigDict) -> None:
+  """Makes any config a `:debug` one: the same path, in under a minute."""
+  config.train.batch_size = 4
+  config.train.num_steps = 4
+  config.eval.batch_size = 4
+  config.eval.every_steps = 4
+  config.checkpoint.every_steps = 2
+  config.logging.every_steps = 1
+  config.logging.num_images = 2
+  config.data.num_scenes = 6
+  config.data.num_train_eval = 2
+  config.optim.warmup_steps = 2
+
+
+def apply_arguments(
+  config: ml_collections.ConfigDict, arg: str
+) -> ml_collections.ConfigDict:
+  """Applies what stands behind the colon of `--config=FILE:ARG`.
+
+  Args:
+    config: the config of the file, changed in place.
+    arg: comma-separated `debug` and typed `key=value` overrides, as
+      `debug,model.num_slots=5,data.resolution=(64, 64)`... values are read as
+      the type of the key they replace.
+
+  Returns:
+    The config, locked.
+
+  Raises:
+    ValueError: on an unknown preset or key.
+  """
+  config.lock()
+  for item in _split(arg):
+    if item == "debug":
+      shrink(config)
+    elif "=" in item:
+      key, value = item.split("=", 1)
+      _override(config, key.strip(), value.strip())
+    else:
+      raise ValueError(
+        f"Expected the preset 'debug' or key=value, got {item!r}."
+      )
+  return config
+
+
+def _split(arg: str) -> list[str]:
+  """Splits at commas that are not inside brackets."""
+  items, depth, start = [], 0, 0
+  for i, char in enumerate(arg + ","):
+    depth += (char in "([") - (char in ")]")
+    if char == "," and not depth:
+      items.append(arg[start:i].strip())
+      start = i + 1
+  return [item for item in items if item]
+
+
+def _override(config, key, text):
+  group, _, name = key.rpartition(".")
+  holder = config[group] if group in config else (None if group else config)
+  if holder is None or name not in holder:
+    raise ValueError(f"Expected a key of the config, got {key!r}.")
+  old = holder[name]
+  if isinstance(old, str):
+    holder[name] = text
+    return
+  value = ast.literal_eval(text)
+  if isinstance(old, float) and type(value) is int:
+    value = float(value)
+  if type(value) is not type(old):
+    raise ValueError(
+      f"Expected {key} of type {type(old).__name__}, got {text!r}."
+    )
+  holder[name] = value

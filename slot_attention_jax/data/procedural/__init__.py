@@ -1,0 +1,8 @@
+"""The package's own scenes, rendered on the device."""
+
+from slot_attention_jax.data.procedural.scenes import (
+  Rendering,
+  SceneDataset,
+  SceneFamily,
+)
+from slot_attention_jax.data.procedural.tetrominoes import Tetrominoes

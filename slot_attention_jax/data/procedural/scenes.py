@@ -1,0 +1,188 @@
+"""What a family of rendered scenes is, and batches of it on the devices."""
+
+import functools
+from typing import Any, ClassVar, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slot_attention_jax.data import types
+
+EVALUATION_SPLITS = ("validation", "test")
+
+
+@flax.struct.dataclass
+class Rendering:
+  """A picture of a scene with its ground truth.
+
+  Attributes:
+    image: [H, W, 3] in [-1, 1].
+    segmentation: [H, W] int32, 0 background, i = object i (from 1).
+    visibility: [O] int32, pixels of each object that can be seen.
+  """
+
+  image: jax.Array
+  segmentation: jax.Array
+  visibility: jax.Array
+
+
+class SceneFamily(Protocol):
+  """A distribution of scenes; all functions are pure, jit-able, vmap-able.
+
+  Attributes:
+    name: name of the data in logs, metrics and metadata.
+    layout: layout of the targets.
+    resolution: (H, W) the family is meant for; it renders at any.
+    max_objects: O.
+  """
+
+  name: ClassVar[str]
+  layout: ClassVar[types.PropertyLayout]
+  resolution: ClassVar[tuple[int, int]]
+
+  @property
+  def max_objects(self) -> int:
+    """O, rows of the targets."""
+    ...
+
+  def sample(self, key: jax.Array) -> Any:
+    """Draws a scene, a pytree of object properties of static shapes."""
+
+  def render(self, scene: Any, resolution: tuple[int, int]) -> Rendering:
+    """Draws a picture of a scene."""
+    ...
+
+  def targets(self, scene: Any) -> jax.Array:
+    """Property vectors [O, P] of a scene."""
+    ...
+
+
+def check_resolution(resolution: tuple[int, int]) -> None:
+  """Raises ValueError unless `resolution` is two sizes of at least 1."""
+  if len(resolution) != 2 or min(resolution) < 1:
+    raise ValueError(
+      f"Expected a resolution (H, W) of at least (1, 1), got {resolution}."
+    )
+
+
+def _root_key(seed: int, split: str) -> jax.Array:
+  """Root of a split's keys; evaluation roots are no seed's training root."""
+  if split == "train":
+    if not 0 <= seed < 2**32:
+      raise ValueError(f"Expected a seed in [0, 2**32), got {seed}.")
+    words = (0, seed)
+  elif split in EVALUATION_SPLITS:
+    words = (0xFFFFFFFF, EVALUATION_SPLITS.index(split))
+  else:
+    raise ValueError(
+      f"Expected split 'train' or one of {EVALUATION_SPLITS}, got {split!r}."
+    )
+  return jax.random.wrap_key_data(
+    np.array(words, np.uint32), impl="threefry2x32"
+  )
+
+
+class SceneDataset:
+  """Batches of rendered scenes, made on the devices that consume them.
+
+  Training is endless: scene i of batch `step` has the key
+  `fold_in(fold_in(root(seed), step), i)`, so a batch is a pure function of
+  (seed, step) on any number of devices, each of which renders its own rows.
+  An evaluation split is a fixed list of scenes whatever the seed and the
+  batch size: scene n has the key `fold_in(root(split), n)`.
+
+  Attributes:
+    info: a `types.DatasetInfo`.
+    batch_size: B, over all devices and processes.
+  """
+
+  def __init__(
+    self,
+    family: SceneFamily,
+    *,
+    split: str,
+    batch_size: int,
+    sharding: jax.sharding.NamedSharding,
+    resolution: tuple[int, int] | None = None,
+    seed: int = 0,
+    num_examples: int | None = None,
+  ):
+    """Prepares the batches; nothing is rendered yet.
+
+    Args:
+      family: the distribution of scenes.
+      split: `"train"`, `"validation"` or `"test"`.
+      batch_size: B, over all devices.
+      sharding: sharding of the batch axis.
+      resolution: (H, W); default: the family's.
+      seed: of the training scenes, in [0, 2**32); evaluation ignores it.
+      num_examples: scenes of an evaluation split; None for training.
+
+    Raises:
+      ValueError: on an unknown split, a bad resolution, or a number of
+        examples missing for evaluation or given for training.
+    """
+    resolution = tuple(resolution or family.resolution)
+    check_resolution(resolution)
+    root = _root_key(seed, split)
+    training = split == "train"
+    if training != (num_examples is None) or (num_examples or 1) < 1:
+      raise ValueError(
+        "Expected num_examples of at least 1 for an evaluation split and None "
+        f"for training, got {num_examples} for split {split!r}."
+      )
+    self.batch_size = batch_size
+    self.info = types.DatasetInfo(
+      name=family.name,
+      split=split,
+      image_shape=(*resolution, 3),
+      num_examples=num_examples,
+      layout=family.layout,
+      max_objects=family.max_objects,
+      has_segmentation=True,
+      own_scenes=True,
+    )
+
+    def example(key):
+      scene = family.sample(key)
+      rendering = family.render(scene, resolution)
+      return {
+        "image": rendering.image,
+        "segmentation": rendering.segmentation,
+        "target": family.targets(scene),
+      }
+
+    @functools.partial(jax.jit, out_shardings=sharding)
+    def make(step):
+      rows = jnp.arange(batch_size, dtype=jnp.uint32)
+      rows = jax.lax.with_sharding_constraint(rows, sharding)
+      if training:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(
+          jax.random.fold_in(root, step), rows
+        )
+        return jax.vmap(example)(keys)
+      index = step * batch_size + rows
+      keys = jax.vmap(jax.random.fold_in, (None, 0))(root, index)
+      return jax.vmap(example)(keys) | {"valid": index < num_examples}
+
+    self._make = make
+
+  @property
+  def num_batches(self) -> int | None:
+    """Batches in one pass over the split; None for training."""
+    if self.info.num_examples is None:
+      return None
+    return -(-self.info.num_examples // self.batch_size)
+
+  def batch(self, step: int) -> types.Batch:
+    """Batch number `step`; see `types.Batch` for its keys.
+
+    Args:
+      step: number of the batch, >= 0.
+
+    Returns:
+      A dict of arrays, sharded over the batch axis.
+    """
+    return self._make(np.uint32(step))

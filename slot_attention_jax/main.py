@@ -1,0 +1,82 @@
+"""Command line: flags, the cluster, the compile cache, then one call."""
+
+import os
+import pathlib
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from slot_attention_jax import train
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  None,
+  "Config file, as configs/quickstart.py or configs/quickstart.py:debug; "
+  "--config.key=value overrides a key.",
+  lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir",
+  None,
+  "Directory of the run; default runs/NAME_OF_THE_CONFIG. A run that is there "
+  "already is resumed.",
+)
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed",
+  False,
+  "Start JAX's multi-process runtime, found from the cluster's environment "
+  "(TPU pods, SLURM).",
+)
+_COMPILATION_CACHE = flags.DEFINE_string(
+  "compilation_cache",
+  os.path.join("~", ".cache", "slot_attention_jax", "xla"),
+  "Directory of compiled programs, kept from run to run; empty: none.",
+)
+
+
+def main(argv: list[str]) -> None:
+  """Runs the mode that the flags ask for."""
+  if len(argv) > 1:
+    raise app.UsageError(f"Expected only flags, got {argv[1:]}.")
+  if _DISTRIBUTED.value:
+    jax.distributed.initialize()
+  if _COMPILATION_CACHE.value:
+    jax.config.update(
+      "jax_compilation_cache_dir",
+      os.path.expanduser(_COMPILATION_CACHE.value),
+    )
+  workdir = _WORKDIR.value or str(pathlib.Path("runs") / _config_name())
+  logging.info(
+    "JAX %s, process %d of %d, devices %s, workdir %s.",
+    jax.__version__,
+    jax.process_index(),
+    jax.process_count(),
+    jax.devices(),
+    workdir,
+  )
+  run = {"train": train.train, "evaluate": train.evaluate_checkpoint}
+  metrics = run[_MODE.value](_CONFIG.value, workdir)
+  if jax.process_index() == 0:
+    for name, value in metrics.items():
+      print(f"{name}: {value:.6g}")
+
+
+def _config_name() -> str:
+  """Name of the config file with its preset, as a directory name."""
+  name = config_flags.get_config_filename(flags.FLAGS["config"])
+  path, _, preset = name.partition(":")
+  return "_".join(filter(None, [pathlib.Path(path).stem, preset]))
+
+
+def entry_point() -> None:
+  """Starts `main` under absl, with log lines on standard error."""
+  flags.mark_flag_as_required("config")
+  jax.config.config_with_absl()
+  logging.set_verbosity(logging.INFO)
+  app.run(main)
+
+
+if __name__ == "__main__":
+  entry_point()

@@ -1,0 +1,90 @@
+"""Optimizer and learning-rate schedule of the paper."""
+
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+
+def warmup_exponential_decay(
+  learning_rate: float,
+  *,
+  warmup_steps: int,
+  decay_rate: float,
+  decay_steps: int,
+) -> optax.Schedule:
+  r"""Linear warm-up times a continuous exponential decay.
+
+  .. math::
+    \eta(s) = \eta_0 \cdot \min(1, s / s_\text{warm}) \cdot
+      \gamma^{s / s_\text{decay}}
+
+  The decay also acts during the warm-up.
+
+  Args:
+    learning_rate: the base rate, > 0; reached by neither factor alone.
+    warmup_steps: updates of the warm-up; 0: none.
+    decay_rate: factor per `decay_steps`, in (0, 1]; 1: no decay.
+    decay_steps: updates for one factor, >= 1.
+
+  Returns:
+    A function from updates done (0 at the first update) to the rate.
+
+  Raises:
+    ValueError: on values out of range.
+
+  Example:
+    >>> from slot_attention_jax import optimizers
+    >>> schedule = optimizers.warmup_exponential_decay(
+    ...   4e-4, warmup_steps=10_000, decay_rate=0.5, decay_steps=100_000)
+    >>> round(float(schedule(10_000)), 9)
+    0.000373213
+
+  References:
+    Locatello et al., `Object-Centric Learning with Slot Attention
+    <https://arxiv.org/abs/2006.15055>`_, 2020, appendix; training scripts of
+    the reference implementation.
+  """
+  if learning_rate <= 0 or warmup_steps < 0 or decay_steps < 1:
+    raise ValueError(
+      "Expected learning_rate > 0, warmup_steps >= 0 and decay_steps >= 1, got "
+      f"{learning_rate}, {warmup_steps} and {decay_steps}."
+    )
+  if not 0 < decay_rate <= 1:
+    raise ValueError(f"Expected a decay_rate in (0, 1], got {decay_rate}.")
+
+  def schedule(count):
+    step = jnp.asarray(count, jnp.float32)
+    warmup = jnp.minimum(1.0, step / warmup_steps) if warmup_steps else 1.0
+    return learning_rate * warmup * decay_rate ** (step / decay_steps)
+
+  return schedule
+
+
+def create_optimizer(
+  config: ml_collections.ConfigDict,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """Adam with the schedule of the config.
+
+  Args:
+    config: the `optim` group of a config.
+
+  Returns:
+    A pair (optimizer, schedule).
+
+  Raises:
+    ValueError: on values out of range.
+  """
+  schedule = warmup_exponential_decay(
+    config.learning_rate,
+    warmup_steps=config.warmup_steps,
+    decay_rate=config.decay_rate,
+    decay_steps=config.decay_steps,
+  )
+  if config.clip_norm < 0:
+    raise ValueError(
+      f"Expected optim.clip_norm >= 0 (0: no clipping), got {config.clip_norm}."
+    )
+  adam = optax.adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps)
+  if config.clip_norm:
+    adam = optax.chain(optax.clip_by_global_norm(config.clip_norm), adam)
+  return adam, schedule

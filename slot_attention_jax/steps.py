@@ -1,0 +1,147 @@
+"""The compiled train and evaluation steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from slot_attention_jax import sharding as sharding_lib
+from slot_attention_jax import tasks, train_state
+from slot_attention_jax.data import types
+
+Metrics = dict[str, jax.Array]
+
+
+def create_state(
+  task: tasks.Task,
+  optimizer: optax.GradientTransformation,
+  seed: int,
+  mesh: jax.sharding.Mesh,
+) -> train_state.TrainState:
+  """Initialises a state under jit, replicated over the mesh.
+
+  Args:
+    task: what is trained.
+    optimizer: the optimizer.
+    seed: seed of the parameters and of all later randomness.
+    mesh: the mesh.
+
+  Returns:
+    A `TrainState` at step 0.
+  """
+  return jax.jit(
+    lambda: _initial_state(task, optimizer, seed),
+    out_shardings=sharding_lib.replicated(mesh),
+  )()
+
+
+def abstract_state(
+  task: tasks.Task,
+  optimizer: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh,
+) -> train_state.TrainState:
+  """Shapes, dtypes and shardings of a state, to restore a checkpoint into."""
+  state = jax.eval_shape(lambda: _initial_state(task, optimizer, 0))
+  sharding = sharding_lib.replicated(mesh)
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
+  )
+
+
+def _initial_state(task, optimizer, seed):
+  init_key, step_key = jax.random.split(jax.random.key(seed))
+  return train_state.create(task.init(init_key), optimizer, step_key)
+
+
+def make_train_step(
+  task: tasks.Task,
+  optimizer: optax.GradientTransformation,
+  schedule: optax.Schedule,
+  mesh: jax.sharding.Mesh,
+) -> Callable[
+  [train_state.TrainState, types.Batch], tuple[train_state.TrainState, Metrics]
+]:
+  """Compiles one update on a mesh.
+
+  The step is a pure function of (state, batch): its randomness is
+  `fold_in(state.key, state.step)`. The state is donated; do not use it after
+  the call.
+
+  Args:
+    task: what is trained.
+    optimizer: the optimizer.
+    schedule: its learning rate, for the metrics.
+    mesh: the mesh; gradients and metrics are of the whole batch.
+
+  Returns:
+    A function (state, batch) -> (state, metrics); the metrics are float32
+    scalars: loss, learning_rate, grad_norm, param_norm.
+  """
+  whole = sharding_lib.replicated(mesh)
+
+  def step(state, batch):
+    key = jax.random.fold_in(state.key, state.step)
+    loss, grads = jax.value_and_grad(task.loss)(state.params, batch, key)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {
+      "loss": loss,
+      "learning_rate": schedule(state.step),
+      "grad_norm": optax.global_norm(grads),
+      "param_norm": optax.global_norm(params),
+    }
+    state = state.replace(
+      step=state.step + 1, params=params, opt_state=opt_state
+    )
+    return state, metrics
+
+  compiled = jax.jit(
+    step,
+    in_shardings=(whole, sharding_lib.over_batch(mesh)),
+    out_shardings=(whole, whole),
+    donate_argnums=0,
+  )
+  return _under_mesh(compiled, mesh)
+
+
+def make_eval_step(
+  task: tasks.Task, mesh: jax.sharding.Mesh
+) -> Callable[[Any, types.Batch, jax.Array, Any], dict[str, jax.Array]]:
+  """Compiles the evaluation of one batch on a mesh.
+
+  Args:
+    task: what is evaluated.
+    mesh: the mesh.
+
+  Returns:
+    A function (params, batch, key, first) -> dict of per-example arrays
+    [B, ...], with `first` the index of the batch's first example in its split.
+  """
+  compiled = jax.jit(
+    task.evaluate,
+    in_shardings=(
+      sharding_lib.replicated(mesh),
+      sharding_lib.over_batch(mesh),
+      None,
+      None,
+    ),
+    out_shardings=sharding_lib.over_batch(mesh),
+  )
+  return _under_mesh(compiled, mesh)
+
+
+def _under_mesh(compiled, mesh):
+  """Calls with the mesh in context, which the matching asks for."""
+
+  def call(*args):
+    with jax.set_mesh(mesh):
+      return compiled(*args)
+
+  call.lower = lambda *args: _lower(compiled, mesh, args)
+  return call
+
+
+def _lower(compiled, mesh, args):
+  with jax.set_mesh(mesh):
+    return compiled.lower(*args)

@@ -1,0 +1,289 @@
+"""The two objectives: model, loss and metrics in one place each."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from slot_attention_jax import losses, models
+from slot_attention_jax.data import types
+from slot_attention_jax.metrics import ari
+from slot_attention_jax.metrics import average_precision as ap
+
+PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
+
+
+class Task(Protocol):
+  """An objective; all but `summarize` are pure and jit-able."""
+
+  model: Any
+
+  def init(self, key: jax.Array) -> Any:
+    """Initial parameters, without computing an output."""
+
+  def loss(self, params: Any, batch: types.Batch, key: jax.Array) -> jax.Array:
+    """Scalar float32 loss of a training batch."""
+    ...
+
+  def evaluate(
+    self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
+  ) -> dict[str, jax.Array]:
+    """Per-example results [B, ...] of a batch of an evaluation split."""
+    ...
+
+  def summarize(self, results: dict[str, np.ndarray]) -> dict[str, float]:
+    """Metrics of a split from the results of all its examples [N, ...]."""
+    ...
+
+
+def _noise(key, first, batch_size, num_slots, slot_size):
+  """Slot noise [B, K, D] that depends on the example, not on its batch."""
+  index = jnp.asarray(first, jnp.uint32) + jnp.arange(
+    batch_size, dtype=jnp.uint32
+  )
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+  return jax.vmap(lambda k: jax.random.normal(k, (num_slots, slot_size)))(keys)
+
+
+def _init(model, key, image_shape):
+  params_key, slots_key = jax.random.split(key)
+  images = jnp.zeros((1, *image_shape))
+  rngs = {"params": params_key, "slots": slots_key}
+  return model.init(rngs, images)
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectDiscovery:
+  """Reconstruct images through slots; score the masks where truth exists.
+
+  Attributes:
+    model: the autoencoder.
+    image_shape: (H, W, 3) of the images.
+    max_objects: most objects in a ground-truth segmentation; 0: there is none.
+    num_slots: K at evaluation.
+    num_iterations: T at evaluation.
+  """
+
+  model: models.SlotAttentionAutoEncoder
+  image_shape: tuple[int, int, int]
+  max_objects: int
+  num_slots: int
+  num_iterations: int
+
+  def init(self, key: jax.Array) -> Any:
+    """Initial parameters."""
+    return _init(self.model, key, self.image_shape)
+
+  def loss(self, params: Any, batch: types.Batch, key: jax.Array) -> jax.Array:
+    """Mean squared error over B, H, W and C."""
+    images = batch["image"]
+    output = self.model.apply(params, images, rngs={"slots": key})
+    return losses.reconstruction_loss(output.reconstruction, images).mean()
+
+  def apply(
+    self, params: Any, images: jax.Array, key: jax.Array, first: Any = 0
+  ) -> models.AutoEncoderOutput:
+    """Runs the model as in evaluation, on examples `first`, `first` + 1..."""
+    noise = _noise(
+      key, first, images.shape[0], self.num_slots, self.model.slot_size
+    )
+    return self.model.apply(
+      params, images, noise=noise, num_iterations=self.num_iterations
+    )
+
+  def evaluate(
+    self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
+  ) -> dict[str, jax.Array]:
+    """MSE of each example; ARI, FG-ARI and mIoU where there is truth."""
+    images = batch["image"]
+    output = self.apply(params, images, key, first)
+    results = {"mse": losses.reconstruction_loss(output.reconstruction, images)}
+    if "segmentation" in batch:
+      true = batch["segmentation"]
+      predicted = output.masks[..., 0].argmax(axis=1)  # [B, H, W]
+      groups = {
+        "num_true_groups": self.max_objects + 1,
+        "num_pred_groups": self.num_slots,
+      }
+      results["fg_ari"] = ari.adjusted_rand_index(
+        true, predicted, foreground_only=True, **groups
+      )
+      results["ari"] = ari.adjusted_rand_index(true, predicted, **groups)
+      results["miou"] = ari.mean_iou(true, predicted, **groups)
+    return results
+
+  def summarize(self, results: dict[str, np.ndarray]) -> dict[str, float]:
+    """Means over the examples."""
+    return {k: float(v.mean(dtype=np.float64)) for k, v in results.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class SetPrediction:
+  """Predict the properties of all objects as a set.
+
+  Attributes:
+    model: the set predictor.
+    image_shape: (H, W, 3) of the images.
+    layout: layout of the targets.
+    weights: [P] weights of the properties in the loss; None: all 1.
+    thresholds: distance thresholds of average precision, in the units of the
+      data; infinity: attributes alone decide.
+    num_slots: K at evaluation.
+    num_iterations: T at evaluation.
+  """
+
+  model: models.SlotAttentionClassifier
+  image_shape: tuple[int, int, int]
+  layout: types.PropertyLayout
+  weights: tuple[float, ...] | None
+  thresholds: Sequence[float]
+  num_slots: int
+  num_iterations: int
+
+  def init(self, key: jax.Array) -> Any:
+    """Initial parameters."""
+    return _init(self.model, key, self.image_shape)
+
+  def _loss(self, predictions, targets):
+    weights = None if self.weights is None else jnp.asarray(self.weights)
+    return losses.set_prediction_loss(predictions, targets, weights=weights)
+
+  def loss(self, params: Any, batch: types.Batch, key: jax.Array) -> jax.Array:
+    """Hungarian Huber loss, summed over pairs, mean over the batch."""
+    output = self.model.apply(params, batch["image"], rngs={"slots": key})
+    return self._loss(output.predictions, batch["target"]).mean()
+
+  def apply(
+    self, params: Any, images: jax.Array, key: jax.Array, first: Any = 0
+  ) -> models.ClassifierOutput:
+    """Runs the model as in evaluation, on examples `first`, `first` + 1..."""
+    noise = _noise(
+      key, first, images.shape[0], self.num_slots, self.model.slot_size
+    )
+    return self.model.apply(
+      params, images, noise=noise, num_iterations=self.num_iterations
+    )
+
+  def evaluate(
+    self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
+  ) -> dict[str, jax.Array]:
+    """Loss, predictions and targets of each example."""
+    predictions = self.apply(params, batch["image"], key, first).predictions
+    return {
+      "loss": self._loss(predictions, batch["target"]),
+      "predictions": predictions,
+      "targets": batch["target"],
+    }
+
+  def summarize(self, results: dict[str, np.ndarray]) -> dict[str, float]:
+    """Mean loss, and average precision over all examples pooled."""
+    values = ap.average_precision(
+      jnp.asarray(results["predictions"]),
+      jnp.asarray(results["targets"]),
+      self.layout,
+      thresholds=tuple(self.thresholds),
+    )
+    metrics = {"loss": float(results["loss"].mean(dtype=np.float64))}
+    for threshold, value in zip(
+      self.thresholds, np.asarray(values), strict=True
+    ):
+      metrics[f"ap_{threshold:g}"] = float(value)
+    return metrics
+
+
+def create_task(
+  config: ml_collections.ConfigDict, info: types.DatasetInfo
+) -> ObjectDiscovery | SetPrediction:
+  """Builds the objective of a config for a dataset.
+
+  Args:
+    config: a whole config.
+    info: the dataset's; gives image size and property layout.
+
+  Returns:
+    The task.
+
+  Raises:
+    ValueError: on an unknown task or precision, or a dataset without what the
+      task needs.
+  """
+  model, evaluation = config.model, config.eval
+  if model.precision not in PRECISIONS:
+    raise ValueError(
+      f"Expected model.precision out of {sorted(PRECISIONS)}, got "
+      f"{model.precision!r}."
+    )
+  shared = {
+    "num_slots": model.num_slots,
+    "num_iterations": model.num_iterations,
+    "slot_size": model.slot_size,
+    "mlp_hidden_size": model.mlp_hidden_size,
+    "epsilon": model.epsilon,
+    "encoder_channels": tuple(model.encoder_channels),
+    "encoder_kernel_sizes": tuple(model.encoder_kernel_sizes),
+    "encoder_strides": tuple(model.encoder_strides),
+    "encoder_mlp_sizes": tuple(model.encoder_mlp_sizes),
+    "unroll": model.unroll,
+    "dtype": PRECISIONS[model.precision],
+  }
+  at_test = {
+    "num_slots": evaluation.num_slots or model.num_slots,
+    "num_iterations": evaluation.num_iterations or model.num_iterations,
+  }
+  if config.task == "discovery":
+    autoencoder = models.SlotAttentionAutoEncoder(
+      resolution=info.image_shape[:2],
+      broadcast_size=tuple(model.broadcast_size),
+      decoder_channels=tuple(model.decoder_channels),
+      decoder_kernel_sizes=tuple(model.decoder_kernel_sizes),
+      decoder_strides=tuple(model.decoder_strides),
+      remat_decoder=model.remat_decoder,
+      **shared,
+    )
+    return ObjectDiscovery(
+      model=autoencoder,
+      image_shape=info.image_shape,
+      max_objects=info.max_objects if info.has_segmentation else 0,
+      **at_test,
+    )
+  if config.task == "set_prediction":
+    return _create_set_prediction(config, info, shared, at_test)
+  raise ValueError(
+    f"Expected task 'discovery' or 'set_prediction', got {config.task!r}."
+  )
+
+
+def _create_set_prediction(config, info, shared, at_test):
+  layout = info.layout
+  if layout is None:
+    raise ValueError(
+      f"Set prediction needs annotated objects, which split {info.split!r} of "
+      f"{info.name!r} does not have. Use another split or task='discovery'."
+    )
+  fewest = min(config.model.num_slots, at_test["num_slots"])
+  if fewest < info.max_objects:
+    raise ValueError(
+      f"Expected at least as many slots as the {info.max_objects} objects of "
+      f"{info.name!r}, got {fewest}: raise model.num_slots or eval.num_slots."
+    )
+  weights = None
+  if config.model.position_weight != 1.0:
+    weights = np.ones((layout.size,))
+    weights[layout.slice(layout.position)] = config.model.position_weight
+    weights = tuple(weights.tolist())
+  return SetPrediction(
+    model=models.SlotAttentionClassifier(
+      num_properties=layout.size,
+      head_hidden_size=config.model.head_hidden_size,
+      **shared,
+    ),
+    image_shape=info.image_shape,
+    layout=layout,
+    weights=weights,
+    thresholds=tuple(config.eval.thresholds),
+    **at_test,
+  )

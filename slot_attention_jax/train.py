@@ -1,0 +1,395 @@
+"""The training loop."""
+
+import collections
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import math
+import pathlib
+import platform
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+
+from slot_attention_jax import (
+  checkpoints,
+  optimizers,
+  steps,
+  tasks,
+  visualize,
+  writers,
+)
+from slot_attention_jax import data as data_lib
+from slot_attention_jax import evaluate as evaluate_lib
+from slot_attention_jax import sharding as sharding_lib
+from slot_attention_jax.data import prefetch, types
+
+
+def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
+  """Trains a model, resuming from the last checkpoint in `workdir` if any.
+
+  The result is a function of the config alone: a run that is killed and
+  started again ends with the parameters of the uninterrupted one.
+
+  Args:
+    config: a config of `configs/`.
+    workdir: directory of the run; checkpoints, metrics, pictures go there.
+
+  Returns:
+    The metrics of the last evaluation, under their full names.
+
+  Raises:
+    ValueError: on a config that cannot be run.
+    FloatingPointError: if the loss stops being finite.
+  """
+  path = pathlib.Path(workdir).expanduser().absolute()
+  mesh = sharding_lib.create_mesh()
+  _check(config, mesh.size)
+  sharding = sharding_lib.over_batch(mesh)
+  dataset = data_lib.create_dataset(
+    config, "train", batch_size=config.train.batch_size, sharding=sharding
+  )
+  eval_dataset = data_lib.create_dataset(
+    config,
+    config.eval.split,
+    batch_size=config.eval.batch_size,
+    sharding=sharding,
+  )
+  task = tasks.create_task(config, dataset.info)
+  optimizer, schedule = optimizers.create_optimizer(config.optim)
+  best = config.checkpoint.best_metric
+  with contextlib.ExitStack() as stack:
+    checkpointer = stack.enter_context(
+      checkpoints.Checkpointer(
+        path / "checkpoints",
+        keep=config.checkpoint.keep,
+        best_metric=evaluate_lib.metric_name(eval_dataset.info, best)
+        if best
+        else None,
+        best_mode=config.checkpoint.best_mode,
+        keep_best=config.checkpoint.keep_best,
+      )
+    )
+    if checkpointer.latest_step() is None:
+      state = steps.create_state(task, optimizer, config.seed, mesh)
+    else:
+      _check_same_run(config, checkpointer.restore_config())
+      state = checkpointer.restore(steps.abstract_state(task, optimizer, mesh))
+    start, total = int(state.step), config.train.num_steps
+    logging.info(
+      "Training steps %d to %d on %s, %d parameters, %d %s device(s).",
+      start,
+      total,
+      dataset.info.name,
+      sum(x.size for x in jax.tree.leaves(state.params)),
+      mesh.size,
+      jax.default_backend(),
+    )
+    if jax.process_index() == 0:
+      write_metadata(path, config, dataset.info)
+    train_step = steps.make_train_step(task, optimizer, schedule, mesh)
+    eval_step = steps.make_eval_step(task, mesh)
+    writer = writers.create_writer(
+      path,
+      total_steps=total,
+      process_index=jax.process_index(),
+      tensorboard=config.logging.tensorboard,
+      resume_step=start,
+    )
+    stack.callback(writer.close)
+    progress = stack.enter_context(
+      contextlib.closing(writers.ProgressLine(total, start))
+    )
+    window = _Window(dataset.info, config.logging.every_steps)
+    batches = stack.enter_context(
+      contextlib.closing(prefetch.prefetch(dataset.batch, start))
+    )
+    metrics: dict[str, float] = {}
+    for step in range(start + 1, total + 1):
+      _, batch = next(batches)
+      state, step_metrics = train_step(state, batch)
+      last = step == total
+      # Fetched one step late, so that the device never waits for the host.
+      if scalars := window.add(step, step_metrics, flush=last):
+        progress.clear()
+        writer.write_scalars(*scalars)
+      progress.update(step, window.loss)
+      evaluating = last or step % config.eval.every_steps == 0
+      if evaluating:
+        progress.clear()
+        metrics = evaluate_lib.evaluate(
+          task, eval_step, state.params, eval_dataset, config.eval.seed
+        )
+        writer.write_scalars(step, metrics)
+        picture = draw(task, state.params, eval_dataset, config)
+        if picture is not None:
+          writer.write_images(step, {"validation": picture})
+          if jax.process_index() == 0:
+            visualize.save_png(path / "images" / f"{step:08d}.png", picture)
+      if evaluating or step % config.checkpoint.every_steps == 0:
+        window.check()
+        checkpointer.save(
+          state,
+          config.to_dict(),
+          metrics=metrics if evaluating else None,
+        )
+    if start >= total:
+      logging.info("The run has already done its %d steps.", total)
+      metrics = evaluate_lib.evaluate(
+        task, eval_step, state.params, eval_dataset, config.eval.seed
+      )
+    checkpointer.wait()
+    writer.flush()
+  return metrics
+
+
+def evaluate_checkpoint(
+  config: ml_collections.ConfigDict, workdir: str
+) -> dict[str, float]:
+  """Evaluates the last (or best) checkpoint of a run on its own.
+
+  K, T, the split, thresholds and the data may differ from training.
+
+  Args:
+    config: a config of `configs/`; `eval.checkpoint` says which checkpoint.
+    workdir: directory of the run.
+
+  Returns:
+    The metrics, under their full names; also written to `evaluation.json`.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint.
+    ValueError: on a config that cannot be run.
+  """
+  path = pathlib.Path(workdir).expanduser().absolute()
+  mesh = sharding_lib.create_mesh()
+  sharding_lib.check_batch_size(
+    "eval.batch_size", config.eval.batch_size, mesh.size
+  )
+  dataset = data_lib.create_dataset(
+    config,
+    config.eval.split,
+    batch_size=config.eval.batch_size,
+    sharding=sharding_lib.over_batch(mesh),
+  )
+  task = tasks.create_task(config, dataset.info)
+  optimizer, _ = optimizers.create_optimizer(config.optim)
+  abstract = steps.abstract_state(task, optimizer, mesh)
+  if not (path / "checkpoints").is_dir():
+    raise FileNotFoundError(
+      f"Expected a trained run in {path}, found no 'checkpoints' in it. Train "
+      "first, with --mode=train and the same --workdir."
+    )
+  with checkpoints.Checkpointer(
+    path / "checkpoints",
+    best_metric=evaluate_lib.metric_name(
+      dataset.info, config.checkpoint.best_metric
+    )
+    if config.checkpoint.best_metric
+    else None,
+    best_mode=config.checkpoint.best_mode,
+  ) as checkpointer:
+    which = config.eval.checkpoint
+    if which not in ("last", "best"):
+      raise ValueError(
+        f"Expected eval.checkpoint 'last' or 'best', got {which!r}."
+      )
+    step = (
+      checkpointer.best_step()
+      if which == "best"
+      else checkpointer.latest_step()
+    )
+    if step is None:
+      raise FileNotFoundError(
+        f"Expected a {which} checkpoint in {path / 'checkpoints'}, found none."
+      )
+    params = checkpointer.restore_params(abstract.params, step)
+  eval_step = steps.make_eval_step(task, mesh)
+  metrics = evaluate_lib.evaluate(
+    task, eval_step, params, dataset, config.eval.seed
+  )
+  picture = draw(task, params, dataset, config)
+  if jax.process_index() == 0:
+    report = {
+      "step": step,
+      "num_slots": task.num_slots,
+      "num_iterations": task.num_iterations,
+      "num_examples": dataset.info.num_examples,
+      "metrics": metrics,
+    }
+    _write_json(path / "evaluation.json", report)
+    if picture is not None:
+      visualize.save_png(path / "images" / "evaluation.png", picture)
+  return metrics
+
+
+def draw(
+  task: tasks.Task,
+  params: Any,
+  dataset: types.Dataset,
+  config: ml_collections.ConfigDict,
+) -> np.ndarray | None:
+  """A sheet of the first examples of a split, as evaluation sees them.
+
+  Args:
+    task: the objective.
+    params: parameters.
+    dataset: an evaluation split.
+    config: a whole config; `logging.num_images` and `eval.seed` are read.
+
+  Returns:
+    A picture [H', W', 3] uint8, or None if `logging.num_images` is 0 or there
+    are several processes, none of which holds the whole batch.
+  """
+  count = min(config.logging.num_images, dataset.batch_size)
+  if not count or jax.process_count() > 1:
+    return None
+  # On the host: a few rows need not divide over the devices.
+  images = np.asarray(dataset.batch(0)["image"])[:count]
+  host_params = jax.device_get(params)
+  key = jax.random.key(config.eval.seed)
+  output = jax.device_get(jax.jit(task.apply)(host_params, images, key))
+  if isinstance(task, tasks.ObjectDiscovery):
+    return visualize.decomposition_sheet(images, output)
+  return visualize.attention_sheet(images, output.attention)
+
+
+def write_metadata(
+  path: pathlib.Path,
+  config: ml_collections.ConfigDict,
+  info: types.DatasetInfo,
+) -> None:
+  """Saves beside the run what it is: config, data, versions, devices.
+
+  Args:
+    path: directory of the run.
+    config: the resolved config.
+    info: the training data's.
+  """
+  versions = {}
+  for name in ("slot_attention_jax", "jax", "flax", "optax", "numpy"):
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      versions[name] = importlib.metadata.version(name)
+  device = jax.devices()[0]
+  _write_json(path / "config.json", config.to_dict())
+  _write_json(
+    path / "metadata.json",
+    {
+      "data": info.name,
+      "own_scenes": info.own_scenes,
+      "configured_data": config.data.name,
+      "num_examples": info.num_examples,
+      "seed": config.seed,
+      "started": datetime.datetime.now(datetime.UTC).isoformat(),
+      "devices": f"{jax.device_count()} x {device.device_kind}",
+      "platform": device.platform,
+      "processes": jax.process_count(),
+      "python": platform.python_version(),
+      "versions": versions,
+    },
+  )
+
+
+class _Window:
+  """Metrics of the steps since the last log line, fetched one step late."""
+
+  def __init__(self, info: types.DatasetInfo, every_steps: int):
+    self.loss = math.nan
+    self._info = info
+    self._every = every_steps
+    self._pending: tuple[int, steps.Metrics] | None = None
+    self._losses: collections.deque[tuple[int, float]] = collections.deque(
+      maxlen=max(2, every_steps)
+    )
+
+  def add(self, step: int, metrics: steps.Metrics, *, flush: bool):
+    """Takes a step's metrics; returns (step, scalars) when a line is due."""
+    line = self._settle()
+    self._pending = (step, metrics)
+    return (self._settle() if flush else None) or line
+
+  def check(self) -> None:
+    """Waits for the last step and raises if its loss is not finite."""
+    if self._pending is not None:
+      self._record(*self._pending)
+
+  def _settle(self):
+    if self._pending is None:
+      return None
+    step, metrics = self._pending
+    self._pending = None
+    self._record(step, metrics)
+    if step % self._every and step != 1:
+      return None
+    scalars = {k: float(v) for k, v in metrics.items()}
+    return step, {f"{self._info.name}/train/{k}": v for k, v in scalars.items()}
+
+  def _record(self, step, metrics):
+    self.loss = float(metrics["loss"])
+    if not self._losses or self._losses[-1][0] != step:
+      self._losses.append((step, self.loss))
+    if not math.isfinite(self.loss):
+      recent = ", ".join(f"{s}: {x:.4g}" for s, x in list(self._losses)[-5:])
+      raise FloatingPointError(
+        f"The loss is {self.loss} at step {step} (last steps {recent}). The "
+        "last checkpoint is intact. Try optim.clip_norm=1.0, a lower "
+        "optim.learning_rate or model.precision=float32."
+      )
+
+
+def _check(config: ml_collections.ConfigDict, num_devices: int) -> None:
+  """Raises ValueError on counts that cannot be run."""
+  sharding_lib.check_batch_size(
+    "train.batch_size", config.train.batch_size, num_devices
+  )
+  sharding_lib.check_batch_size(
+    "eval.batch_size", config.eval.batch_size, num_devices
+  )
+  for group, key in (
+    ("train", "num_steps"),
+    ("eval", "every_steps"),
+    ("checkpoint", "every_steps"),
+    ("logging", "every_steps"),
+  ):
+    if config[group][key] < 1:
+      raise ValueError(
+        f"Expected {group}.{key} of at least 1, got {config[group][key]}."
+      )
+
+
+def _check_same_run(
+  config: ml_collections.ConfigDict, saved: dict[str, Any]
+) -> None:
+  """Warns of keys that differ from the run that is resumed."""
+  saved = ml_collections.ConfigDict(saved)
+  for group in ("task", "seed", "data", "model", "optim", "train"):
+    old = saved.get(group)
+    new = config[group]
+    if not isinstance(new, ml_collections.ConfigDict):
+      old, new = {"": old}, {"": new}
+    for key, value in new.items():
+      before = old.get(key)
+      # JSON has no tuples.
+      if _plain(before) != _plain(value):
+        logging.warning(
+          "Resuming with %s%s=%s; the checkpoint was made with %s.",
+          group,
+          f".{key}" if key else "",
+          value,
+          before,
+        )
+
+
+def _plain(value: Any) -> Any:
+  return list(value) if isinstance(value, tuple | list) else value
+
+
+def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.tmp")
+  temporary.write_text(json.dumps(content, indent=2, default=list) + "\n")
+  temporary.replace(path)
