@@ -1,4 +1,4 @@
-"""Installs slot_attention_jax: `pip install -e .`, extras cuda, tpu, tf, dev."""
+"""Installs slot_attention_jax; extras cuda, tpu, tf, dev."""
 
 import pathlib
 

@@ -1,0 +1,1 @@
+"""Configs of the paper's experiments; run them with `--config`."""

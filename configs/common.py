@@ -200,7 +200,7 @@ def _split(arg: str) -> list[str]:
 
 def _override(config, key, text):
   group, _, name = key.rpartition(".")
-  holder = config[group] if group in config else (None if group else config)
+  holder = config.get(group) if group else config
   if holder is None or name not in holder:
     raise ValueError(f"Expected a key of the config, got {key!r}.")
   old = holder[name]

@@ -1,5 +1,24 @@
-"""Slot Attention in JAX and Flax."""
+"""Slot Attention in JAX and Flax: modules, models, losses, metrics, weights.
 
+The names below are the public API. Importing them needs neither TensorFlow
+nor TensorFlow Datasets, orbax or matplotlib; training lives in
+`slot_attention_jax.main`.
+"""
+
+from slot_attention_jax import interop
+from slot_attention_jax.data.types import CLEVR_LAYOUT, Property, PropertyLayout
+from slot_attention_jax.losses import (
+  pairwise_huber,
+  reconstruction_loss,
+  set_prediction_loss,
+)
+from slot_attention_jax.matching import hungarian_match
+from slot_attention_jax.metrics.ari import (
+  adjusted_rand_index,
+  mean_best_overlap,
+  mean_iou,
+)
+from slot_attention_jax.metrics.average_precision import average_precision
 from slot_attention_jax.models import (
   AutoEncoderOutput,
   ClassifierOutput,

@@ -188,10 +188,9 @@ class SetPrediction:
       thresholds=tuple(self.thresholds),
     )
     metrics = {"loss": float(results["loss"].mean(dtype=np.float64))}
-    for threshold, value in zip(
-      self.thresholds, np.asarray(values), strict=True
-    ):
-      metrics[f"ap_{threshold:g}"] = float(value)
+    values = np.asarray(values).tolist()
+    for threshold, value in zip(self.thresholds, values, strict=True):
+      metrics[f"ap_{threshold:g}"] = value
     return metrics
 
 

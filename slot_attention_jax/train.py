@@ -114,9 +114,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
       state, step_metrics = train_step(state, batch)
       last = step == total
       # Fetched one step late, so that the device never waits for the host.
-      if scalars := window.add(step, step_metrics, flush=last):
+      for line in window.add(step, step_metrics, flush=last):
         progress.clear()
-        writer.write_scalars(*scalars)
+        writer.write_scalars(*line)
       progress.update(step, window.loss)
       evaluating = last or step % config.eval.every_steps == 0
       if evaluating:
@@ -307,10 +307,12 @@ class _Window:
     )
 
   def add(self, step: int, metrics: steps.Metrics, *, flush: bool):
-    """Takes a step's metrics; returns (step, scalars) when a line is due."""
-    line = self._settle()
+    """Takes a step's metrics; returns the (step, scalars) that are due."""
+    lines = [self._settle()]
     self._pending = (step, metrics)
-    return (self._settle() if flush else None) or line
+    if flush:
+      lines.append(self._settle())
+    return [line for line in lines if line]
 
   def check(self) -> None:
     """Waits for the last step and raises if its loss is not finite."""

@@ -1,0 +1,1 @@
+"""Metrics of segmentations and of predicted sets."""

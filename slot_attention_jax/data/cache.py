@@ -1,0 +1,282 @@
+"""Arrays that are made once, kept on disk and mapped into memory."""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from slot_attention_jax.data import progress
+
+_ENVIRONMENT = "SLOT_ATTENTION_JAX_CACHE"
+# Part of every fingerprint: raise it when the files change their meaning.
+_FORMAT = 1
+_METADATA = "metadata.json"
+_CHUNK = 1 << 24  # Bytes checksummed at a time.
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache:
+  """Arrays on disk with one row for each example.
+
+  Attributes:
+    directory: where the files are.
+    fingerprint: everything that determined the contents.
+    arrays: read-only memory-mapped arrays [N, ...] by name.
+  """
+
+  directory: pathlib.Path
+  fingerprint: dict[str, Any]
+  arrays: dict[str, np.ndarray]
+
+
+def default_directory() -> pathlib.Path:
+  """`$SLOT_ATTENTION_JAX_CACHE`, or else `~/.cache/slot_attention_jax`."""
+  named = os.environ.get(_ENVIRONMENT)
+  path = named or os.path.join("~", ".cache", "slot_attention_jax")
+  return pathlib.Path(path).expanduser()
+
+
+def build_or_load(
+  directory: str | os.PathLike[str] | None,
+  *,
+  fingerprint: Mapping[str, Any],
+  num_examples: int,
+  arrays: Mapping[str, tuple[tuple[int, ...], Any]],
+  examples: Callable[[], Iterator[Mapping[str, np.ndarray]]],
+  label: str,
+) -> Cache:
+  """Loads the cache of this fingerprint, or builds it first.
+
+  Each fingerprint has a subdirectory of its own, so other data, sizes or crops
+  never meet; a subdirectory that is no longer wanted can be deleted. A build
+  goes to a temporary directory that is renamed when it is complete, so an
+  interrupted one leaves nothing that could be taken for a cache. Files whose
+  size, checksum or fingerprint is not as recorded are built again. Of several
+  processes one builds and the others wait for it.
+
+  Args:
+    directory: the directory of all caches; None for `default_directory()`.
+    fingerprint: everything that determines the contents, JSON-able.
+    num_examples: N, how many examples `examples` yields.
+    arrays: shape (without N) and dtype of each array, by name.
+    examples: starts an iterator over the N examples, each with one value for
+      each array. It is called only if there is something to build.
+    label: what is built, for names of directories and messages.
+
+  Returns:
+    The cache, its arrays mapped read-only.
+
+  Raises:
+    OSError: if the disk has too little free space.
+    ValueError: if N or `arrays` is empty, or `examples` yields other than N
+      examples or another shape.
+
+  Example:
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from slot_attention_jax.data import cache
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...   squares = cache.build_or_load(
+    ...     directory, fingerprint={"power": 2}, num_examples=4,
+    ...     arrays={"x": ((), np.int32)},
+    ...     examples=lambda: ({"x": i**2} for i in range(4)), label="squares")
+    ...   squares.arrays["x"].tolist()
+    [0, 1, 4, 9]
+  """
+  if num_examples < 1 or not arrays:
+    raise ValueError(
+      f"{label}: expected at least 1 example and 1 array, got {num_examples} "
+      f"and {len(arrays)}."
+    )
+  root = default_directory() if directory is None else pathlib.Path(directory)
+  root = root.expanduser().absolute()
+  root.mkdir(parents=True, exist_ok=True)
+  specs = {k: ((num_examples, *s), np.dtype(d)) for k, (s, d) in arrays.items()}
+  full = {
+    "format": _FORMAT,
+    "arrays": {k: [list(s), d.str] for k, (s, d) in specs.items()},
+    **fingerprint,
+  }
+  # Through JSON, so that it compares equal with what is read back.
+  full = json.loads(json.dumps(full, sort_keys=True))
+  digest = hashlib.sha256(json.dumps(full, sort_keys=True).encode())
+  path = root / f"{label}-{digest.hexdigest()[:16]}"
+
+  with _lock(path, fcntl.LOCK_SH):
+    cached = _load(path, full)
+  if cached is not None:
+    return cached
+  with _lock(path, fcntl.LOCK_EX):
+    # Another process may have built it since the shared lock was let go.
+    cached = _load(path, full)
+    if cached is not None:
+      return cached
+    for leftover in root.glob(f"{path.name}.tmp-*"):
+      logging.info("Removing an interrupted build, %s.", leftover)
+      shutil.rmtree(leftover)
+    _build(path, full, specs, examples, label)
+    cached = _load(path, full)
+  if cached is None:
+    raise OSError(
+      f"The cache {path} was damaged as soon as it was written. Check the disk "
+      f"or choose another place with data.cache_dir or ${_ENVIRONMENT}."
+    )
+  return cached
+
+
+@contextlib.contextmanager
+def _lock(path: pathlib.Path, kind: int) -> Iterator[None]:
+  """Holds the lock of a cache; the system frees it if the process dies."""
+  with open(f"{path}.lock", "a+") as file:
+    try:
+      fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+      logging.warning("Waiting for another process that uses %s.", path)
+      fcntl.flock(file, kind)
+    yield
+
+
+def _checksum(path: pathlib.Path) -> int:
+  """crc32 of a file."""
+  value = 0
+  with path.open("rb") as file:
+    while chunk := file.read(_CHUNK):
+      value = zlib.crc32(chunk, value)
+  return value
+
+
+def _load(path: pathlib.Path, fingerprint: dict[str, Any]) -> Cache | None:
+  """The cache in `path`, or None (and the reason logged) if it is not whole."""
+  if not path.exists():
+    return None
+  try:
+    metadata = json.loads((path / _METADATA).read_text(encoding="utf-8"))
+    if metadata["fingerprint"] != fingerprint:
+      raise ValueError("it was made from something else")
+    arrays = {}
+    for name, (shape, dtype) in fingerprint["arrays"].items():
+      file, record = path / f"{name}.npy", metadata["files"][f"{name}.npy"]
+      if file.stat().st_size != record["size"]:
+        raise ValueError(f"{file.name} has lost or gained bytes")
+      if _checksum(file) != record["crc32"]:
+        raise ValueError(f"{file.name} has the wrong checksum")
+      array = np.load(file, mmap_mode="r")
+      if list(array.shape) != shape or array.dtype != np.dtype(dtype):
+        raise ValueError(f"{file.name} is {array.shape} {array.dtype}")
+      arrays[name] = array
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    logging.warning("The cache %s is built again: %s.", path, error)
+    return None
+  return Cache(path, fingerprint, arrays)
+
+
+def _build(
+  path: pathlib.Path,
+  fingerprint: dict[str, Any],
+  specs: dict[str, tuple[tuple[int, ...], np.dtype]],
+  examples: Callable[[], Iterator[Mapping[str, np.ndarray]]],
+  label: str,
+) -> None:
+  """Builds the cache beside `path` and renames it; the caller has the lock."""
+  if path.exists():  # Damaged, and it may take the space that is needed.
+    shutil.rmtree(path)
+  needed = sum(int(np.prod(s)) * d.itemsize for s, d in specs.values())
+  free = shutil.disk_usage(path.parent).free
+  if free < needed:
+    raise OSError(
+      errno.ENOSPC,
+      f"The cache of {label} needs {needed / 1e9:.2f} GB and {path.parent} has "
+      f"{free / 1e9:.2f} GB free. Free some, or choose another place with "
+      f"data.cache_dir or ${_ENVIRONMENT}.",
+    )
+  temporary = pathlib.Path(
+    tempfile.mkdtemp(prefix=f"{path.name}.tmp-", dir=path.parent)
+  )
+  try:
+    files = _write(temporary, specs, examples, label)
+    metadata = {"fingerprint": fingerprint, "files": files}
+    file = temporary / _METADATA
+    file.write_text(json.dumps(metadata, indent=2), encoding="utf-8")
+    _sync(file)
+    _sync(temporary)
+    temporary.chmod(0o755)  # mkdtemp's 0o700 would lock out other users.
+    temporary.rename(path)
+    _sync(path.parent)
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
+
+
+def _sync(path: pathlib.Path) -> None:
+  """Forces a file or directory to the disk before it is relied upon."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+def _write(
+  directory: pathlib.Path,
+  specs: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+  examples: Callable[[], Iterator[Mapping[str, np.ndarray]]],
+  label: str,
+) -> dict[str, dict[str, int]]:
+  """Writes the .npy files, a row per example; returns sizes and checksums."""
+  total = next(iter(specs.values()))[0][0]
+  bar = progress.Progress(f"Preparing {label}", total)
+  records = {f"{name}.npy": {"size": 0, "crc32": 0} for name in specs}
+  row = -1
+  with contextlib.ExitStack() as stack:
+    # Plain writes: on a full disk they raise, a memory map kills the process.
+    files = {
+      f: stack.enter_context((directory / f).open("wb")) for f in records
+    }
+
+    def write(file: str, data: bytes) -> None:
+      files[file].write(data)
+      records[file]["size"] += len(data)
+      records[file]["crc32"] = zlib.crc32(data, records[file]["crc32"])
+
+    for name, (shape, dtype) in specs.items():
+      header = io.BytesIO()
+      np.lib.format.write_array_header_1_0(
+        header,
+        {"descr": dtype.str, "fortran_order": False, "shape": shape},
+      )
+      write(f"{name}.npy", header.getvalue())
+    for row, example in enumerate(examples()):
+      if row >= total:
+        break
+      for name, (shape, dtype) in specs.items():
+        value = np.asarray(example[name], dtype)
+        if value.shape != shape[1:]:
+          raise ValueError(
+            f"{label}: expected {name} {shape[1:]}, got {value.shape} in "
+            f"example {row}."
+          )
+        write(f"{name}.npy", value.tobytes())
+      bar.update(row + 1)
+    for file in files.values():
+      file.flush()
+      os.fsync(file.fileno())
+  if row + 1 != total:
+    raise ValueError(
+      f"{label}: expected {total} examples, got "
+      f"{'more' if row >= total else row + 1}. Is the source complete? Prepare "
+      "it again."
+    )
+  return records

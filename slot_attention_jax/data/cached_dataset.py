@@ -1,0 +1,272 @@
+"""Batches from cached arrays, each a pure function of (seed, step)."""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from slot_attention_jax.data import transforms, types
+
+_MASK = (1 << 64) - 1
+_GOLDEN_GAMMA = 0x9E3779B97F4A7C15
+
+
+def _splitmix64(value: np.ndarray) -> np.ndarray:
+  """The finaliser of splitmix64, a bijection of uint64 that mixes all bits."""
+  value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+  value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+  return value ^ (value >> np.uint64(31))
+
+
+def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+  """The order of the examples in an epoch.
+
+  Written out here because it must stay the same for good: NumPy does not
+  promise that its generators keep their streams from version to version, and a
+  run that is resumed after an upgrade must see the batches it would have seen.
+
+  Args:
+    seed: seed of the run, any integer (used modulo 2^64).
+    epoch: number of the epoch, from 0.
+    size: number of examples.
+
+  Returns:
+    [size] int64, a permutation of `range(size)`.
+
+  Example:
+    >>> from slot_attention_jax.data import cached_dataset
+    >>> cached_dataset.permutation(seed=0, epoch=0, size=5).tolist()
+    [0, 2, 4, 3, 1]
+  """
+  # Hashed one after the other, so that (seed 1, epoch 0) is unlike (0, 1).
+  start = np.zeros(1, np.uint64)
+  for value in (seed, epoch):
+    offset = (int(value) * _GOLDEN_GAMMA + _GOLDEN_GAMMA) & _MASK
+    start = _splitmix64(start + np.uint64(offset))
+  index = np.arange(1, size + 1, dtype=np.uint64)
+  keys = _splitmix64(start + index * np.uint64(_GOLDEN_GAMMA))
+  return np.argsort(keys, kind="stable")
+
+
+class CachedDataset(types.Dataset):
+  """Batches gathered from arrays in host or device memory.
+
+  For training, position p = step * batch_size + i of the endless stream is row
+  `permutation(seed, p // n)[p % n]` of the n rows: every epoch visits each row
+  once, and the batch of any step can be had at any time. For evaluation the
+  rows come in their order, and the last batch is filled up with the first row
+  and `valid` False.
+
+  In host memory each process reads only the rows of its own devices. In device
+  memory every device holds all rows and the batch is gathered there. Both give
+  the same batches bit for bit.
+
+  Attributes:
+    info: what is known about the data.
+    batch_size: B, over all devices.
+
+  Example:
+    >>> import jax
+    >>> import numpy as np
+    >>> from slot_attention_jax.data import cached_dataset, types
+    >>> mesh = jax.make_mesh(
+    ...   (1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,),
+    ...   devices=jax.devices()[:1])
+    >>> sharding = jax.NamedSharding(mesh, jax.P("data"))
+    >>> dataset = cached_dataset.CachedDataset(
+    ...   {"image": np.zeros((5, 8, 8, 3), np.uint8)}, rows=np.arange(5),
+    ...   info=types.DatasetInfo("zeros", "test", (8, 8, 3), 5),
+    ...   batch_size=4, sharding=sharding, seed=0, shuffle=False)
+    >>> dataset.num_batches, dataset.batch(1)["valid"].tolist()
+    (2, [True, False, False, False])
+  """
+
+  def __init__(
+    self,
+    arrays: Mapping[str, np.ndarray],
+    rows: np.ndarray,
+    info: types.DatasetInfo,
+    *,
+    batch_size: int,
+    sharding: jax.sharding.NamedSharding,
+    seed: int,
+    shuffle: bool,
+    on_device: bool | Literal["auto"] = False,
+  ):
+    """Checks the settings and, if asked to, moves the rows to the devices.
+
+    Args:
+      arrays: [N, ...] by name of the batch's entry. `"image"` [N, H, W, 3]
+        must be uint8 and comes out as float32 in [-1, 1], `"segmentation"`
+        comes out as int32, others as they are.
+      rows: [n] int64, the selected rows, in the order of the split.
+      info: what is known about the data.
+      batch_size: B, over all devices.
+      sharding: how batches lie on the devices, split along their first axis.
+      seed: decides the order in training.
+      shuffle: endless and shuffled, for training, or one pass in order.
+      on_device: whether to hold the selected rows in the memory of every
+        device; `"auto"` does so on accelerators if they fit into half of the
+        memory that is free.
+
+    Raises:
+      ValueError: if there are no rows, images are not uint8, `on_device` is
+        unknown, or the batch does not divide over the devices.
+    """
+    if len(rows) < 1:
+      raise ValueError(f"{info.name} {info.split}: expected at least 1 row.")
+    if "image" in arrays and arrays["image"].dtype != np.uint8:
+      raise ValueError(
+        f"Expected uint8 images, got {arrays['image'].dtype}. Normalisation is "
+        "done on the device."
+      )
+    if on_device not in (True, False, "auto"):
+      raise ValueError(
+        f"Expected on_device True, False or 'auto', got {on_device!r}."
+      )
+    devices = sharding.num_devices
+    shards = devices // sharding.shard_shape((devices,))[0]
+    if batch_size < 1 or batch_size % shards:
+      raise ValueError(
+        f"Expected a batch size that {shards} devices can share equally, got "
+        f"{batch_size}. Use a multiple of {shards}."
+      )
+    self.info = info
+    self.batch_size = batch_size
+    self._rows = np.asarray(rows, np.int64)
+    self._sharding = sharding
+    self._seed = seed
+    self._shuffle = shuffle
+    self._order = functools.lru_cache(maxsize=2)(
+      functools.partial(permutation, seed, size=len(rows))
+    )
+    self._arrays = dict(arrays)
+    if on_device == "auto":
+      num_bytes = sum(len(rows) * (a.nbytes // len(a)) for a in arrays.values())
+      on_device = _fits(num_bytes, sharding)
+    self.on_device = on_device
+    self._finish = jax.jit(_finish, out_shardings=sharding)
+    if on_device:
+      everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.P())
+      self._resident = {
+        name: _put(np.asarray(array[self._rows]), everywhere)
+        for name, array in arrays.items()
+      }
+      self._gather = jax.jit(_gather, out_shardings=sharding)
+
+  @property
+  def num_batches(self) -> int | None:
+    """Batches in one pass; None in training, which is endless."""
+    if self._shuffle:
+      return None
+    return math.ceil(len(self._rows) / self.batch_size)
+
+  def _select(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [B] in the selected rows, and [B] whether they count."""
+    size = len(self._rows)
+    first = step * self.batch_size
+    position = np.arange(first, first + self.batch_size, dtype=np.int64)
+    if not self._shuffle:
+      valid = position < size
+      return np.where(valid, position, 0), valid
+    epoch, within = position // size, position % size
+    chosen = np.empty_like(position)
+    for number in np.unique(epoch).tolist():
+      now = epoch == number
+      chosen[now] = self._order(number)[within[now]]
+    return chosen, np.ones(self.batch_size, bool)
+
+  def batch(self, step: int) -> types.Batch:
+    """Batch number `step`, the same for the same (seed, step).
+
+    Args:
+      step: number of the batch, at least 0; in evaluation less than
+        `num_batches`.
+
+    Returns:
+      Global arrays, sharded as asked for: `"image"` [B, H, W, 3] in [-1, 1],
+      the other arrays, and in evaluation `"valid"` [B] bool.
+
+    Raises:
+      ValueError: if there is no such batch.
+    """
+    last = self.num_batches
+    if step < 0 or (last is not None and step >= last):
+      raise ValueError(
+        f"{self.info.name} {self.info.split}: expected a step in [0, "
+        f"{'infinity' if last is None else last}), got {step}."
+      )
+    chosen, valid = self._select(step)
+    if self.on_device:
+      raw = self._gather(self._resident, _put(chosen, self._sharding))
+    else:
+      rows = self._rows[chosen]
+      raw = {
+        name: _read(array, rows, self._sharding)
+        for name, array in self._arrays.items()
+      }
+    # Both ways end in the same compiled function, hence in the same bits.
+    out = self._finish(raw)
+    if not self._shuffle:
+      out["valid"] = _put(valid, self._sharding)
+    return out
+
+
+def _finish(raw: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """From the stored dtypes to those of a batch; runs on the device."""
+  out = dict(raw)
+  if "image" in raw:
+    out["image"] = transforms.normalize(raw["image"])
+  if "segmentation" in raw:
+    out["segmentation"] = raw["segmentation"].astype(jnp.int32)
+  return out
+
+
+def _gather(
+  resident: dict[str, jax.Array], chosen: jax.Array
+) -> dict[str, jax.Array]:
+  """Rows [B, ...] of arrays [n, ...]; runs on the device."""
+  return {
+    name: array.at[chosen].get(mode="promise_in_bounds")
+    for name, array in resident.items()
+  }
+
+
+def _put(array: np.ndarray, sharding: jax.sharding.NamedSharding) -> jax.Array:
+  """A global array, of which each process has the whole on the host."""
+  if array.dtype == np.int64:
+    array = array.astype(np.int32)
+  return jax.make_array_from_callback(
+    array.shape, sharding, lambda index: array[index]
+  )
+
+
+def _read(
+  array: np.ndarray,
+  rows: np.ndarray,
+  sharding: jax.sharding.NamedSharding,
+) -> jax.Array:
+  """A global array of the given rows, of which each process reads its own."""
+  return jax.make_array_from_callback(
+    (len(rows), *array.shape[1:]),
+    sharding,
+    lambda index: np.asarray(array[rows[index[0]]]),
+  )
+
+
+def _fits(num_bytes: int, sharding: jax.sharding.NamedSharding) -> bool:
+  """Whether every device of every process can hold so much beside its work."""
+  fits = jax.default_backend() != "cpu"
+  for device in sharding.mesh.local_devices:
+    stats = device.memory_stats() or {}
+    free = stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)
+    fits = fits and num_bytes <= free // 2
+  if jax.process_count() > 1:
+    # The gather runs on all processes or on none.
+    fits = bool(multihost_utils.process_allgather(np.array(fits)).all())
+  return fits

@@ -1,0 +1,212 @@
+"""Records of TFDS's CLEVR, read and decoded without TensorFlow.
+
+TFDS itself reads tfrecord only through TensorFlow. Its files are plain, though:
+framed `tf.train.Example` messages, for which it brings its own parser.
+"""
+
+import collections
+import concurrent.futures
+import hashlib
+import io
+import os
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from slot_attention_jax.data import cache, transforms, types
+
+VERSION = "3.1.0"
+MAX_OBJECTS = 10
+# Part of the fingerprint: raise it when `_example` gives other values.
+_PREPROCESSING = 1
+_NAME_BYTES = 64
+# TFDS's names of a categorical property's ids are checked against the layout's.
+_CATEGORICAL = ("size", "material", "shape", "color")
+
+
+def load_split(
+  builder: Any,
+  split: str,
+  *,
+  resolution: tuple[int, int],
+  crop: transforms.Crop,
+  cache_dir: str | os.PathLike[str] | None = None,
+) -> cache.Cache:
+  """Loads a whole TFDS split from the cache, decoding it on the first use.
+
+  Args:
+    builder: TFDS builder of the prepared data, from `find_clevr`.
+    split: TFDS split: `"train"`, `"validation"` or `"test"`.
+    resolution: (h, w) of the images.
+    crop: see `transforms.preprocess_image`.
+    cache_dir: the directory of all caches; None for
+      `cache.default_directory()`.
+
+  Returns:
+    A cache with the arrays, in the order of the files (not of the names):
+    `image` [N, h, w, 3] uint8, `target` [N, 10, 19] (rows of zeros in `test`),
+    `num_objects` [N] int32 over the whole scene, `file_name` [N] bytes.
+
+  Raises:
+    ValueError: if the split does not exist or the data is not CLEVR as TFDS
+      3.1.0 describes it.
+    FileNotFoundError: if a file of the split is missing.
+  """
+  if split not in builder.info.splits:
+    raise ValueError(
+      f"Expected a TFDS split of {sorted(builder.info.splits)}, got {split!r}."
+    )
+  _check_labels(builder)
+  info = builder.info.splits[split]
+  files = sorted(info.filepaths)  # Of etils.epath: gs:// works too.
+  missing = [str(path) for path in files if not path.exists()]
+  if missing:
+    raise FileNotFoundError(
+      f"{len(missing)} of the {len(files)} files of the prepared split "
+      f"{split!r} are missing, the first is {missing[0]}. Prepare or copy the "
+      "data again."
+    )
+  description = files[0].parent / "dataset_info.json"
+  stats = [(path.name, path.stat()) for path in files]
+  height, width = resolution
+
+  def decode(record: bytes) -> dict[str, Any]:
+    return _example(record, resolution, crop)
+
+  return cache.build_or_load(
+    cache_dir,
+    fingerprint={
+      "dataset": builder.info.full_name,
+      "dataset_info": hashlib.sha256(description.read_bytes()).hexdigest(),
+      # The time tells apart what was prepared twice with equal sizes.
+      "files": [[name, s.length, s.mtime] for name, s in stats],
+      "split": split,
+      "resolution": [height, width],
+      "crop": crop,
+      "preprocessing": _PREPROCESSING,
+    },
+    num_examples=info.num_examples,
+    arrays={
+      "image": ((height, width, 3), np.uint8),
+      "target": ((MAX_OBJECTS, types.CLEVR_LAYOUT.size), np.float32),
+      "num_objects": ((), np.int32),
+      "file_name": ((), f"S{_NAME_BYTES}"),
+    },
+    examples=lambda: _map_threads(decode, _records(builder, split, files)),
+    label=f"clevr-{split}-{height}x{width}-{crop or 'full'}",
+  )
+
+
+def _check_labels(builder: Any) -> None:
+  """Raises ValueError if class ids do not mean what the layout says."""
+  try:
+    features = builder.info.features["objects"].feature
+    names = {name: tuple(features[name].names) for name in _CATEGORICAL}
+  except (KeyError, AttributeError) as error:
+    raise ValueError(
+      f"Expected the features of clevr:{VERSION}, got {builder.info.features}."
+    ) from error
+  for name, labels in names.items():
+    if labels != types.CLEVR_LAYOUT[name].labels:
+      raise ValueError(
+        f"Expected the labels {types.CLEVR_LAYOUT[name].labels} of {name}, got "
+        f"{labels}."
+      )
+
+
+def _records(builder: Any, split: str, files: list[Any]) -> Iterator[bytes]:
+  """The serialised examples of a split, in the order of the files."""
+  file_format = builder.info.file_format.value
+  if file_format == "tfrecord":
+    for file in files:
+      yield from _tfrecords(file)
+  elif file_format == "array_record":
+    import tensorflow_datasets as tfds
+
+    yield from builder.as_data_source(
+      split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+  else:
+    raise ValueError(
+      "Expected CLEVR prepared as tfrecord or array_record, got "
+      f"{file_format}. Prepare it with tfds.builder('clevr', "
+      "file_format='array_record').download_and_prepare()."
+    )
+
+
+def _tfrecords(path: Any) -> Iterator[bytes]:
+  """The records of a TFRecord file.
+
+  A record is its length (uint64), a checksum of the length (uint32), the data
+  and a checksum of the data (uint32), all little-endian. The checksums, of a
+  kind that Python lacks, are passed over: images carry their own.
+  """
+  with path.open("rb") as file:
+    while header := file.read(12):
+      length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else 0
+      data = file.read(length)
+      if len(header) != 12 or len(data) != length or len(file.read(4)) != 4:
+        raise ValueError(
+          f"{path} ends within a record. Prepare or copy the data again."
+        )
+      yield data
+
+
+def _map_threads(
+  function: Callable[[Any], Any], items: Iterator[Any]
+) -> Iterator[Any]:
+  """Like `map`, in threads and in order, with few items under way."""
+  # Pillow and NumPy let go of the interpreter's lock in their loops.
+  workers = max(2, os.cpu_count() or 1)
+  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    pending: collections.deque = collections.deque()
+    for item in items:
+      pending.append(pool.submit(function, item))
+      if len(pending) >= 4 * workers:
+        yield pending.popleft().result()
+    while pending:
+      yield pending.popleft().result()
+
+
+def _example(
+  record: bytes, resolution: tuple[int, int], crop: transforms.Crop
+) -> dict[str, Any]:
+  """Decodes one serialised `tf.train.Example` into the cache's arrays."""
+  from PIL import Image
+  from tensorflow_datasets.proto import tf_example_pb2
+
+  feature = tf_example_pb2.Example.FromString(record).features.feature
+  name = feature["file_name"].bytes_list.value[0]
+  if len(name) > _NAME_BYTES:
+    raise ValueError(
+      f"Expected file names of up to {_NAME_BYTES} bytes, got {name!r}."
+    )
+  # The archive's images are RGBA; as in TensorFlow, alpha is dropped.
+  with Image.open(io.BytesIO(feature["image"].bytes_list.value[0])) as image:
+    raw = np.asarray(image.convert("RGB"))
+  image = transforms.preprocess_image(raw, resolution, crop)
+  coords = np.array(feature["objects/3d_coords"].float_list.value, np.float32)
+  coords = coords.reshape(-1, 3)
+  count = len(coords)
+  if count > MAX_OBJECTS:
+    raise ValueError(
+      f"Expected scenes of up to {MAX_OBJECTS} objects, got {count} in "
+      f"{name!r}."
+    )
+  values: dict[str, np.ndarray] = {
+    "coords": np.zeros((MAX_OBJECTS, 3), np.float32)
+  }
+  values["coords"][:count] = coords
+  for key in _CATEGORICAL:
+    values[key] = np.zeros(MAX_OBJECTS, np.int64)
+    values[key][:count] = feature[f"objects/{key}"].int64_list.value
+  return {
+    "image": np.round((image + 1.0) * 127.5).astype(np.uint8),
+    "target": types.CLEVR_LAYOUT.encode(
+      values, real=np.arange(MAX_OBJECTS) < count
+    ),
+    "num_objects": count,
+    "file_name": name,
+  }

@@ -1,0 +1,184 @@
+"""Crops, resizing and normalisation of images, as the reference does them."""
+
+import functools
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slot_attention_jax.data import types
+
+# The reference crops 240 x 320 images to these rows and columns.
+_PAPER_TOP, _PAPER_LEFT, _PAPER_SIDE, _PAPER_HEIGHT = 29, 64, 192, 240
+
+Crop = Literal["paper", "literal"] | None
+
+
+def crop_window(
+  height: int, width: int, literal: bool = False
+) -> tuple[int, int, int, int]:
+  """The paper's square window around the objects of a CLEVR image.
+
+  The window was chosen for images of 240 x 320. For other sizes it is scaled
+  by `height / 240` and, as on 240 x 320, centred horizontally.
+
+  Args:
+    height: rows of the image.
+    width: columns of the image.
+    literal: take rows 29:221 and columns 64:256 whatever the size, as the
+      reference's code does. On 320 x 480 images, which TFDS gives, that is a
+      tighter window off the centre.
+
+  Returns:
+    `(top, bottom, left, right)`: the window is `[top:bottom, left:right]`.
+
+  Raises:
+    ValueError: if the window does not lie within the image.
+
+  Example:
+    >>> from slot_attention_jax.data import transforms
+    >>> transforms.crop_window(240, 320)
+    (29, 221, 64, 256)
+    >>> transforms.crop_window(320, 480)
+    (39, 295, 112, 368)
+    >>> transforms.crop_window(320, 480, literal=True)
+    (29, 221, 64, 256)
+
+  Source: `preprocess_clevr` in `slot_attention/data.py` of the reference.
+  """
+  if literal:
+    top, left, side = _PAPER_TOP, _PAPER_LEFT, _PAPER_SIDE
+  else:
+    side = round(height * _PAPER_SIDE / _PAPER_HEIGHT)
+    top = round(height * _PAPER_TOP / _PAPER_HEIGHT)
+    left = (width - side) // 2
+  bottom, right = top + side, left + side
+  if side < 1 or left < 0 or bottom > height or right > width:
+    raise ValueError(
+      f"The {'literal' if literal else 'scaled'} crop window, rows "
+      f"{top}:{bottom} and columns {left}:{right}, does not lie within an "
+      f"image of {height} x {width}. Use another crop, or None for none."
+    )
+  return top, bottom, left, right
+
+
+@functools.lru_cache(maxsize=64)
+def _interpolation(
+  in_size: int, out_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Lower index, upper index and weight of the upper one, each [out_size]."""
+  # float32 throughout, in TensorFlow's order of operations.
+  scale = np.float32(in_size) / np.float32(out_size)
+  half = np.float32(0.5)
+  position = (np.arange(out_size, dtype=np.float32) + half) * scale - half
+  floor = np.floor(position)
+  lower = np.maximum(floor.astype(np.int64), 0)
+  upper = np.minimum(floor.astype(np.int64) + 1, in_size - 1)
+  weight = (position - floor).astype(np.float32)
+  for array in (lower, upper, weight):
+    array.flags.writeable = False  # The cache hands out the same arrays.
+  return lower, upper, weight
+
+
+def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Resizes bilinearly, with half-pixel centres and without antialiasing.
+
+  Equals `tf.image.resize(image, size)`; `jax.image.resize` and Pillow
+  antialias by default and differ by up to a tenth of the range.
+
+  Args:
+    image: [H, W, C], any real dtype.
+    size: (h, w) of the result.
+
+  Returns:
+    [h, w, C] float32.
+
+  Raises:
+    ValueError: if the image is not [H, W, C] or a size is not positive.
+
+  Example:
+    >>> import numpy as np
+    >>> from slot_attention_jax.data import transforms
+    >>> image = np.array([0.0, 1.0, 2.0, 3.0]).reshape(1, 4, 1)
+    >>> transforms.resize_bilinear(image, (1, 2)).ravel().tolist()
+    [0.5, 2.5]
+  """
+  if image.ndim != 3:
+    raise ValueError(f"Expected an image [H, W, C], got shape {image.shape}.")
+  height, width, _ = image.shape
+  if min(*size, height, width) < 1:
+    raise ValueError(
+      f"Expected sizes of at least 1, got {height} x {width} to {size}."
+    )
+  x0, x1, wx = _interpolation(width, size[1])
+  y0, y1, wy = _interpolation(height, size[0])
+  wx, wy = wx[None, :, None], wy[:, None, None]
+  image = np.asarray(image, np.float32)
+  left = np.take(image, x0, axis=1)  # [H, w, C]
+  right = np.take(image, x1, axis=1)  # [H, w, C]
+  rows = left + (right - left) * wx
+  top = np.take(rows, y0, axis=0)  # [h, w, C]
+  bottom = np.take(rows, y1, axis=0)  # [h, w, C]
+  return top + (bottom - top) * wy
+
+
+def normalize(image: types.Array) -> Any:
+  """Maps grey levels to `[-1, 1]`.
+
+  Works on NumPy arrays (returns NumPy) and on JAX arrays, also under jit.
+
+  Args:
+    image: [...], uint8 or float, in [0, 255].
+
+  Returns:
+    [...] float32 in [-1, 1].
+  """
+  xp: Any = jnp if isinstance(image, jax.Array) else np
+  level = xp.asarray(image, dtype=np.float32)
+  return (level / np.float32(255) - np.float32(0.5)) * np.float32(2)
+
+
+def preprocess_image(
+  image: np.ndarray, resolution: tuple[int, int], crop: Crop
+) -> np.ndarray:
+  """Crops, resizes and normalises one image, as the reference does.
+
+  Args:
+    image: [H, W, 3] uint8.
+    resolution: (h, w) of the result. The aspect ratio is not kept.
+    crop: `"paper"` for the paper's window scaled to the image, `"literal"`
+      for the reference's literal rows and columns, None for the whole image.
+
+  Returns:
+    [h, w, 3] float32 in [-1, 1].
+
+  Raises:
+    ValueError: if the image is not [H, W, 3] uint8, the crop is unknown or it
+      does not lie within the image.
+
+  Example:
+    >>> import numpy as np
+    >>> from slot_attention_jax.data import transforms
+    >>> image = np.full((240, 320, 3), 255, np.uint8)
+    >>> out = transforms.preprocess_image(image, (128, 128), crop="paper")
+    >>> out.shape, float(out.min())
+    ((128, 128, 3), 1.0)
+
+  Source: `preprocess_clevr` in `slot_attention/data.py` of the reference.
+  """
+  if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+    raise ValueError(
+      f"Expected an image [H, W, 3] uint8, got {image.shape} {image.dtype}."
+    )
+  if crop not in (None, "paper", "literal"):
+    raise ValueError(
+      f"Expected a crop of 'paper', 'literal' or None, got {crop!r}."
+    )
+  if crop is not None:
+    top, bottom, left, right = crop_window(
+      image.shape[0], image.shape[1], literal=crop == "literal"
+    )
+    image = image[top:bottom, left:right]
+  # The reference normalises before it crops; per pixel that is the same.
+  return np.clip(resize_bilinear(normalize(image), resolution), -1.0, 1.0)

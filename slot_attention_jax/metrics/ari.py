@@ -1,0 +1,270 @@
+"""Agreement of two segmentations: adjusted Rand index, mIoU and mBO.
+
+All take integer ids of groups for every pixel, such as the argmax of the masks
+over the slots, and never compare ids across the two segmentations. A pixel with
+an id outside `[0, num_groups)` on either side is left out of everything, so -1
+marks pixels to ignore. Means over a data set are the caller's.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from slot_attention_jax import matching
+
+
+def adjusted_rand_index(
+  true_ids: jax.Array,
+  pred_ids: jax.Array,
+  *,
+  num_true_groups: int,
+  num_pred_groups: int,
+  foreground_only: bool = False,
+) -> jax.Array:
+  r"""Adjusted Rand index of each pair of segmentations.
+
+  Of all pairs of pixels let :math:`\epsilon` be the fraction that the truth
+  puts into different groups, :math:`\delta` the fraction that the prediction
+  does and :math:`\sigma` the fraction that both do. Then
+
+  .. math::
+    \mathrm{ARI} = \frac{\sigma - \epsilon \delta}
+      {(\epsilon + \delta) / 2 - \epsilon \delta},
+
+  which is Hubert and Arabie's (index - expected) / (maximum - expected), in a
+  form that float32 computes to about 1e-6 on images of any size. It is 1 for
+  equal partitions and 0 on average for random ones of the same group sizes.
+
+  The index is 0 / 0 exactly where both sides are one group, or both are single
+  pixels, or at most one pixel counts. The two partitions are then equal, and
+  the result is 1 (as in SAVi; multi_object_datasets gives NaN). An image with
+  no foreground thus scores 1 with `foreground_only`; mask it out of a mean if
+  it should not count.
+
+  Args:
+    true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
+    pred_ids: integer ids of the predicted groups, shape of `true_ids`.
+    num_true_groups: number of true groups including the background; static.
+    num_pred_groups: number of predicted groups; static.
+    foreground_only: whether to leave out the pixels whose true id is 0, which
+      gives the FG-ARI that the paper reports; static.
+
+  Returns:
+    [B] float32, in [-1, 1] and never NaN.
+
+  Raises:
+    ValueError: if the shapes differ, have no batch axis, or the ids are not
+      integers.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax.metrics import ari
+    >>> true_ids = jnp.array([[0, 0, 1, 1, 2, 2]])
+    >>> pred_ids = jnp.array([[0, 1, 2, 2, 1, 1]])
+    >>> fg_ari = ari.adjusted_rand_index(true_ids, pred_ids,
+    ...     num_true_groups=3, num_pred_groups=3, foreground_only=True)
+    >>> fg_ari.tolist()
+    [1.0]
+    >>> full_ari = ari.adjusted_rand_index(true_ids, pred_ids,
+    ...     num_true_groups=3, num_pred_groups=3)
+    >>> round(float(full_ari[0]), 4)
+    0.4444
+
+  References:
+    Hubert and Arabie, `Comparing partitions
+    <https://doi.org/10.1007/BF01908075>`_, 1985; Locatello et al.,
+    `Object-Centric Learning with Slot Attention
+    <https://arxiv.org/abs/2006.15055>`_, 2020, section 4.1.
+  """
+  table = _contingency(true_ids, pred_ids, num_true_groups, num_pred_groups)
+  if foreground_only:
+    table = table.at[:, 0].set(0.0)
+  true_size = table.sum(axis=2)  # [B, G]
+  pred_size = table.sum(axis=1)  # [B, S]
+  total = true_size.sum(axis=1)  # [B]
+  # Pixels of neither the true group nor the predicted one of a cell.
+  outside = (
+    total[:, None, None] - true_size[:, :, None] - pred_size[:, None, :] + table
+  )  # [B, G, S]
+  # Counts and their differences are exact integers, every sum below is of
+  # non-negative terms, and dividing first keeps the products near 1: the usual
+  # form subtracts numbers near total^2 / 2, far beyond float32's 2^24.
+  points = jnp.maximum(total, 1.0)
+  others = jnp.maximum(total - 1.0, 1.0)
+  true_split = jnp.sum(
+    (true_size / points[:, None])
+    * ((total[:, None] - true_size) / others[:, None]),
+    axis=1,
+  )  # [B], epsilon
+  pred_split = jnp.sum(
+    (pred_size / points[:, None])
+    * ((total[:, None] - pred_size) / others[:, None]),
+    axis=1,
+  )  # [B], delta
+  both_split = jnp.sum(
+    (table / points[:, None, None]) * (outside / others[:, None, None]),
+    axis=(1, 2),
+  )  # [B], sigma
+  expected = true_split * pred_split
+  maximum = 0.5 * (true_split + pred_split)
+  true_largest = true_size.max(axis=1)  # [B]
+  pred_largest = pred_size.max(axis=1)  # [B]
+  # From the counts, because rounding may hide a zero of the denominator.
+  equal_and_trivial = (jnp.minimum(true_largest, pred_largest) == total) | (
+    jnp.maximum(true_largest, pred_largest) <= 1.0
+  )
+  index = (both_split - expected) / jnp.where(
+    equal_and_trivial, 1.0, maximum - expected
+  )
+  return jnp.where(equal_and_trivial, 1.0, jnp.clip(index, -1.0, 1.0))
+
+
+def mean_iou(
+  true_ids: jax.Array,
+  pred_ids: jax.Array,
+  *,
+  num_true_groups: int,
+  num_pred_groups: int,
+  ignore_background: bool = True,
+) -> jax.Array:
+  r"""Mean intersection over union of objects with matched segments (mIoU).
+
+  Objects are matched to predicted segments one-to-one so that the sum of
+  IoUs is largest; an object without a segment, when there are more objects
+  than segments, scores 0. The mean is over the true objects that have a pixel.
+
+  Args:
+    true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
+    pred_ids: integer ids of the predicted groups, shape of `true_ids`.
+    num_true_groups: number of true groups including the background; static.
+    num_pred_groups: number of predicted groups; static.
+    ignore_background: whether group 0 is no object; static. A segment's pixels
+      on the background count in its union either way.
+
+  Returns:
+    [B] float32, in [0, 1]; 1 where there is no object, as nothing was missed.
+    Mask such images out of a mean if they should not count.
+
+  Raises:
+    ValueError: if the shapes differ, have no batch axis, or the ids are not
+      integers.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax.metrics import ari
+    >>> true_ids = jnp.array([[0, 0, 1, 1, 2, 2]])
+    >>> pred_ids = jnp.array([[0, 0, 0, 2, 1, 1]])
+    >>> ari.mean_iou(true_ids, pred_ids,
+    ...     num_true_groups=3, num_pred_groups=3).tolist()
+    [0.75]
+
+  References:
+    Hungarian-matched mIoU as in Seitzer et al., `Bridging the Gap to Real-World
+    Object-Centric Learning <https://arxiv.org/abs/2209.14860>`_, 2023.
+  """
+  iou, present = _overlaps(
+    true_ids, pred_ids, num_true_groups, num_pred_groups, ignore_background
+  )
+  rows, cols = matching.hungarian_match(-iou)  # [B, M], [B, M]
+  matched = jax.vmap(lambda x, row, col: x[row, col])(iou, rows, cols)  # [B, M]
+  # Absent objects have no overlap, so they neither add nor bend the matching.
+  return _mean_over_objects(matched.sum(axis=1), present)
+
+
+def mean_best_overlap(
+  true_ids: jax.Array,
+  pred_ids: jax.Array,
+  *,
+  num_true_groups: int,
+  num_pred_groups: int,
+  ignore_background: bool = True,
+) -> jax.Array:
+  r"""Mean over objects of the best IoU with any predicted segment (mBO).
+
+  Unlike in `mean_iou` several objects may share a segment.
+
+  Args:
+    true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
+    pred_ids: integer ids of the predicted groups, shape of `true_ids`.
+    num_true_groups: number of true groups including the background; static.
+    num_pred_groups: number of predicted groups; static.
+    ignore_background: whether group 0 is no object; static.
+
+  Returns:
+    [B] float32, in [0, 1], at least `mean_iou`; 1 where there is no object.
+
+  Raises:
+    ValueError: if the shapes differ, have no batch axis, or the ids are not
+      integers.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax.metrics import ari
+    >>> true_ids = jnp.array([[0, 0, 1, 1, 2, 2]])
+    >>> pred_ids = jnp.array([[0, 0, 1, 1, 1, 1]])
+    >>> ari.mean_best_overlap(true_ids, pred_ids,
+    ...     num_true_groups=3, num_pred_groups=3).tolist()
+    [0.5]
+
+  References:
+    Pont-Tuset et al., `Multiscale Combinatorial Grouping
+    <https://arxiv.org/abs/1503.00848>`_, 2015.
+  """
+  iou, present = _overlaps(
+    true_ids, pred_ids, num_true_groups, num_pred_groups, ignore_background
+  )
+  return _mean_over_objects(iou.max(axis=2).sum(axis=1), present)
+
+
+def _mean_over_objects(scores: jax.Array, present: jax.Array) -> jax.Array:
+  """Divides summed scores [B] by the objects of present [B, G]; 1 if none."""
+  count = present.sum(axis=1)  # [B]
+  return jnp.where(count > 0, scores / jnp.maximum(count, 1), 1.0)
+
+
+def _overlaps(
+  true_ids: jax.Array,
+  pred_ids: jax.Array,
+  num_true_groups: int,
+  num_pred_groups: int,
+  ignore_background: bool,
+) -> tuple[jax.Array, jax.Array]:
+  """IoU [B, G, S] of groups and segments, and which groups are objects."""
+  table = _contingency(true_ids, pred_ids, num_true_groups, num_pred_groups)
+  true_size = table.sum(axis=2)  # [B, G]
+  pred_size = table.sum(axis=1)  # [B, S]
+  union = true_size[:, :, None] + pred_size[:, None, :] - table  # [B, G, S]
+  present = true_size > 0  # [B, G]
+  if ignore_background:
+    present = present.at[:, 0].set(False)
+  iou = table / jnp.maximum(union, 1.0)
+  return jnp.where(present[:, :, None], iou, 0.0), present
+
+
+def _contingency(
+  true_ids: jax.Array,
+  pred_ids: jax.Array,
+  num_true_groups: int,
+  num_pred_groups: int,
+) -> jax.Array:
+  """Pixels in each true group and predicted group, [B, G, S] float32."""
+  if true_ids.shape != pred_ids.shape or true_ids.ndim not in (2, 3):
+    raise ValueError(
+      "Expected true_ids and pred_ids of one shape [B, N] or [B, H, W], got "
+      f"{true_ids.shape} and {pred_ids.shape}; resize the masks before the "
+      "argmax, and add a batch axis to a single image."
+    )
+  for name, ids in (("true_ids", true_ids), ("pred_ids", pred_ids)):
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+      raise ValueError(
+        f"Expected {name} to be integers, got {ids.dtype}; take the argmax of "
+        "masks over the slots."
+      )
+  shape = (true_ids.shape[0], -1)
+  # int32, for one_hot counts the groups in the dtype of the ids.
+  true_ids = jnp.asarray(true_ids, jnp.int32).reshape(shape)  # [B, N]
+  pred_ids = jnp.asarray(pred_ids, jnp.int32).reshape(shape)  # [B, N]
+  true_hot = jax.nn.one_hot(true_ids, num_true_groups)  # [B, N, G]
+  pred_hot = jax.nn.one_hot(pred_ids, num_pred_groups)  # [B, N, S]
+  # Exact at any matmul precision: 0 and 1 survive bfloat16, and sums of ones
+  # are exact in float32 up to 2^24 pixels.
+  return jnp.einsum("bng,bns->bgs", true_hot, pred_hot)  # [B, G, S]

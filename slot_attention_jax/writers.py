@@ -1,0 +1,319 @@
+"""Where metrics go: a JSON lines file, the log, TensorBoard, the terminal.
+
+`metrics.jsonl` is the record of a run: a run that was killed and resumed leaves
+the same rows as one that was not. TensorBoard needs TensorFlow, the rest not.
+"""
+
+import collections
+import contextlib
+import datetime
+import importlib.util
+import json
+import logging as python_logging
+import math
+import os
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TextIO
+
+import numpy as np
+from absl import logging
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class MetricWriter(Protocol):
+  """Takes what is measured; `step` counts the updates done.
+
+  A writer leaves out what it has no place for: the methods here do nothing, and
+  a subclass overrides those of its kinds.
+  """
+
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Writes numbers by name; anything that `float` takes."""
+
+  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+    """Writes images by name, each [H, W, 3] uint8."""
+
+  def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+    """Writes texts by name."""
+
+  def write_hparams(self, hparams: Mapping[str, Any]) -> None:
+    """Writes the settings of the run, a flat or nested dict."""
+
+  def flush(self) -> None:
+    """Returns when all that was given is where it belongs."""
+
+  def close(self) -> None:
+    """Flushes, and frees files; nothing is written afterwards."""
+
+
+class JsonlWriter(MetricWriter):
+  r"""Appends scalars to a file, one JSON object a line.
+
+  A row has the scalars, `"step"` and `"time"` (ISO 8601, UTC). JSON has no word
+  for what is not finite: that is the string "nan", "inf" or "-inf", which
+  `float` reads. A row is in the file once it is written, whoever is killed.
+
+  Args:
+    path: the file; it and its directory are made if they do not exist.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> from slot_attention_jax import writers
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "metrics.jsonl"
+    >>> writer = writers.JsonlWriter(path)
+    >>> writer.write_scalars(1, {"loss": 0.5})
+    >>> writer.close()
+    >>> path.read_text()  # doctest: +ELLIPSIS
+    '{"step": 1, "time": "...", "loss": 0.5}\n'
+  """
+
+  def __init__(self, path: str | os.PathLike[str]):
+    self._path = pathlib.Path(path)
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    self._file = self._open()
+
+  def _open(self) -> TextIO:
+    # Line buffered: a row is one write to the file.
+    return self._path.open("a", buffering=1, encoding="utf-8")
+
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Appends a row; ValueError if a scalar has the name of a column."""
+    if "step" in scalars or "time" in scalars:
+      raise ValueError(
+        "Expected names other than step and time, which every row has, got "
+        f"{sorted(scalars)}. Rename, for instance to train/time."
+      )
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    row: dict[str, Any] = {"step": int(step), "time": now}
+    for name, scalar in scalars.items():
+      value = float(scalar)
+      row[name] = value if math.isfinite(value) else str(value)
+    self._file.write(json.dumps(row, allow_nan=False) + "\n")
+
+  def truncate_after(self, step: int) -> None:
+    """Drops what a killed run wrote after the checkpoint it resumes from.
+
+    Args:
+      step: updates done in that checkpoint. Rows of later steps and lines
+        that were cut off are dropped; a kill leaves the old file or the new.
+    """
+    self._file.close()
+    rows = self._path.read_text(encoding="utf-8").splitlines()
+    kept = [row for row in rows if _step_of(row) <= step]
+    if dropped := len(rows) - len(kept):
+      logging.info("Dropped %d rows from %s.", dropped, self._path)
+    temporary = self._path.with_name(f"{self._path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+      file.writelines(f"{row}\n" for row in kept)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, self._path)
+    self._file = self._open()
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+
+def _step_of(line: str) -> float:
+  """The step of a row; of what is not a row, infinity."""
+  try:
+    return json.loads(line)["step"]
+  except (json.JSONDecodeError, TypeError, KeyError):
+    return math.inf
+
+
+class LogWriter(MetricWriter):
+  """Logs one line a step: `step 100/5000 | train/loss 0.0123 | ...`."""
+
+  def __init__(self, total_steps: int):
+    self._total_steps = total_steps
+
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Logs the scalars with four digits."""
+    parts = [f"{name} {float(x):.4g}" for name, x in scalars.items()]
+    logging.info("step %s", " | ".join([f"{step}/{self._total_steps}", *parts]))
+
+  def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+    """Logs the texts."""
+    for name, text in texts.items():
+      logging.info("step %d/%d | %s: %s", step, self._total_steps, name, text)
+
+
+class MultiWriter(MetricWriter):
+  """Hands everything to several writers; to none, it writes nothing."""
+
+  def __init__(self, writers: Iterable[MetricWriter] = ()):
+    self._writers = tuple(writers)
+
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Hands on numbers."""
+    for writer in self._writers:
+      writer.write_scalars(step, scalars)
+
+  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+    """Hands on images."""
+    for writer in self._writers:
+      writer.write_images(step, images)
+
+  def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+    """Hands on texts."""
+    for writer in self._writers:
+      writer.write_texts(step, texts)
+
+  def write_hparams(self, hparams: Mapping[str, Any]) -> None:
+    """Hands on the settings."""
+    for writer in self._writers:
+      writer.write_hparams(hparams)
+
+  def flush(self) -> None:
+    """Flushes every writer."""
+    for writer in self._writers:
+      writer.flush()
+
+  def close(self) -> None:
+    """Closes every writer, the others too if one fails."""
+    with contextlib.ExitStack() as stack:
+      for writer in self._writers:
+        stack.callback(writer.close)
+
+
+def _tensorboard_writer(workdir: str) -> MetricWriter:
+  import tensorflow as tf
+
+  # Else TensorFlow takes the memory of the GPUs that JAX computes on.
+  tf.config.set_visible_devices([], "GPU")
+  from clu import metric_writers
+
+  return metric_writers.SummaryWriter(workdir)
+
+
+def create_writer(
+  workdir: str | os.PathLike[str],
+  *,
+  total_steps: int,
+  process_index: int = 0,
+  tensorboard: bool = True,
+  resume_step: int = 0,
+) -> MetricWriter:
+  """Makes the writers of a run: `metrics.jsonl`, the log and TensorBoard.
+
+  Args:
+    workdir: directory of the run, local; made if it does not exist.
+    total_steps: updates of the whole run.
+    process_index: `jax.process_index()`; all but process 0 write nothing.
+    tensorboard: whether to write TensorBoard's files where that is installed.
+    resume_step: updates done in the checkpoint that the run resumes from; later
+      rows of `metrics.jsonl` are dropped. With 0 the run starts anew: all are.
+
+  Returns:
+    The writer; close it when the run ends.
+  """
+  if process_index != 0:
+    return MultiWriter()
+  jsonl = JsonlWriter(pathlib.Path(workdir) / METRICS_FILE)
+  # A new run measures step 0 again.
+  jsonl.truncate_after(resume_step if resume_step > 0 else -1)
+  writers: list[MetricWriter] = [LogWriter(total_steps), jsonl]
+  if tensorboard:
+    needed = ("tensorflow", "tensorboard")
+    if all(importlib.util.find_spec(name) for name in needed):
+      writers.append(_tensorboard_writer(os.fspath(workdir)))
+    else:
+      logging.info(
+        "No TensorBoard files: not both of %s are installed.", needed
+      )
+  return MultiWriter(writers)
+
+
+class ProgressLine:
+  """A line on the terminal that tells how far a run is; elsewhere nothing.
+
+  `120/5000  2.4%  31.2 steps/s  0:02:36 left  loss 0.0123`, removed before absl
+  logs a line and back with the next update. Before you print, call `clear`.
+
+  Args:
+    total_steps: updates of the whole run.
+    start_step: updates done before this process began.
+    stream: where to draw; None is `sys.stderr`.
+    clock: gives seconds, for tests.
+  """
+
+  def __init__(
+    self,
+    total_steps: int,
+    start_step: int = 0,
+    stream: TextIO | None = None,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    self._total_steps = total_steps
+    self._stream = sys.stderr if stream is None else stream
+    self._clock = clock
+    self._live = self._stream.isatty()
+    self._drawn_at = -math.inf
+    self._shown = False
+    self._step, self._loss = start_step, None
+    self._marks = collections.deque([(clock(), start_step)])
+    if self._live:
+      logging.get_absl_handler().addFilter(self._before_log)
+
+  def update(self, step: int, loss: float | None = None) -> None:
+    """Tells how many updates are done; draws at most 5 times a second.
+
+    Args:
+      step: updates done.
+      loss: a number that is known already (a `jax.Array` would make the run
+        wait for it); None leaves the last one.
+    """
+    self._step = step
+    self._loss = self._loss if loss is None else loss
+    now = self._clock()
+    if self._live and now - self._drawn_at >= 0.2:
+      self._draw(now)
+
+  def clear(self) -> None:
+    """Removes the line, so that something else can be printed."""
+    if self._shown:
+      self._stream.write("\r\x1b[K")
+      self._stream.flush()
+      self._shown = False
+
+  def close(self) -> None:
+    """Draws the last state and ends the line."""
+    if self._live:
+      self._draw(self._clock())
+      self._stream.write("\n")
+      self._stream.flush()
+      logging.get_absl_handler().removeFilter(self._before_log)
+    self._live = self._shown = False
+
+  def _before_log(self, record: python_logging.LogRecord) -> bool:
+    del record
+    self.clear()
+    return True
+
+  def _draw(self, now: float) -> None:
+    marks = self._marks
+    marks.append((now, self._step))
+    # The speed of the last 10 seconds: the first steps were compiled.
+    while len(marks) > 2 and now - marks[1][0] >= 10:
+      marks.popleft()
+    seconds, steps = now - marks[0][0], self._step - marks[0][1]
+    speed = steps / seconds if seconds > 0 else 0.0
+    percent = 100 * self._step / max(self._total_steps, 1)
+    parts = [f"{self._step}/{self._total_steps}", f"{percent:.1f}%"]
+    if speed > 0:
+      left = round((self._total_steps - self._step) / speed)
+      parts += [f"{speed:.3g} steps/s", f"{datetime.timedelta(0, left)} left"]
+    if self._loss is not None:
+      parts.append(f"loss {self._loss:.4g}")
+    # A line that wraps could not be removed.
+    width = shutil.get_terminal_size().columns - 1
+    self._stream.write(f"\r\x1b[K{'  '.join(parts)[:width]}")
+    self._stream.flush()
+    self._drawn_at, self._shown = now, True
