@@ -35,7 +35,8 @@ setuptools.setup(
   extras_require={
     "cuda": ["jax[cuda13]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
-    "tf": ["tensorflow>=2.19"],
+    # TensorFlow reads tfrecords; the summaries need tensorboard beside it.
+    "tf": ["tensorboard>=2.19", "tensorflow>=2.19"],
     "dev": [
       "grain>=0.2.12",
       "pyright>=1.1.390",

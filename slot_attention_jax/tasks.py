@@ -22,6 +22,11 @@ class Task(Protocol):
 
   model: Any
 
+  @property
+  def metric_names(self) -> tuple[str, ...]:
+    """Short names of the metrics that `summarize` gives."""
+    ...
+
   def init(self, key: jax.Array) -> Any:
     """Initial parameters, without computing an output."""
 
@@ -74,6 +79,11 @@ class ObjectDiscovery:
   num_slots: int
   num_iterations: int
 
+  @property
+  def metric_names(self) -> tuple[str, ...]:
+    """`mse`; with ground truth also `fg_ari`, `ari`, `miou`."""
+    return ("mse", "fg_ari", "ari", "miou") if self.max_objects else ("mse",)
+
   def init(self, key: jax.Array) -> Any:
     """Initial parameters."""
     return _init(self.model, key, self.image_shape)
@@ -102,7 +112,7 @@ class ObjectDiscovery:
     images = batch["image"]
     output = self.apply(params, images, key, first)
     results = {"mse": losses.reconstruction_loss(output.reconstruction, images)}
-    if "segmentation" in batch:
+    if self.max_objects:
       true = batch["segmentation"]
       predicted = output.masks[..., 0].argmax(axis=1)  # [B, H, W]
       groups = {
@@ -143,6 +153,11 @@ class SetPrediction:
   thresholds: Sequence[float]
   num_slots: int
   num_iterations: int
+
+  @property
+  def metric_names(self) -> tuple[str, ...]:
+    """`loss` and one `ap_` for each threshold."""
+    return ("loss", *(f"ap_{t:g}" for t in self.thresholds))
 
   def init(self, key: jax.Array) -> Any:
     """Initial parameters."""
@@ -187,11 +202,9 @@ class SetPrediction:
       self.layout,
       thresholds=tuple(self.thresholds),
     )
-    metrics = {"loss": float(results["loss"].mean(dtype=np.float64))}
-    values = np.asarray(values).tolist()
-    for threshold, value in zip(self.thresholds, values, strict=True):
-      metrics[f"ap_{threshold:g}"] = value
-    return metrics
+    loss = float(results["loss"].mean(dtype=np.float64))
+    values = [loss, *np.asarray(values).tolist()]
+    return dict(zip(self.metric_names, values, strict=True))
 
 
 def create_task(

@@ -61,15 +61,18 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
   )
   task = tasks.create_task(config, dataset.info)
   optimizer, schedule = optimizers.create_optimizer(config.optim)
-  best = config.checkpoint.best_metric
+  best_metric = config.checkpoint.best_metric or None
+  if best_metric not in (None, *task.metric_names):
+    raise ValueError(
+      f"Expected checkpoint.best_metric out of {task.metric_names}, which "
+      f"{eval_dataset.info.name!r} allows, or '', got {best_metric!r}."
+    )
   with contextlib.ExitStack() as stack:
     checkpointer = stack.enter_context(
       checkpoints.Checkpointer(
         path / "checkpoints",
         keep=config.checkpoint.keep,
-        best_metric=evaluate_lib.metric_name(eval_dataset.info, best)
-        if best
-        else None,
+        best_metric=best_metric,
         best_mode=config.checkpoint.best_mode,
         keep_best=config.checkpoint.keep_best,
       )
@@ -112,13 +115,14 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     for step in range(start + 1, total + 1):
       _, batch = next(batches)
       state, step_metrics = train_step(state, batch)
-      last = step == total
-      # Fetched one step late, so that the device never waits for the host.
-      for line in window.add(step, step_metrics, flush=last):
+      evaluating = step == total or step % config.eval.every_steps == 0
+      saving = evaluating or step % config.checkpoint.every_steps == 0
+      # Fetched one step late, so that the device never waits for the host;
+      # before a save all rows up to it are written, so that none is lost.
+      for line in window.add(step, step_metrics, flush=saving):
         progress.clear()
         writer.write_scalars(*line)
       progress.update(step, window.loss)
-      evaluating = last or step % config.eval.every_steps == 0
       if evaluating:
         progress.clear()
         metrics = evaluate_lib.evaluate(
@@ -130,12 +134,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
           writer.write_images(step, {"validation": picture})
           if jax.process_index() == 0:
             visualize.save_png(path / "images" / f"{step:08d}.png", picture)
-      if evaluating or step % config.checkpoint.every_steps == 0:
-        window.check()
+      if saving:
+        writer.flush()
         checkpointer.save(
           state,
-          config.to_dict(),
-          metrics=metrics if evaluating else None,
+          _jsonable(config.to_dict()),
+          metrics=_short(metrics) if evaluating else None,
         )
     if start >= total:
       logging.info("The run has already done its %d steps.", total)
@@ -186,11 +190,7 @@ def evaluate_checkpoint(
     )
   with checkpoints.Checkpointer(
     path / "checkpoints",
-    best_metric=evaluate_lib.metric_name(
-      dataset.info, config.checkpoint.best_metric
-    )
-    if config.checkpoint.best_metric
-    else None,
+    best_metric=config.checkpoint.best_metric or None,
     best_mode=config.checkpoint.best_mode,
   ) as checkpointer:
     which = config.eval.checkpoint
@@ -314,11 +314,6 @@ class _Window:
       lines.append(self._settle())
     return [line for line in lines if line]
 
-  def check(self) -> None:
-    """Waits for the last step and raises if its loss is not finite."""
-    if self._pending is not None:
-      self._record(*self._pending)
-
   def _settle(self):
     if self._pending is None:
       return None
@@ -332,8 +327,7 @@ class _Window:
 
   def _record(self, step, metrics):
     self.loss = float(metrics["loss"])
-    if not self._losses or self._losses[-1][0] != step:
-      self._losses.append((step, self.loss))
+    self._losses.append((step, self.loss))
     if not math.isfinite(self.loss):
       recent = ", ".join(f"{s}: {x:.4g}" for s, x in list(self._losses)[-5:])
       raise FloatingPointError(
@@ -386,6 +380,22 @@ def _check_same_run(
         )
 
 
+def _short(metrics: dict[str, float]) -> dict[str, float]:
+  """Metrics under short names: a checkpoint serves evaluation on any data."""
+  return {name.rsplit("/", 1)[-1]: value for name, value in metrics.items()}
+
+
+def _jsonable(value: Any) -> Any:
+  """JSON has neither infinity nor NaN: both become strings."""
+  if isinstance(value, dict):
+    return {k: _jsonable(v) for k, v in value.items()}
+  if isinstance(value, tuple | list):
+    return [_jsonable(v) for v in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return str(value)
+  return value
+
+
 def _plain(value: Any) -> Any:
   return list(value) if isinstance(value, tuple | list) else value
 
@@ -393,5 +403,6 @@ def _plain(value: Any) -> Any:
 def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.tmp")
-  temporary.write_text(json.dumps(content, indent=2, default=list) + "\n")
+  text = json.dumps(_jsonable(content), indent=2, allow_nan=False)
+  temporary.write_text(text + "\n")
   temporary.replace(path)
