@@ -7,6 +7,7 @@ from absl import logging
 from slot_attention_jax.data import clevr, procedural, types
 
 NAMES = ("clevr", "multi_dsprites", "tetrominoes")
+_ON_DEVICE = {"auto": "auto", "yes": True, "no": False}
 
 
 def create_dataset(
@@ -40,6 +41,11 @@ def create_dataset(
   data = config.data
   if data.name not in NAMES:
     raise ValueError(f"Expected data.name out of {NAMES}, got {data.name!r}.")
+  if data.on_device not in _ON_DEVICE:
+    raise ValueError(
+      f"Expected data.on_device out of {list(_ON_DEVICE)}, got "
+      f"{data.on_device!r}."
+    )
   resolution = tuple(data.resolution)
   if data.name == "clevr":
     builder = clevr.find_clevr(data.data_dir or None)
@@ -56,7 +62,7 @@ def create_dataset(
         seed=config.seed,
         train=split == "train",
         cache_dir=data.cache_dir or None,
-        on_device=data.on_device,
+        on_device=_ON_DEVICE[data.on_device],
         num_train_eval=data.num_train_eval,
       )
   elif data.data_dir:

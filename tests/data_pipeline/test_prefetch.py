@@ -1,0 +1,63 @@
+"""Prefetching keeps the order, passes errors on and ends its thread."""
+
+import threading
+
+import pytest
+
+from slot_attention_jax.data import prefetch
+
+
+def _threads():
+  return [t for t in threading.enumerate() if t.name == "prefetch"]
+
+
+def test_order_and_start():
+  batches = prefetch.prefetch(lambda step: step * 10, start=7)
+  assert [next(batches) for _ in range(3)] == [(7, 70), (8, 80), (9, 90)]
+  assert len(_threads()) == 1
+  batches.close()
+  assert _threads() == []
+
+
+def test_runs_ahead_by_depth_and_no_further():
+  made = []
+  enough = threading.Event()
+
+  def batch(step):
+    made.append(step)
+    if step == 2:
+      enough.set()
+    return step
+
+  batches = prefetch.prefetch(batch, start=0, depth=2)
+  next(batches)
+  assert enough.wait(10)  # Steps 1 and 2 are made while 0 is used.
+  assert not threading.Event().wait(0.1)
+  assert made == [0, 1, 2]
+  batches.close()
+
+
+def test_error_comes_in_its_turn():
+  def batch(step):
+    if step == 2:
+      raise RuntimeError("no batch 2")
+    return step
+
+  batches = prefetch.prefetch(batch, start=0, depth=4)
+  assert next(batches) == (0, 0)
+  assert next(batches) == (1, 1)
+  with pytest.raises(RuntimeError, match="no batch 2"):
+    next(batches)
+  assert _threads() == []
+
+
+def test_dropping_it_ends_the_thread():
+  batches = prefetch.prefetch(lambda step: step, start=0)
+  next(batches)
+  del batches
+  assert _threads() == []
+
+
+def test_depth():
+  with pytest.raises(ValueError, match="at least 1, got 0"):
+    prefetch.prefetch(lambda step: step, start=0, depth=0)

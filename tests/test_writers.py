@@ -1,0 +1,361 @@
+"""Tests of the metric writers and of the line of progress."""
+
+import datetime
+import importlib.util
+import io
+import json
+import logging
+import pathlib
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import logging as absl_logging
+
+from slot_attention_jax import writers
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+class Recorder(writers.MetricWriter):
+  """Remembers what it is given."""
+
+  def __init__(self):
+    self.calls = []
+
+  def write_scalars(self, step, scalars):
+    self.calls.append(("scalars", step, scalars))
+
+  def write_images(self, step, images):
+    self.calls.append(("images", step, images))
+
+  def write_texts(self, step, texts):
+    self.calls.append(("texts", step, texts))
+
+  def write_hparams(self, hparams):
+    self.calls.append(("hparams", hparams))
+
+  def flush(self):
+    self.calls.append(("flush",))
+
+  def close(self):
+    self.calls.append(("close",))
+
+
+class Terminal(io.StringIO):
+  """A stream that is a terminal; `screen` is what stands on its lines."""
+
+  def isatty(self):
+    return True
+
+  def screen(self):
+    lines = []
+    for line in self.getvalue().split("\n"):
+      shown = ""
+      for part in line.split("\r"):
+        if part.startswith("\x1b[K"):
+          part, shown = part[3:], ""
+        shown = part + shown[len(part) :]
+      lines.append(shown)
+    return lines
+
+
+def rows(path):
+  def refuse(word):
+    raise AssertionError(f"{word} is not JSON")
+
+  return [
+    json.loads(line, parse_constant=refuse)
+    for line in path.read_text().splitlines()
+  ]
+
+
+def without_time(path):
+  return [{k: v for k, v in row.items() if k != "time"} for row in rows(path)]
+
+
+def test_jsonl_rows(tmp_path):
+  path = tmp_path / "new" / "metrics.jsonl"
+  before = datetime.datetime.now(datetime.UTC)
+  writer = writers.JsonlWriter(path)
+  writer.write_scalars(jnp.int32(3), {"loss": jnp.float32(0.5), "ari": 1})
+  # It is in the file without a flush: nothing is lost by a kill.
+  assert without_time(path) == [{"step": 3, "loss": 0.5, "ari": 1.0}]
+  time = datetime.datetime.fromisoformat(rows(path)[0]["time"])
+  assert abs(time - before) < datetime.timedelta(seconds=60)
+  writer.write_images(3, {"image": np.zeros((2, 2, 3), np.uint8)})
+  writer.write_texts(3, {"text": "text"})
+  writer.write_hparams({"a": 1})
+  writer.flush()
+  writer.close()
+  assert len(rows(path)) == 1
+
+
+def test_jsonl_writes_what_is_not_finite_as_json(tmp_path):
+  writer = writers.JsonlWriter(tmp_path / "metrics.jsonl")
+  writer.write_scalars(1, {"a": np.nan, "b": np.inf, "c": jnp.array(-jnp.inf)})
+  writer.close()
+  (row,) = without_time(tmp_path / "metrics.jsonl")
+  assert row == {"step": 1, "a": "nan", "b": "inf", "c": "-inf"}
+  assert float(row["c"]) == -np.inf
+
+
+@pytest.mark.parametrize("name", ["step", "time"])
+def test_jsonl_refuses_the_names_of_its_columns(tmp_path, name):
+  writer = writers.JsonlWriter(tmp_path / "metrics.jsonl")
+  with pytest.raises(ValueError, match=f"other than step and time.*{name}"):
+    writer.write_scalars(1, {name: 2.0})
+  writer.close()
+  assert rows(tmp_path / "metrics.jsonl") == []
+
+
+@pytest.mark.parametrize(
+  "torn",
+  ["", '{"step": 2, "ti', '{"step": 2', "{", '"step"', "7"],
+)
+def test_a_resumed_run_leaves_the_rows_of_an_uninterrupted_one(tmp_path, torn):
+  def run(directory, steps, **options):
+    writer = writers.create_writer(
+      directory, total_steps=4, tensorboard=False, **options
+    )
+    for step in steps:
+      writer.write_scalars(step, {"loss": 1 / (step + 1)})
+    writer.close()
+
+  run(tmp_path / "a", range(5))
+  run(tmp_path / "b", range(4))
+  with (tmp_path / "b" / "metrics.jsonl").open("a") as file:
+    file.write(torn)
+  kept = rows(tmp_path / "a" / "metrics.jsonl")
+  run(tmp_path / "b", range(3, 5), resume_step=2)
+  run(tmp_path / "b", [], resume_step=4)
+  expected = without_time(tmp_path / "a" / "metrics.jsonl")
+  assert without_time(tmp_path / "b" / "metrics.jsonl") == expected
+  assert [row["step"] for row in kept] == [0, 1, 2, 3, 4]
+  assert [p.name for p in (tmp_path / "b").iterdir()] == ["metrics.jsonl"]
+  # Killed before its first checkpoint, it starts anew, with step 0.
+  run(tmp_path / "b", range(5))
+  assert without_time(tmp_path / "b" / "metrics.jsonl") == expected
+
+
+def test_truncation_keeps_the_old_file_until_the_new_one_is_whole(
+  tmp_path, monkeypatch
+):
+  path = tmp_path / "metrics.jsonl"
+  writer = writers.JsonlWriter(path)
+  for step in range(3):
+    writer.write_scalars(step, {})
+
+  def killed(source, target):
+    # At the last moment both are there.
+    assert [row["step"] for row in rows(pathlib.Path(source))] == [0, 1]
+    assert [row["step"] for row in rows(pathlib.Path(target))] == [0, 1, 2]
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(writers.os, "replace", killed)
+  with pytest.raises(KeyboardInterrupt):
+    writer.truncate_after(1)
+  assert len(rows(path)) == 3
+
+
+def test_log_line(caplog):
+  absl_logging.get_absl_logger().setLevel(logging.INFO)
+  writer = writers.LogWriter(5000)
+  writer.write_scalars(
+    100, {"train/loss": jnp.float32(0.0123456), "lr": 4e-4, "steps": 31.25}
+  )
+  writer.write_texts(100, {"note": "100% done"})
+  assert [record.getMessage() for record in caplog.records] == [
+    "step 100/5000 | train/loss 0.01235 | lr 0.0004 | steps 31.25",
+    "step 100/5000 | note: 100% done",
+  ]
+
+
+def test_multi_writer_hands_everything_to_everyone():
+  first, second = Recorder(), Recorder()
+  writer = writers.MultiWriter([first, second])
+  image = np.zeros((2, 2, 3), np.uint8)
+  writer.write_scalars(1, {"a": 2.0})
+  writer.write_images(1, {"b": image})
+  writer.write_texts(1, {"c": "d"})
+  writer.write_hparams({"e": 1})
+  writer.flush()
+  writer.close()
+  assert first.calls == second.calls
+  assert first.calls == [
+    ("scalars", 1, {"a": 2.0}),
+    ("images", 1, {"b": image}),
+    ("texts", 1, {"c": "d"}),
+    ("hparams", {"e": 1}),
+    ("flush",),
+    ("close",),
+  ]
+
+
+def test_multi_writer_closes_the_others_if_one_fails():
+  class Broken(Recorder):
+    def close(self):
+      raise OSError("disk full")
+
+  first, last = Recorder(), Recorder()
+  with pytest.raises(OSError, match="disk full"):
+    writers.MultiWriter([first, Broken(), last]).close()
+  assert first.calls == last.calls == [("close",)]
+
+
+def test_other_processes_write_nothing(tmp_path):
+  writer = writers.create_writer(
+    tmp_path / "run", total_steps=1, process_index=1
+  )
+  writer.write_scalars(1, {"a": 1.0})
+  writer.close()
+  assert not (tmp_path / "run").exists()
+
+
+def test_without_tensorflow(tmp_path, monkeypatch, caplog):
+  absl_logging.get_absl_logger().setLevel(logging.INFO)
+  find_spec = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util,
+    "find_spec",
+    lambda name: None if name == "tensorflow" else find_spec(name),
+  )
+  monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+  writer = writers.create_writer(tmp_path, total_steps=1)
+  writer.write_scalars(1, {"a": 1.0})
+  writer.close()
+  assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+  assert "tensorflow" not in sys.modules
+  assert caplog.records[0].getMessage() == (
+    "No TensorBoard files: not both of ('tensorflow', 'tensorboard') are "
+    "installed."
+  )
+
+
+TENSORBOARD = """
+import glob, sys
+import numpy as np
+from slot_attention_jax import writers
+assert "tensorflow" not in sys.modules
+writer = writers.create_writer(sys.argv[1], total_steps=9)
+import tensorflow as tf
+assert tf.config.get_visible_devices("GPU") == []
+writer.write_hparams({"optim": {"lr": 0.1}, "name": "x"})
+writer.write_scalars(3, {"loss": 0.5})
+writer.write_images(3, {"slots": np.full((4, 5, 3), 7, np.uint8)})
+writer.write_texts(3, {"note": "hello"})
+writer.flush()
+writer.close()
+(path,) = glob.glob(sys.argv[1] + "/events*")
+found = {}
+for event in tf.compat.v1.train.summary_iterator(path):
+  for value in event.summary.value:
+    found[value.tag] = event.step, tf.make_ndarray(value.tensor)
+step, loss = found["loss"]
+assert (step, float(loss)) == (3, 0.5), found
+step, image = found["slots"]
+np.testing.assert_array_equal(tf.io.decode_png(image[2]), np.full((4, 5, 3), 7))
+assert found["note"][1].reshape(-1)[0] == b"hello", found
+assert any("hparams" in tag for tag in found), found
+print("TensorBoard is right")
+"""
+
+
+@pytest.mark.skipif(
+  not all(map(importlib.util.find_spec, ("tensorflow", "tensorboard"))),
+  reason="needs tensorflow and tensorboard",
+)
+def test_tensorboard(tmp_path):
+  # In another process: these tests run without TensorFlow.
+  result = subprocess.run(
+    [sys.executable, "-c", TENSORBOARD, str(tmp_path)],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    check=False,
+  )
+  assert "TensorBoard is right" in result.stdout, result.stderr
+  assert without_time(tmp_path / "metrics.jsonl") == [{"step": 3, "loss": 0.5}]
+
+
+def test_importing_needs_no_tensorflow():
+  program = (
+    "import sys; from slot_attention_jax import writers; "
+    "assert not {'tensorflow', 'clu', 'tensorboard'} & set(sys.modules)"
+  )
+  subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+def test_progress_on_a_terminal():
+  terminal, now = Terminal(), [0.0]
+  line = writers.ProgressLine(
+    5000, start_step=100, stream=terminal, clock=lambda: now[0]
+  )
+  now[0] = 2.0
+  line.update(120, 0.0123456)
+  assert terminal.screen() == [
+    "120/5000  2.4%  10 steps/s  0:08:08 left  loss 0.01235"
+  ]
+  # At most 5 times a second.
+  now[0] = 2.1
+  line.update(121)
+  assert terminal.screen()[0].startswith("120/5000")
+  now[0] = 2.2
+  line.update(122)
+  assert terminal.screen()[0].startswith("122/5000")
+  assert terminal.screen()[0].endswith("loss 0.01235")
+  # The speed forgets what is more than 10 seconds ago.
+  for i in range(1, 15):
+    now[0] = 2.2 + i
+    line.update(122 + 100 * i)
+  assert "  100 steps/s  0:00:35 left" in terminal.screen()[0]
+  line.clear()
+  assert terminal.screen() == [""]
+  line.update(5000, 0.01)
+  line.close()
+  assert len(terminal.screen()) == 2
+  assert terminal.screen()[0].startswith("5000/5000  100.0%")
+  assert terminal.screen()[0].endswith("0:00:00 left  loss 0.01")
+  assert terminal.screen()[1] == ""
+
+
+def test_progress_makes_way_for_log_lines():
+  terminal, now = Terminal(), [0.0]
+  handler = absl_logging.get_absl_handler()
+  record = logging.LogRecord("absl", logging.INFO, "x", 1, "hello", (), None)
+  line = writers.ProgressLine(10, stream=terminal, clock=lambda: now[0])
+  line.update(1)
+  assert terminal.screen() == ["1/10  10.0%"]
+  assert handler.filter(record)
+  terminal.write("a log line\n")
+  now[0] = 1.0
+  line.update(2)
+  assert terminal.screen() == [
+    "a log line",
+    "2/10  20.0%  2 steps/s  0:00:04 left",
+  ]
+  line.close()
+  length = len(terminal.getvalue())
+  assert handler.filter(record)
+  line.update(3)
+  assert len(terminal.getvalue()) == length
+
+
+def test_progress_fits_the_terminal(monkeypatch):
+  monkeypatch.setenv("COLUMNS", "20")
+  terminal = Terminal()
+  line = writers.ProgressLine(5000, stream=terminal)
+  line.update(1000, 0.5)
+  assert len(terminal.screen()[0]) == 19
+  line.close()
+
+
+def test_no_progress_elsewhere():
+  stream = io.StringIO()
+  line = writers.ProgressLine(10, stream=stream)
+  line.update(1, 0.5)
+  line.clear()
+  line.close()
+  assert stream.getvalue() == ""
