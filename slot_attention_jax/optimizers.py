@@ -1,7 +1,8 @@
 """Optimizer and learning-rate schedule of the paper."""
 
+from typing import Any
+
 import jax.numpy as jnp
-import ml_collections
 import optax
 
 
@@ -61,7 +62,7 @@ def warmup_exponential_decay(
 
 
 def create_optimizer(
-  config: ml_collections.ConfigDict,
+  config: Any,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """Adam with the schedule of the config.
 

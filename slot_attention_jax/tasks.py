@@ -1,12 +1,12 @@
 """The two objectives: model, loss and metrics in one place each."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from slot_attention_jax import losses, models
@@ -20,7 +20,15 @@ PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 class Task(Protocol):
   """An objective; all but `summarize` are pure and jit-able."""
 
-  model: Any
+  @property
+  def num_slots(self) -> int:
+    """K at evaluation."""
+    ...
+
+  @property
+  def num_iterations(self) -> int:
+    """T at evaluation."""
+    ...
 
   @property
   def metric_names(self) -> tuple[str, ...]:
@@ -28,10 +36,17 @@ class Task(Protocol):
     ...
 
   def init(self, key: jax.Array) -> Any:
-    """Initial parameters, without computing an output."""
+    """Initial parameters."""
+    ...
 
   def loss(self, params: Any, batch: types.Batch, key: jax.Array) -> jax.Array:
     """Scalar float32 loss of a training batch."""
+    ...
+
+  def apply(
+    self, params: Any, images: jax.Array, key: jax.Array, first: Any = 0
+  ) -> Any:
+    """The model's output as in evaluation, on examples `first` and later."""
     ...
 
   def evaluate(
@@ -91,7 +106,7 @@ class ObjectDiscovery:
   def loss(self, params: Any, batch: types.Batch, key: jax.Array) -> jax.Array:
     """Mean squared error over B, H, W and C."""
     images = batch["image"]
-    output = self.model.apply(params, images, rngs={"slots": key})
+    output: Any = self.model.apply(params, images, rngs={"slots": key})
     return losses.reconstruction_loss(output.reconstruction, images).mean()
 
   def apply(
@@ -101,9 +116,10 @@ class ObjectDiscovery:
     noise = _noise(
       key, first, images.shape[0], self.num_slots, self.model.slot_size
     )
-    return self.model.apply(
+    output: Any = self.model.apply(
       params, images, noise=noise, num_iterations=self.num_iterations
     )
+    return output
 
   def evaluate(
     self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
@@ -115,15 +131,21 @@ class ObjectDiscovery:
     if self.max_objects:
       true = batch["segmentation"]
       predicted = output.masks[..., 0].argmax(axis=1)  # [B, H, W]
-      groups = {
-        "num_true_groups": self.max_objects + 1,
-        "num_pred_groups": self.num_slots,
-      }
-      results["fg_ari"] = ari.adjusted_rand_index(
-        true, predicted, foreground_only=True, **groups
+      score = functools.partial(
+        ari.adjusted_rand_index,
+        true,
+        predicted,
+        num_true_groups=self.max_objects + 1,
+        num_pred_groups=self.num_slots,
       )
-      results["ari"] = ari.adjusted_rand_index(true, predicted, **groups)
-      results["miou"] = ari.mean_iou(true, predicted, **groups)
+      results["fg_ari"] = score(foreground_only=True)
+      results["ari"] = score()
+      results["miou"] = ari.mean_iou(
+        true,
+        predicted,
+        num_true_groups=self.max_objects + 1,
+        num_pred_groups=self.num_slots,
+      )
     return results
 
   def summarize(self, results: dict[str, np.ndarray]) -> dict[str, float]:
@@ -169,7 +191,8 @@ class SetPrediction:
 
   def loss(self, params: Any, batch: types.Batch, key: jax.Array) -> jax.Array:
     """Hungarian Huber loss, summed over pairs, mean over the batch."""
-    output = self.model.apply(params, batch["image"], rngs={"slots": key})
+    images = batch["image"]
+    output: Any = self.model.apply(params, images, rngs={"slots": key})
     return self._loss(output.predictions, batch["target"]).mean()
 
   def apply(
@@ -179,9 +202,10 @@ class SetPrediction:
     noise = _noise(
       key, first, images.shape[0], self.num_slots, self.model.slot_size
     )
-    return self.model.apply(
+    output: Any = self.model.apply(
       params, images, noise=noise, num_iterations=self.num_iterations
     )
+    return output
 
   def evaluate(
     self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
@@ -208,12 +232,12 @@ class SetPrediction:
 
 
 def create_task(
-  config: ml_collections.ConfigDict, info: types.DatasetInfo
+  config: Any, info: types.DatasetInfo
 ) -> ObjectDiscovery | SetPrediction:
   """Builds the objective of a config for a dataset.
 
   Args:
-    config: a whole config.
+    config: a whole `ConfigDict`.
     info: the dataset's; gives image size and property layout.
 
   Returns:

@@ -11,7 +11,6 @@ import platform
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from absl import logging
 
@@ -29,7 +28,7 @@ from slot_attention_jax import sharding as sharding_lib
 from slot_attention_jax.data import prefetch, types
 
 
-def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
+def train(config: Any, workdir: str) -> dict[str, float]:
   """Trains a model, resuming from the last checkpoint in `workdir` if any.
 
   The result is a function of the config alone: a run that is killed and
@@ -151,9 +150,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
   return metrics
 
 
-def evaluate_checkpoint(
-  config: ml_collections.ConfigDict, workdir: str
-) -> dict[str, float]:
+def evaluate_checkpoint(config: Any, workdir: str) -> dict[str, float]:
   """Evaluates the last (or best) checkpoint of a run on its own.
 
   K, T, the split, thresholds and the data may differ from training.
@@ -231,7 +228,7 @@ def draw(
   task: tasks.Task,
   params: Any,
   dataset: types.Dataset,
-  config: ml_collections.ConfigDict,
+  config: Any,
 ) -> np.ndarray | None:
   """A sheet of the first examples of a split, as evaluation sees them.
 
@@ -239,7 +236,7 @@ def draw(
     task: the objective.
     params: parameters.
     dataset: an evaluation split.
-    config: a whole config; `logging.num_images` and `eval.seed` are read.
+    config: a whole `ConfigDict`; `logging.num_images` and `eval.seed` are read.
 
   Returns:
     A picture [H', W', 3] uint8, or None if `logging.num_images` is 0 or there
@@ -260,7 +257,7 @@ def draw(
 
 def write_metadata(
   path: pathlib.Path,
-  config: ml_collections.ConfigDict,
+  config: Any,
   info: types.DatasetInfo,
 ) -> None:
   """Saves beside the run what it is: config, data, versions, devices.
@@ -337,7 +334,7 @@ class _Window:
       )
 
 
-def _check(config: ml_collections.ConfigDict, num_devices: int) -> None:
+def _check(config: Any, num_devices: int) -> None:
   """Raises ValueError on counts that cannot be run."""
   sharding_lib.check_batch_size(
     "train.batch_size", config.train.batch_size, num_devices
@@ -357,27 +354,18 @@ def _check(config: ml_collections.ConfigDict, num_devices: int) -> None:
       )
 
 
-def _check_same_run(
-  config: ml_collections.ConfigDict, saved: dict[str, Any]
-) -> None:
+def _check_same_run(config: Any, saved: dict[str, Any]) -> None:
   """Warns of keys that differ from the run that is resumed."""
-  saved = ml_collections.ConfigDict(saved)
-  for group in ("task", "seed", "data", "model", "optim", "train"):
-    old = saved.get(group)
-    new = config[group]
-    if not isinstance(new, ml_collections.ConfigDict):
-      old, new = {"": old}, {"": new}
-    for key, value in new.items():
-      before = old.get(key)
-      # JSON has no tuples.
-      if _plain(before) != _plain(value):
-        logging.warning(
-          "Resuming with %s%s=%s; the checkpoint was made with %s.",
-          group,
-          f".{key}" if key else "",
-          value,
-          before,
-        )
+  groups = ("data", "model", "optim", "train")
+  pairs = [(k, config[k], saved.get(k)) for k in ("task", "seed")]
+  for group in groups:
+    old = saved.get(group, {})
+    pairs += [(f"{group}.{k}", v, old.get(k)) for k, v in config[group].items()]
+  for key, new, old in pairs:
+    if _jsonable(new) != old:
+      logging.warning(
+        "Resuming with %s=%s; the checkpoint was made with %s.", key, new, old
+      )
 
 
 def _short(metrics: dict[str, float]) -> dict[str, float]:
@@ -394,10 +382,6 @@ def _jsonable(value: Any) -> Any:
   if isinstance(value, float) and not math.isfinite(value):
     return str(value)
   return value
-
-
-def _plain(value: Any) -> Any:
-  return list(value) if isinstance(value, tuple | list) else value
 
 
 def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:

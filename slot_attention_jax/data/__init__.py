@@ -1,7 +1,8 @@
 """Datasets by the names a config uses."""
 
+from typing import Any
+
 import jax
-import ml_collections
 from absl import logging
 
 from slot_attention_jax.data import clevr, procedural, types
@@ -11,7 +12,7 @@ _ON_DEVICE = {"auto": "auto", "yes": True, "no": False}
 
 
 def create_dataset(
-  config: ml_collections.ConfigDict,
+  config: Any,
   split: str,
   *,
   batch_size: int,
@@ -23,7 +24,7 @@ def create_dataset(
   named, the package's own scenes take their place and one warning says so.
 
   Args:
-    config: a whole config; its `data` group, `task` and `seed` are read.
+    config: a whole `ConfigDict`; its `data` group, `task` and `seed` are read.
     split: `"train"`, or an evaluation split: `"validation"` or `"test"` of any
       dataset, `"train_eval"` of CLEVR.
     batch_size: global batch size.

@@ -255,14 +255,14 @@ def _read(
   return jax.make_array_from_callback(
     (len(rows), *array.shape[1:]),
     sharding,
-    lambda index: np.asarray(array[rows[index[0]]]),
+    lambda index: np.asarray(array[rows[index[0]]]),  # pyright: ignore
   )
 
 
 def _fits(num_bytes: int, sharding: jax.sharding.NamedSharding) -> bool:
   """Whether every device of every process can hold so much beside its work."""
   fits = jax.default_backend() != "cpu"
-  for device in sharding.mesh.local_devices:
+  for device in sharding.mesh.local_devices:  # pyright: ignore
     stats = device.memory_stats() or {}
     free = stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)
     fits = fits and num_bytes <= free // 2

@@ -177,7 +177,8 @@ def _example(
   from PIL import Image
   from tensorflow_datasets.proto import tf_example_pb2
 
-  feature = tf_example_pb2.Example.FromString(record).features.feature
+  example = tf_example_pb2.Example.FromString(record)  # pyright: ignore
+  feature = example.features.feature
   name = feature["file_name"].bytes_list.value[0]
   if len(name) > _NAME_BYTES:
     raise ValueError(

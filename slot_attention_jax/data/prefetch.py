@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 def prefetch(
   batch: Callable[[int], T], start: int, depth: int = 2
-) -> Iterator[tuple[int, T]]:
+) -> Generator[tuple[int, T], None, None]:
   """Yields `(step, batch(step))` for `start, start + 1, ...` without end.
 
   A thread calls `batch` up to `depth` steps ahead, so that reading on the host
@@ -43,7 +43,7 @@ def prefetch(
 
 def _generate(
   batch: Callable[[int], T], start: int, depth: int
-) -> Iterator[tuple[int, T]]:
+) -> Generator[tuple[int, T], None, None]:
   """The generator of `prefetch`, apart so that errors are raised at once."""
   ready: queue.Queue = queue.Queue()
   # Counts the places that are free. The queue itself has no bound, so that the

@@ -276,6 +276,8 @@ class Dataset(Protocol):
   @property
   def num_batches(self) -> int | None:
     """Batches in one pass over the split; None if it is endless."""
+    ...
 
   def batch(self, step: int) -> Batch:
     """Batch number `step` (>= 0), the same for the same (seed, step)."""
+    ...

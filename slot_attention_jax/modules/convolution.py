@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen import dtypes
 
 Initializer = Callable[..., jax.Array]
 glorot_uniform: Initializer = nn.initializers.glorot_uniform()
@@ -220,7 +221,7 @@ class Conv(nn.Module):
     bias = self.param(
       "bias", nn.initializers.zeros, (self.features,), self.param_dtype
     )
-    inputs, kernel, bias = nn.dtypes.promote_dtype(
+    inputs, kernel, bias = dtypes.promote_dtype(
       inputs, kernel, bias, dtype=self.dtype
     )
     return conv2d(inputs, kernel, self.stride) + bias[None, None, None, :]
@@ -252,7 +253,7 @@ class ConvTranspose(nn.Module):
     bias = self.param(
       "bias", nn.initializers.zeros, (self.features,), self.param_dtype
     )
-    inputs, kernel, bias = nn.dtypes.promote_dtype(
+    inputs, kernel, bias = dtypes.promote_dtype(
       inputs, kernel, bias, dtype=self.dtype
     )
     outputs = conv_transpose2d(inputs, kernel, self.stride)

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen import dtypes
 
 from slot_attention_jax.modules.encoder import LAYER_NORM_EPSILON
 
@@ -54,7 +55,7 @@ class GRUCell(nn.Module):
     zeros = nn.initializers.zeros
     bias = self.param("bias", zeros, (3 * d,), self.param_dtype)
     recurrent_bias = self.param("recurrent_bias", zeros, (d,), self.param_dtype)
-    x, h, kernel, recurrent_kernel = nn.dtypes.promote_dtype(
+    x, h, kernel, recurrent_kernel = dtypes.promote_dtype(
       inputs, state, kernel, recurrent_kernel, dtype=self.dtype
     )
     from_inputs = (x @ kernel).astype(state.dtype)
@@ -123,7 +124,7 @@ class SlotAttention(nn.Module):
   unroll: int = 1
 
   def setup(self):
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    options = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     d = self.slot_size
 
     def dense(features, name, use_bias=True):
@@ -132,7 +133,7 @@ class SlotAttention(nn.Module):
         use_bias=use_bias,
         kernel_init=_glorot_uniform,
         name=name,
-        **dtypes,
+        **options,
       )
 
     def norm(name):
@@ -140,7 +141,7 @@ class SlotAttention(nn.Module):
         epsilon=LAYER_NORM_EPSILON,
         use_fast_variance=False,
         name=name,
-        **dtypes,
+        **options,
       )
 
     self.norm_inputs = norm("norm_inputs")
@@ -154,7 +155,7 @@ class SlotAttention(nn.Module):
     self.project_q = dense(d, "project_q", use_bias=False)
     self.project_k = dense(d, "project_k", use_bias=False)
     self.project_v = dense(d, "project_v", use_bias=False)
-    self.gru = GRUCell(d, name="gru", **dtypes)
+    self.gru = GRUCell(d, name="gru", **options)
     if self.mlp_hidden_size:
       self.norm_mlp = norm("norm_mlp")
       self.mlp_0 = dense(self.mlp_hidden_size, "mlp_0")
@@ -216,7 +217,7 @@ class SlotAttention(nn.Module):
       SlotAttention._iterate,
       variable_broadcast="params",
       split_rngs={"params": False},
-      in_axes=nn.broadcast,
+      in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
       out_axes=1,
       length=length,
       unroll=min(self.unroll, length),

@@ -1,7 +1,7 @@
 """What a family of rendered scenes is, and batches of it on the devices."""
 
 import functools
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import flax.struct
 import jax
@@ -29,18 +29,22 @@ class Rendering:
 
 
 class SceneFamily(Protocol):
-  """A distribution of scenes; all functions are pure, jit-able, vmap-able.
+  """A distribution of scenes; all methods are pure, jit-able, vmap-able."""
 
-  Attributes:
-    name: name of the data in logs, metrics and metadata.
-    layout: layout of the targets.
-    resolution: (H, W) the family is meant for; it renders at any.
-    max_objects: O.
-  """
+  @property
+  def name(self) -> str:
+    """Name of the data."""
+    ...
 
-  name: ClassVar[str]
-  layout: ClassVar[types.PropertyLayout]
-  resolution: ClassVar[tuple[int, int]]
+  @property
+  def layout(self) -> types.PropertyLayout:
+    """Layout of the targets."""
+    ...
+
+  @property
+  def resolution(self) -> tuple[int, int]:
+    """(H, W) the family is meant for."""
+    ...
 
   @property
   def max_objects(self) -> int:
@@ -49,6 +53,7 @@ class SceneFamily(Protocol):
 
   def sample(self, key: jax.Array) -> Any:
     """Draws a scene, a pytree of object properties of static shapes."""
+    ...
 
   def render(self, scene: Any, resolution: tuple[int, int]) -> Rendering:
     """Draws a picture of a scene."""
@@ -80,7 +85,7 @@ def _root_key(seed: int, split: str) -> jax.Array:
       f"Expected split 'train' or one of {EVALUATION_SPLITS}, got {split!r}."
     )
   return jax.random.wrap_key_data(
-    np.array(words, np.uint32), impl="threefry2x32"
+    jnp.array(words, jnp.uint32), impl="threefry2x32"
   )
 
 
@@ -124,8 +129,8 @@ class SceneDataset:
       ValueError: on an unknown split, a bad resolution, or a number of
         examples missing for evaluation or given for training.
     """
-    resolution = tuple(resolution or family.resolution)
-    check_resolution(resolution)
+    size = resolution or family.resolution
+    check_resolution(size)
     root = _root_key(seed, split)
     training = split == "train"
     if training != (num_examples is None) or (num_examples or 1) < 1:
@@ -137,7 +142,7 @@ class SceneDataset:
     self.info = types.DatasetInfo(
       name=family.name,
       split=split,
-      image_shape=(*resolution, 3),
+      image_shape=(size[0], size[1], 3),
       num_examples=num_examples,
       layout=family.layout,
       max_objects=family.max_objects,
@@ -147,7 +152,7 @@ class SceneDataset:
 
     def example(key):
       scene = family.sample(key)
-      rendering = family.render(scene, resolution)
+      rendering = family.render(scene, size)
       return {
         "image": rendering.image,
         "segmentation": rendering.segmentation,

@@ -1,6 +1,7 @@
 """Tetrominoes scenes, rendered on the device as pure functions of a key."""
 
 import dataclasses
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -116,9 +117,9 @@ class Tetrominoes:
   num_objects: int = 3
   step: int = 1
 
-  name = "tetrominoes_scenes"
-  layout = LAYOUT
-  resolution = (CANVAS, CANVAS)
+  name: ClassVar[str] = "tetrominoes_scenes"
+  layout: ClassVar[types.PropertyLayout] = LAYOUT
+  resolution: ClassVar[tuple[int, int]] = (CANVAS, CANVAS)
 
   def __post_init__(self):
     if not 1 <= self.num_objects <= 3:
@@ -224,4 +225,5 @@ class Tetrominoes:
       "shape": scene.shape,
       "color": scene.color,
     }
-    return self.layout.encode(values, jnp.ones((self.num_objects,), bool))
+    real = jnp.ones((self.num_objects,), bool)
+    return jnp.asarray(self.layout.encode(values, real))
