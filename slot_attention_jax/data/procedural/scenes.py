@@ -1,7 +1,7 @@
 """What a family of rendered scenes is, and batches of it on the devices."""
 
 import functools
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import flax.struct
 import jax
@@ -29,22 +29,17 @@ class Rendering:
 
 
 class SceneFamily(Protocol):
-  """A distribution of scenes; all methods are pure, jit-able, vmap-able."""
+  """A distribution of scenes; all methods are pure, jit-able, vmap-able.
 
-  @property
-  def name(self) -> str:
-    """Name of the data."""
-    ...
+  Attributes:
+    name: name of the data in logs, metrics and metadata.
+    layout: layout of the targets.
+    resolution: (H, W) the family is meant for; it renders at any.
+  """
 
-  @property
-  def layout(self) -> types.PropertyLayout:
-    """Layout of the targets."""
-    ...
-
-  @property
-  def resolution(self) -> tuple[int, int]:
-    """(H, W) the family is meant for."""
-    ...
+  name: ClassVar[str]
+  layout: ClassVar[types.PropertyLayout]
+  resolution: ClassVar[tuple[int, int]]
 
   @property
   def max_objects(self) -> int:
