@@ -1,0 +1,499 @@
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from slot_attention_jax import interop
+from slot_attention_jax.modules import slot_attention
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
+
+# Small, and no two sizes alike: B, N, F, K, D and the MLP's width.
+B, N, F, K, D, M = 2, 7, 6, 3, 4, 5
+MODULE = slot_attention.SlotAttention(
+  num_slots=K, num_iterations=2, slot_size=D, mlp_hidden_size=M
+)
+
+
+def normal(seed, *shape):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+INPUTS = normal(0, B, N, F)
+NOISE = normal(1, B, K, D)
+
+
+def shapes(module, inputs, **kwargs):
+  rngs = {"params": jax.random.key(0), "slots": jax.random.key(1)}
+  return jax.eval_shape(
+    lambda x: module.init_with_output(rngs, x, **kwargs), inputs
+  )
+
+
+@pytest.fixture(scope="module")
+def params():
+  """Random values for all parameters: biases and norms matter too."""
+  tree = shapes(MODULE, INPUTS)[1]
+  rng = np.random.default_rng(2)
+  return jax.tree.map(
+    lambda p: rng.normal(size=p.shape, scale=0.7).astype(np.float32), tree
+  )
+
+
+@pytest.fixture(scope="module")
+def apply(params):
+  """The module, compiled once for each set of shapes and options."""
+  jitted = jax.jit(
+    lambda inputs, kwargs, rngs, options: MODULE.apply(
+      params, inputs, rngs=rngs, **dict(options), **kwargs
+    ),
+    static_argnums=3,
+  )
+
+  def call(inputs, rngs=None, num_slots=None, num_iterations=None, **kwargs):
+    options = {"num_slots": num_slots, "num_iterations": num_iterations}
+    return jitted(inputs, kwargs, rngs or {}, tuple(options.items()))
+
+  return call
+
+
+# A NumPy reference, written from Algorithm 1 and Keras' documentation.
+
+
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def layer_norm(x, p):
+  centred = x - x.mean(axis=-1, keepdims=True)
+  variance = (centred**2).mean(axis=-1, keepdims=True)
+  return centred / np.sqrt(variance + 1e-3) * p["scale"] + p["bias"]
+
+
+def gru(h, x, p):
+  d = h.shape[-1]
+  w, u, b, c = (
+    p[k] for k in ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
+  )
+  z, r, n = (slice(i * d, (i + 1) * d) for i in range(3))
+  update = sigmoid(x @ w[:, z] + h @ u[:, z] + b[z])
+  reset = sigmoid(x @ w[:, r] + h @ u[:, r] + b[r])
+  candidate = np.tanh(x @ w[:, n] + b[n] + reset * (h @ u[:, n] + c))
+  return update * h + (1 - update) * candidate
+
+
+def reference(params, inputs, slots, num_iterations, epsilon=1e-8):
+  """One example: inputs [N, F], slots [K, D] -> slots, attention [T, K, N]."""
+  p = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"])
+  x = layer_norm(inputs.astype(np.float64), p["norm_inputs"])
+  keys, values = x @ p["project_k"]["kernel"], x @ p["project_v"]["kernel"]
+  history = []
+  for _ in range(num_iterations):
+    q = layer_norm(slots, p["norm_slots"]) @ p["project_q"]["kernel"]
+    logits = q @ keys.T / np.sqrt(slots.shape[-1])
+    attention = np.exp(logits) / np.exp(logits).sum(axis=0)
+    history.append(attention)
+    weights = attention + epsilon
+    updates = weights / weights.sum(axis=1, keepdims=True) @ values
+    slots = gru(slots, updates, p["gru"])
+    hidden = layer_norm(slots, p["norm_mlp"])
+    hidden = hidden @ p["mlp_0"]["kernel"] + p["mlp_0"]["bias"]
+    slots = slots + (
+      np.maximum(hidden, 0) @ p["mlp_1"]["kernel"] + p["mlp_1"]["bias"]
+    )
+  return slots, np.stack(history)
+
+
+def start(params, noise):
+  p = params["params"]
+  return p["slots_mu"] + np.exp(p["slots_log_sigma"]) * noise
+
+
+# Golden values of the reference implementation.
+
+
+@pytest.mark.parametrize("num_iterations", [1, 2, 3, 5])
+def test_golden_slots_and_gradients(num_iterations):
+  with np.load(GOLDEN / "slot_attention.npz") as file:
+    golden = {k: file[k] for k in file.files}
+  weights = {k: v for k, v in golden.items() if k.startswith("w/")}
+  params = interop.params_from_tensorflow(weights)
+  module = slot_attention.SlotAttention(num_slots=5)
+
+  @jax.jit
+  def run(inputs):
+    def loss(inputs):
+      slots, _ = module.apply(
+        params,
+        inputs,
+        noise=golden["noise"],
+        num_iterations=num_iterations,
+      )
+      return (slots**2).sum(), slots
+
+    return jax.grad(loss, has_aux=True)(inputs)
+
+  gradients, slots = run(golden["inputs"])
+  np.testing.assert_allclose(
+    slots, golden[f"slots_T{num_iterations}"], rtol=0, atol=1e-5
+  )
+  expected = golden[f"grad_inputs_T{num_iterations}"]
+  scale = np.abs(expected).max()
+  assert scale > 1e-3
+  np.testing.assert_allclose(gradients, expected, rtol=0, atol=1e-5 * scale)
+
+
+# Algorithm 1.
+
+
+def test_algorithm_1_in_numpy(params, apply):
+  slots, attention = apply(INPUTS, noise=NOISE)
+  assert slots.shape == (B, K, D)
+  assert attention.shape == (B, 2, K, N)
+  for b in range(B):
+    expected = reference(params, INPUTS[b], start(params, NOISE[b])[0], 2)
+    np.testing.assert_allclose(slots[b], expected[0], atol=5e-6)
+    np.testing.assert_allclose(attention[b], expected[1], atol=5e-6)
+
+
+def test_layer_norm_epsilon_is_that_of_keras(params, apply):
+  # The variance of these inputs is far below Keras' epsilon of 1e-3 and far
+  # above Flax' default of 1e-6.
+  inputs = 0.01 * INPUTS
+  slots, _ = apply(inputs, noise=NOISE)
+  expected, _ = reference(params, inputs[0], start(params, NOISE[0])[0], 2)
+  np.testing.assert_allclose(slots[0], expected, atol=5e-6)
+  assert np.abs(apply(INPUTS, noise=NOISE)[0] - slots).max() > 0.05
+
+
+def test_epsilon_is_added_before_the_normalisation(params):
+  module = MODULE.clone(epsilon=0.5)
+  slots, attention = jax.jit(module.apply)(params, INPUTS, noise=NOISE)
+  expected = reference(params, INPUTS[0], start(params, NOISE[0])[0], 2, 0.5)
+  np.testing.assert_allclose(slots[0], expected[0], atol=5e-6)
+  # It is no part of the attention that is returned.
+  np.testing.assert_allclose(attention[0], expected[1], atol=5e-6)
+
+
+def test_gru_against_numpy():
+  module = slot_attention.GRUCell(D)
+  rng = np.random.default_rng(0)
+  h, x = normal(3, B, K, D), normal(4, B, K, F)
+  tree = jax.eval_shape(module.init, jax.random.key(0), h, x)
+  params = jax.tree.map(
+    lambda p: rng.normal(size=p.shape).astype(np.float32), tree
+  )
+  assert jax.tree.map(np.shape, params["params"]) == {
+    "kernel": (F, 3 * D),
+    "recurrent_kernel": (D, 3 * D),
+    "bias": (3 * D,),
+    "recurrent_bias": (D,),
+  }
+  np.testing.assert_allclose(
+    jax.jit(module.apply)(params, h, x),
+    gru(h, x, params["params"]),
+    atol=2e-6,
+  )
+
+
+# Symmetries.
+
+
+def test_permuted_inputs_change_nothing(apply):
+  slots, attention = apply(INPUTS, noise=NOISE)
+  order = np.random.default_rng(0).permutation(N)
+  got, permuted = apply(INPUTS[:, order], noise=NOISE)
+  np.testing.assert_allclose(got, slots, atol=2e-6)
+  np.testing.assert_allclose(permuted, attention[..., order], atol=2e-6)
+
+
+def test_permuted_slots_permute_the_result(apply):
+  slots, attention = apply(INPUTS, noise=NOISE)
+  assert np.abs(slots[:, 0] - slots[:, 1]).max() > 0.01
+  order = np.array([2, 0, 1])
+  got, permuted = apply(INPUTS, noise=NOISE[:, order])
+  np.testing.assert_allclose(got, slots[:, order], atol=2e-6)
+  np.testing.assert_allclose(permuted, attention[:, :, order], atol=2e-6)
+
+
+def test_attention_sums_to_1_over_the_slots(apply):
+  _, attention = apply(INPUTS, noise=NOISE)
+  assert attention.dtype == jnp.float32
+  assert attention.min() >= 0
+  np.testing.assert_allclose(attention.sum(axis=2), 1, atol=1e-6)
+
+
+# Options of a call.
+
+
+def test_other_numbers_of_slots_and_iterations_with_the_same_params(
+  params, apply
+):
+  noise = normal(5, B, 6, D)
+  slots, attention = apply(INPUTS, noise=noise, num_iterations=5)
+  assert attention.shape == (B, 5, 6, N)
+  expected = reference(params, INPUTS[1], start(params, noise[1])[0], 5)
+  np.testing.assert_allclose(slots[1], expected[0], atol=1e-5)
+  np.testing.assert_allclose(attention[1], expected[1], atol=1e-5)
+  drawn, attention = jax.eval_shape(
+    lambda x: apply(x, {"slots": jax.random.key(0)}, num_slots=8), INPUTS
+  )
+  assert drawn.shape == (B, 8, D)
+  assert attention.shape == (B, 2, 8, N)
+
+
+def test_unroll_changes_nothing(params, apply):
+  expected = apply(INPUTS, noise=NOISE)
+  got = jax.jit(MODULE.clone(unroll=2).apply)(params, INPUTS, noise=NOISE)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, expected
+  )
+
+
+def test_initial_slots_come_from_the_slots_stream(params, apply):
+  a, b, c = (
+    apply(INPUTS, {"slots": jax.random.key(seed)})[0] for seed in (0, 0, 1)
+  )
+  np.testing.assert_array_equal(a, b)
+  assert np.abs(a - c).max() > 0.01
+  # With the update gate shut and no MLP the slots stay as they start: mu +
+  # sigma * standard normal, one draw per slot.
+  p = params["params"]
+  shut = {k: v for k, v in p.items() if "mlp" not in k}
+  shut["gru"] = p["gru"] | {"bias": np.full(3 * D, 1000, np.float32)}
+  drawn, _ = jax.jit(MODULE.clone(mlp_hidden_size=None).apply)(
+    {"params": shut}, np.zeros((500, 2, F)), rngs={"slots": jax.random.key(0)}
+  )
+  assert drawn.shape == (500, K, D)
+  sigma = np.exp(p["slots_log_sigma"][0, 0])
+  z = (np.asarray(drawn) - p["slots_mu"]) / sigma
+  assert np.abs(z.mean(axis=0)).max() < 5 / np.sqrt(500)
+  np.testing.assert_allclose(z.std(axis=(0, 1)), 1, atol=0.1)
+  correlation = np.corrcoef(z.reshape(500, K * D).T) - np.eye(K * D)
+  assert np.abs(correlation).max() < 0.25
+
+
+def test_noise_and_initial_slots(params, apply):
+  expected = apply(INPUTS, noise=NOISE)
+  initial = start(params, NOISE)
+  got = apply(INPUTS, initial_slots=initial)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), got, expected
+  )
+
+
+def test_initial_slots_leave_mu_and_sigma_out(params):
+  def total(params):
+    slots, _ = MODULE.apply(params, INPUTS, initial_slots=NOISE)
+    return slots.sum()
+
+  gradients = jax.jit(jax.grad(total))(params)["params"]
+  np.testing.assert_array_equal(gradients["slots_mu"], 0)
+  np.testing.assert_array_equal(gradients["slots_log_sigma"], 0)
+  assert np.abs(gradients["project_v"]["kernel"]).max() > 0.01
+
+
+# Masks.
+
+
+def test_mask_is_the_same_as_dropping_the_inputs(apply):
+  keep = np.array([0, 2, 3, 6])
+  mask = np.isin(np.arange(N), keep)
+  padded = np.where(mask[:, None], INPUTS, np.nan)
+  slots, attention = apply(INPUTS[:, keep], noise=NOISE)
+  for m in (mask, mask.astype(np.float32)):
+    got, masked = apply(padded, noise=NOISE, mask=np.stack([m] * B))
+    np.testing.assert_allclose(got, slots, atol=2e-6)
+    np.testing.assert_allclose(masked[..., keep], attention, atol=2e-6)
+    np.testing.assert_array_equal(masked[..., ~mask], 0)
+
+
+def test_masked_examples_do_not_touch_the_others_nor_the_gradient(params):
+  mask = np.ones((B, N), bool)
+  mask[0] = False
+  mask[1, 3] = False
+
+  def total(params, inputs):
+    slots, attention = MODULE.apply(params, inputs, noise=NOISE, mask=mask)
+    return (slots**2).sum(), (slots, attention)
+
+  run = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))
+  grads, (slots, attention) = run(params, INPUTS)
+  padded = np.where(mask[..., None], INPUTS, np.nan)
+  same, (slots_2, _) = run(params, padded)
+  jax.tree.map(np.testing.assert_array_equal, (grads, slots), (same, slots_2))
+  for leaf in jax.tree.leaves((grads, slots, attention)):
+    assert np.isfinite(leaf).all()
+  np.testing.assert_array_equal(grads[1][0], 0)
+  np.testing.assert_array_equal(grads[1][1, 3], 0)
+  np.testing.assert_array_equal(attention[0], 0)
+  # Nothing left: the update is zero, so only GRU and MLP act.
+  zero = {"params": dict(params["params"])}
+  zero["params"]["project_v"] = {"kernel": np.zeros((F, D), np.float32)}
+  expected, _ = reference(zero, INPUTS[0], start(params, NOISE[0])[0], 2)
+  np.testing.assert_allclose(slots[0], expected, atol=5e-6)
+
+
+# What is computed.
+
+
+def buffers(text, shape):
+  """Whether an array of these sizes, in any order, occurs in the program."""
+  found = {
+    tuple(sorted(map(int, s.split(","))))
+    for s in re.findall(r"f32\[([\d,]+)\]", text)
+  }
+  return tuple(sorted(shape)) in found
+
+
+def test_attention_is_not_kept_where_it_is_not_used():
+  # Sizes that occur nowhere else: B 2, T 11, K 5, N 37.
+  inputs, noise = np.zeros((2, 37, 6)), np.zeros((2, 5, 4))
+  module = MODULE.clone(num_slots=5, num_iterations=11)
+  tree = shapes(module, inputs)[1]
+
+  def text(fun):
+    return jax.jit(fun).lower(tree, inputs, noise).compile().as_text()
+
+  with_attention = text(lambda p, x, n: module.apply(p, x, noise=n))
+  assert buffers(with_attention, (2, 11, 5, 37))
+  without = text(lambda p, x, n: module.apply(p, x, noise=n)[0])
+  assert "while" in without  # The loop over iterations is still one.
+  assert not buffers(without, (2, 11, 5, 37))
+
+
+# Parameters.
+
+
+def test_names_and_shapes_of_the_parameters():
+  params = shapes(MODULE, INPUTS)[1]["params"]
+  norm = {"scale": (D,), "bias": (D,)}
+  assert jax.tree.map(lambda p: p.shape, params) == {
+    "slots_mu": (1, 1, D),
+    "slots_log_sigma": (1, 1, D),
+    "norm_inputs": {"scale": (F,), "bias": (F,)},
+    "norm_slots": norm,
+    "norm_mlp": norm,
+    "project_q": {"kernel": (D, D)},
+    "project_k": {"kernel": (F, D)},
+    "project_v": {"kernel": (F, D)},
+    "gru": {
+      "kernel": (D, 3 * D),
+      "recurrent_kernel": (D, 3 * D),
+      "bias": (3 * D,),
+      "recurrent_bias": (D,),
+    },
+    "mlp_0": {"kernel": (D, M), "bias": (M,)},
+    "mlp_1": {"kernel": (M, D), "bias": (D,)},
+  }
+
+
+@pytest.mark.parametrize("size", [None, 0])
+def test_without_mlp(params, size):
+  module = MODULE.clone(mlp_hidden_size=size)
+  names = set(shapes(module, INPUTS)[1]["params"])
+  mlp = {"mlp_0", "mlp_1", "norm_mlp"}
+  assert names == set(params["params"]) - mlp
+  if size == 0:
+    return
+  rest = {k: v for k, v in params["params"].items() if k not in mlp}
+  slots, _ = jax.jit(module.apply)({"params": rest}, INPUTS, noise=NOISE)
+  # An MLP whose last layer is zero adds nothing.
+  zero = jax.tree.map(np.zeros_like, params["params"]["mlp_1"])
+  expected, _ = reference(
+    {"params": params["params"] | {"mlp_1": zero}},
+    INPUTS[0],
+    start(params, NOISE[0])[0],
+    2,
+  )
+  np.testing.assert_allclose(slots[0], expected, atol=5e-6)
+
+
+def test_initial_values():
+  d = 64
+  module = slot_attention.SlotAttention(num_slots=2, slot_size=d)
+  inputs = jnp.zeros((1, 3, 32))
+  rngs = {"params": jax.random.key(0), "slots": jax.random.key(1)}
+  params = jax.jit(module.init)(rngs, inputs)
+  flat = traverse_util.flatten_dict(params["params"], sep="/")
+  # Glorot uniform: +-sqrt(6 / (fan_in + fan_out)).
+  for name, fans in {
+    "slots_mu": 1 + d,
+    "slots_log_sigma": 1 + d,
+    "project_q/kernel": d + d,
+    "project_k/kernel": 32 + d,
+    "project_v/kernel": 32 + d,
+    "gru/kernel": d + 3 * d,
+    "mlp_0/kernel": d + 128,
+    "mlp_1/kernel": 128 + d,
+  }.items():
+    value, limit = np.asarray(flat.pop(name)), np.sqrt(6 / fans)
+    assert 0.9 * limit < np.abs(value).max() <= limit * 1.00001, name
+    assert abs(value.mean()) < 4 * limit / np.sqrt(3 * value.size), name
+  recurrent = np.asarray(flat.pop("gru/recurrent_kernel"))
+  np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(d), atol=1e-5)
+  for name, value in flat.items():
+    np.testing.assert_array_equal(value, float(name.endswith("scale")), name)
+
+
+def test_bfloat16(params):
+  module = MODULE.clone(dtype=jnp.bfloat16)
+  out, tree = shapes(module, INPUTS)
+  assert {p.dtype for p in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
+  assert [x.dtype for x in out] == [jnp.bfloat16, jnp.float32]
+  slots, attention = jax.jit(module.apply)(params, INPUTS, noise=NOISE)
+  np.testing.assert_allclose(attention.sum(axis=2), 1, atol=1e-6)
+  for b in range(B):
+    expected = reference(params, INPUTS[b], start(params, NOISE[b])[0], 2)
+    error = np.abs(np.asarray(slots[b], np.float32) - expected[0]).max()
+    assert 1e-4 < error < 0.05 * np.abs(expected[0]).max()
+    np.testing.assert_allclose(attention[b], expected[1], atol=0.05)
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+  ("inputs", "options", "message"),
+  [
+    ((N, F), {}, r"Expected inputs \[B, N, F\], got \(7, 6\)"),
+    ((B, N, F), {"num_iterations": 0}, r"num_iterations >= 1, got 0"),
+    ((B, N, F), {"num_slots": 0}, r"num_slots >= 1, got 0"),
+    (
+      (B, N, F),
+      {"noise": (B, K, D + 1)},
+      r"Expected noise \[B, K, D\] = \(2, 3, 4\), got \(2, 3, 5\)",
+    ),
+    (
+      (B, N, F),
+      {"initial_slots": (1, K, D)},
+      r"initial_slots \[B, K, D\] = \(2, 3, 4\), got \(1, 3, 4\)",
+    ),
+    (
+      (B, N, F),
+      {"noise": (B, K, D), "num_slots": 5},
+      r"noise \[B, K, D\] = \(2, 5, 4\), got \(2, 3, 4\)",
+    ),
+    (
+      (B, N, F),
+      {"noise": (B, K, D), "initial_slots": (B, K, D)},
+      r"noise or initial_slots, got both",
+    ),
+    (
+      (B, N, F),
+      {"noise": (B, K, D), "mask": (B, N, 1)},
+      r"mask \[B, N\] = \(2, 7\), got \(2, 7, 1\)",
+    ),
+  ],
+)
+def test_errors(inputs, options, message):
+  options = {
+    k: np.zeros(v, np.float32) if isinstance(v, tuple) else v
+    for k, v in options.items()
+  }
+  with pytest.raises(ValueError, match=message):
+    shapes(MODULE, np.zeros(inputs, np.float32), **options)

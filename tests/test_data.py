@@ -1,0 +1,239 @@
+"""Tests of create_dataset: which data a config gets, and what it is told."""
+
+import importlib
+import pathlib
+import warnings
+
+import numpy as np
+import pytest
+
+from configs import clevr_discovery, clevr_set, multi_dsprites, tetrominoes
+from slot_attention_jax import data, sharding
+
+CLEVR = pathlib.Path(__file__).parent / "data" / "clevr_array_record"
+
+
+@pytest.fixture(scope="module")
+def tfds():
+  # Imported once and with its own deprecations let pass, so that the tests
+  # below run with every warning an error.
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    importlib.import_module("tensorflow_datasets")
+    importlib.import_module("tensorflow_datasets.proto")
+
+
+@pytest.fixture
+def no_data(monkeypatch, tmp_path):
+  """A machine on which no data is prepared."""
+  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "empty"))
+
+
+@pytest.fixture(scope="module")
+def over_batch():
+  return sharding.over_batch(sharding.create_mesh())
+
+
+def on_clevr(config, tmp_path):
+  config.data.data_dir = str(CLEVR)
+  config.data.cache_dir = str(tmp_path / "cache")
+  return config
+
+
+def warnings_in(caplog):
+  return [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize(
+  ("module", "name", "resolution"),
+  [
+    (clevr_discovery, "CLEVR", (128, 128)),
+    (clevr_set, "CLEVR", (128, 128)),
+    (multi_dsprites, "MULTI_DSPRITES", (64, 64)),
+  ],
+)
+def test_own_scenes_take_the_place_of_missing_data_and_one_line_says_so(
+  module, name, resolution, over_batch, no_data, caplog
+):
+  config = module.get_config("debug")
+  dataset = data.create_dataset(
+    config, "train", batch_size=4, sharding=over_batch
+  )
+  assert dataset.info.own_scenes
+  assert dataset.info.name == "tetrominoes_scenes"
+  assert dataset.info.image_shape == (*resolution, 3)
+  assert dataset.num_batches is None
+  (line,) = warnings_in(caplog)
+  assert f"NO {name} DATA FOUND" in line
+  assert dataset.info.name in line
+  assert f"Numbers of this run are not numbers on {name.lower()}" in line
+
+
+def test_own_scenes_on_purpose_need_no_warning(over_batch, no_data, caplog):
+  config = tetrominoes.get_config("debug")
+  dataset = data.create_dataset(
+    config, "validation", batch_size=4, sharding=over_batch
+  )
+  assert not warnings_in(caplog)
+  assert dataset.info.own_scenes
+  # `debug` has 6 scenes: the second batch is half empty.
+  assert dataset.num_batches == 2
+  batch = dataset.batch(1)
+  assert batch["image"].shape == (4, 35, 35, 3)
+  assert batch["valid"].tolist() == [True, True, False, False]
+
+
+def test_own_scenes_have_every_split_that_clevr_has(over_batch, no_data):
+  config = clevr_set.get_config("debug")
+  for split in ("train_eval", "validation", "test"):
+    dataset = data.create_dataset(
+      config, split, batch_size=4, sharding=over_batch
+    )
+    assert dataset.info.num_examples == 6
+
+
+def test_a_named_directory_without_data_is_an_error_with_the_commands(
+  over_batch, no_data, tmp_path
+):
+  config = clevr_set.get_config("debug")
+  config.data.data_dir = str(tmp_path)
+  with pytest.raises(FileNotFoundError) as error:
+    data.create_dataset(config, "train", batch_size=4, sharding=over_batch)
+  message = str(error.value)
+  assert str(tmp_path) in message
+  assert "pip install 'slot_attention_jax[tf]'" in message
+  assert f"tfds.builder('clevr', data_dir='{tmp_path}')" in message
+  assert "download_and_prepare()" in message
+  assert "file_format='array_record'" in message
+
+
+def test_prepared_clevr_is_used_where_it_is_named(
+  over_batch, no_data, tfds, tmp_path, caplog
+):
+  config = on_clevr(clevr_set.get_config("debug"), tmp_path)
+  dataset = data.create_dataset(
+    config, "train", batch_size=4, sharding=over_batch
+  )
+  assert not warnings_in(caplog)
+  assert dataset.info.name == "clevr:3.1.0"
+  assert not dataset.info.own_scenes
+  # 12 prepared, of which `debug` holds out 2.
+  assert dataset.info.num_examples == 10
+  assert dataset.num_batches is None
+  batch = dataset.batch(0)
+  assert batch["image"].shape == (4, 128, 128, 3)
+  assert batch["target"].shape == (4, 10, 19)
+  assert batch["image"].sharding == over_batch
+  assert float(abs(batch["image"]).max()) <= 1.0
+  assert list((tmp_path / "cache").iterdir())
+
+
+def test_prepared_clevr_is_used_where_it_is_found(
+  over_batch, tfds, tmp_path, monkeypatch
+):
+  monkeypatch.setenv("TFDS_DATA_DIR", str(CLEVR))
+  config = clevr_set.get_config("debug,data.resolution=(16, 16)")
+  config.data.cache_dir = str(tmp_path)
+  dataset = data.create_dataset(
+    config, "validation", batch_size=4, sharding=over_batch
+  )
+  assert dataset.info.name == "clevr:3.1.0"
+  assert (dataset.info.num_examples, dataset.num_batches) == (6, 2)
+  assert dataset.batch(1)["valid"].tolist() == [True, True, False, False]
+
+
+def test_settings_of_the_config_reach_clevr(over_batch, tfds, tmp_path):
+  config = on_clevr(
+    clevr_discovery.get_config("debug,data.resolution=(16, 16)"), tmp_path
+  )
+
+  def images(split="train", **changes):
+    changed = config.copy_and_resolve_references()
+    for key, value in changes.items():
+      changed.data[key] = value
+    dataset = data.create_dataset(
+      changed, split, batch_size=4, sharding=over_batch
+    )
+    return dataset.info.num_examples, np.asarray(dataset.batch(0)["image"])
+
+  count, cropped = images()
+  everything, whole = images(crop="", max_objects=0)
+  assert everything == 10
+  assert 0 < count < everything  # Scenes of at most 6 objects.
+  assert not np.array_equal(cropped, images(crop="")[1])
+  assert images("train_eval", max_objects=0)[0] == 2
+  assert images(num_train_eval=5, max_objects=0)[0] == 7
+  # Where the images are kept changes no bit.
+  again = images(crop="", max_objects=0, on_device="yes")[1]
+  np.testing.assert_array_equal(whole, again)
+
+
+def test_the_seed_decides_the_order_of_clevr(over_batch, tfds, tmp_path):
+  def first(seed):
+    config = on_clevr(
+      clevr_set.get_config(f"debug,seed={seed},data.resolution=(16, 16)"),
+      tmp_path,
+    )
+    dataset = data.create_dataset(
+      config, "train", batch_size=8, sharding=over_batch
+    )
+    return np.asarray(dataset.batch(0)["image"])
+
+  np.testing.assert_array_equal(first(0), first(0))
+  assert not np.array_equal(first(0), first(1))
+
+
+def test_set_prediction_on_clevrs_test_split_is_an_error(
+  over_batch, tfds, tmp_path
+):
+  config = on_clevr(clevr_set.get_config("debug"), tmp_path)
+  with pytest.raises(ValueError, match=r"no annotations.*validation split"):
+    data.create_dataset(config, "test", batch_size=4, sharding=over_batch)
+
+
+def test_discovery_on_clevrs_test_split_has_no_targets(
+  over_batch, tfds, tmp_path
+):
+  config = on_clevr(
+    clevr_discovery.get_config("data.resolution=(16, 16),data.max_objects=0"),
+    tmp_path,
+  )
+  dataset = data.create_dataset(
+    config, "test", batch_size=4, sharding=over_batch
+  )
+  assert set(dataset.batch(0)) == {"image", "valid"}
+  assert dataset.info.layout is None
+
+
+@pytest.mark.parametrize(
+  ("arg", "split", "message"),
+  [
+    ("data.name=clever", "train", r"data.name out of .*clevr.*got 'clever'"),
+    ("data.on_device=maybe", "train", r"data.on_device out of .*got 'maybe'"),
+    ("", "dev", r"split .*got 'dev'"),
+    ("data.tetrominoes_step=9", "train", r"step of 1 to 5, got 9"),
+    ("data.resolution=(0, 35)", "train", r"resolution .*got \(0, 35\)"),
+    ("data.num_scenes=0", "validation", r"num_examples .*got 0"),
+  ],
+)
+def test_bad_settings_are_errors(arg, split, message, over_batch, no_data):
+  config = tetrominoes.get_config(arg)
+  with pytest.raises(ValueError, match=message):
+    data.create_dataset(config, split, batch_size=4, sharding=over_batch)
+
+
+def test_unknown_split_of_clevr_is_an_error(over_batch, tfds, tmp_path):
+  config = on_clevr(clevr_set.get_config("debug"), tmp_path)
+  with pytest.raises(ValueError, match=r"split of .*got 'dev'"):
+    data.create_dataset(config, "dev", batch_size=4, sharding=over_batch)
+
+
+@pytest.mark.parametrize("module", [tetrominoes, multi_dsprites])
+def test_rendered_scenes_with_a_data_directory_are_an_error(
+  module, over_batch, tmp_path
+):
+  # Else a run would seem to be on data that it never reads.
+  config = module.get_config()
+  config.data.data_dir = str(tmp_path)
+  with pytest.raises(ValueError, match=r"data.data_dir to be empty.*Remove"):
+    data.create_dataset(config, "train", batch_size=4, sharding=over_batch)

@@ -1,0 +1,150 @@
+"""Tests of evaluation: each example counts once, on any batch and mesh."""
+
+import jax
+import jax.experimental.compilation_cache.compilation_cache as xla_cache
+import numpy as np
+import pytest
+
+from configs import quickstart
+from slot_attention_jax import data, evaluate, sharding, steps, tasks
+from slot_attention_jax.data import types
+
+# 10 scenes: no batch size below divides it.
+TINY = (
+  "data.num_scenes=10,model.num_slots=3,model.num_iterations=2,"
+  "model.slot_size=16,model.mlp_hidden_size=0,model.encoder_channels=(8,),"
+  "model.encoder_kernel_sizes=(5,),model.encoder_strides=(5,),"
+  "model.encoder_mlp_sizes=(16,),model.decoder_channels=(),"
+  "model.decoder_kernel_sizes=(5,),model.decoder_strides=(5,),"
+  "model.head_hidden_size=8,model.unroll=1"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilation_cache(tmp_path_factory):
+  """Programs are compiled once for all tests of this module."""
+  directory = tmp_path_factory.mktemp("xla")
+  jax.config.update("jax_compilation_cache_dir", str(directory))
+  yield
+  jax.config.update("jax_compilation_cache_dir", None)
+  xla_cache.reset_cache()
+
+
+def mesh_of(num_devices):
+  return jax.make_mesh(
+    (num_devices,),
+    (sharding.AXIS,),
+    axis_types=(jax.sharding.AxisType.Auto,),
+    devices=jax.devices()[:num_devices],
+  )
+
+
+class Setting:
+  """A tiny model and what evaluates it."""
+
+  def __init__(self, task, num_devices=4):
+    self.config = quickstart.get_config(f"{TINY},task={task}")
+    self.mesh = mesh_of(num_devices)
+    self.task = tasks.create_task(self.config, self.data(4).info)
+
+  def data(self, batch_size, split="validation"):
+    return data.create_dataset(
+      self.config,
+      split,
+      batch_size=batch_size,
+      sharding=sharding.over_batch(self.mesh),
+    )
+
+  def evaluate(self, params, batch_size, seed=0):
+    step = steps.make_eval_step(self.task, self.mesh)
+    params = jax.device_put(params, sharding.replicated(self.mesh))
+    dataset = self.data(batch_size)
+    return evaluate.evaluate(self.task, step, params, dataset, seed)
+
+
+@pytest.fixture(scope="module", params=["discovery", "set_prediction"])
+def expected(request):
+  """A setting, parameters on the host, and their metrics in batches of 4."""
+  setting = Setting(request.param)
+  params = jax.device_get(jax.jit(setting.task.init)(jax.random.key(1)))
+  return setting, params, setting.evaluate(params, 4)
+
+
+def assert_close(actual, expected):
+  assert actual.keys() == expected.keys()
+  for name, value in expected.items():
+    assert actual[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+def test_metrics_are_named_after_the_data(expected):
+  setting, _, metrics = expected
+  prefix = "tetrominoes_scenes/validation/"
+  assert set(metrics) == {f"{prefix}{n}" for n in setting.task.metric_names}
+  assert all(np.isfinite(list(metrics.values())))
+
+
+def test_full_names_hold_data_and_split():
+  info = Setting("discovery").data(4, "test").info
+  assert evaluate.metric_name(info, "mse") == "tetrominoes_scenes/test/mse"
+
+
+@pytest.mark.parametrize("batch_size", [8, 12])
+def test_metrics_do_not_depend_on_the_batch_size(expected, batch_size):
+  # In batches of 4, 8 and 12 there are 2, 6 and 2 rows of padding.
+  setting, params, metrics = expected
+  assert_close(setting.evaluate(params, batch_size), metrics)
+
+
+def test_metrics_are_the_same_on_1_and_4_devices(expected):
+  setting, params, metrics = expected
+  kind = (
+    "discovery"
+    if isinstance(setting.task, tasks.ObjectDiscovery)
+    else "set_prediction"
+  )
+  assert_close(Setting(kind, num_devices=1).evaluate(params, 5), metrics)
+
+
+def test_the_seed_decides_the_noise_of_the_slots(expected):
+  setting, params, metrics = expected
+  assert setting.evaluate(params, 4) == metrics
+  assert setting.evaluate(params, 4, seed=1) != metrics
+
+
+class Rows:
+  """A task that hands through what it is given."""
+
+  def summarize(self, results):
+    return {"sum": float(results["row"].sum()), "count": len(results["row"])}
+
+
+class Numbers:
+  """Rows 0 to 9 in batches of 4; padding has numbers of its own."""
+
+  info = types.DatasetInfo("numbers", "test", (1, 1, 3), 10)
+  batch_size = 4
+  num_batches = 3
+
+  def batch(self, step):
+    row = 4 * step + np.arange(4)
+    return {"row": np.where(row < 10, row, 1000), "valid": row < 10}
+
+
+def test_each_example_counts_once_and_padding_does_not():
+  firsts = []
+
+  def eval_step(params, batch, key, first):
+    assert set(batch) == {"row"}
+    firsts.append(int(first))
+    return batch
+
+  metrics = evaluate.evaluate(Rows(), eval_step, None, Numbers())
+  assert list(metrics.values()) == [45.0, 10]
+  # The index in the split of each batch's first example.
+  assert firsts == [0, 4, 8]
+
+
+def test_endless_data_are_an_error():
+  setting = Setting("discovery")
+  with pytest.raises(ValueError, match=r"evaluation split, got 'train'.*endl"):
+    evaluate.evaluate(setting.task, None, None, setting.data(4, "train"))

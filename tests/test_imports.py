@@ -1,0 +1,283 @@
+"""The floors of the package, and what it runs without.
+
+A module imports package modules only from its own floor or a lower one, so
+that each can be read, tested and reused with what is below it alone.
+"""
+
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = "slot_attention_jax"
+
+# Floors by module, without the package's name; a name that ends with a dot
+# stands for all modules in it. `evaluate` and `visualize` lie below `train`.
+FLOORS = {
+  "modules.": 0,
+  "matching": 0,
+  "metrics.": 0,
+  "optimizers": 0,
+  "data.types": 0,
+  "data.transforms": 0,
+  "data.prefetch": 0,
+  "data.progress": 0,
+  "data.procedural.": 0,
+  "models": 1,
+  "losses": 1,
+  "sharding": 1,
+  "train_state": 1,
+  "data.cache": 1,
+  "data.cached_dataset": 1,
+  "data.clevr_records": 1,
+  "data.clevr": 1,
+  "tasks": 2,
+  "data": 2,
+  "steps": 3,
+  "checkpoints": 3,
+  "writers": 3,
+  "interop.": 3,
+  "evaluate": 4,
+  "visualize": 4,
+  "train": 4.5,
+  "main": 5,
+}
+# What the modules of floor 0 may import besides the package and Python's own.
+NUMERICS = {"jax", "flax", "optax", "numpy"}
+MORE_NUMERICS = {
+  "optimizers": {"ml_collections"},
+  "data.progress": {"absl"},
+}
+# Nothing imports these when it is itself imported.
+HEAVY = (
+  "tensorflow",
+  "tensorflow_datasets",
+  "grain",
+  "matplotlib",
+  "PIL",
+  "clu.metric_writers",
+)
+
+
+def all_modules():
+  """Files of the package by module name, "" for the package itself."""
+  modules = {}
+  for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+    parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    modules[".".join(parts)] = path
+  return modules
+
+
+MODULES = all_modules()
+
+
+def floor_of(module):
+  for name, floor in FLOORS.items():
+    inside = name.endswith(".") and f"{module}.".startswith(name)
+    if module == name or inside:
+      return floor
+  return None
+
+
+def imported_names(path, *, at_import):
+  """Dotted names that a file imports, in it all or when it is imported."""
+  names = set()
+
+  def visit(node):
+    if isinstance(node, ast.Import):
+      names.update(alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"{path}:{node.lineno}: relative import"
+      names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    for child in ast.iter_child_nodes(node):
+      function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+      if not (at_import and function):
+        visit(child)
+
+  visit(ast.parse(path.read_text(encoding="utf-8")))
+  return names
+
+
+def package_modules(names):
+  """The package modules among dotted names, without the package's name."""
+  found = set()
+  for name in names:
+    parts = name.split(".")
+    if parts[0] != PACKAGE:
+      continue
+    # `from package.module import function` is an import of the module.
+    while ".".join(parts[1:]) not in MODULES:
+      parts = parts[:-1]
+    found.add(".".join(parts[1:]))
+  return found
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m])
+def test_modules_import_only_from_their_floor_or_below(module):
+  floor = floor_of(module)
+  assert floor is not None, (
+    f"{MODULES[module]} is on no floor: say in FLOORS of {__file__} where it "
+    "belongs, on the lowest floor that has all it imports."
+  )
+  imported = package_modules(imported_names(MODULES[module], at_import=False))
+  above = {
+    name: floor_of(name)
+    for name in imported
+    if name == "" or (floor_of(name) or 0) > floor
+  }
+  assert not above, (
+    f"{module} is on floor {floor} and imports {above}, from above. Move what "
+    "is shared down, or the module up."
+  )
+
+
+def test_the_table_of_floors_has_no_stale_rows():
+  stale = [
+    name
+    for name in FLOORS
+    if not any(f"{m}.".startswith(name) or m == name for m in MODULES)
+  ]
+  assert not stale, f"FLOORS names what does not exist: {stale}"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if floor_of(m) == 0])
+def test_floor_0_needs_numerics_only(module):
+  names = imported_names(MODULES[module], at_import=False)
+  roots = {name.split(".")[0] for name in names} - sys.stdlib_module_names
+  others = roots - NUMERICS - MORE_NUMERICS.get(module, set()) - {PACKAGE}
+  assert not others, f"{module} is on floor 0 and imports {sorted(others)}."
+
+
+def test_the_public_names_come_from_floors_0_to_2_and_interop():
+  imported = package_modules(imported_names(MODULES[""], at_import=False))
+  wrong = {
+    name
+    for name in imported
+    if floor_of(name) not in (0, 1, 2) and name.split(".")[0] != "interop"
+  }
+  assert not wrong, f"{PACKAGE}/__init__.py imports {sorted(wrong)}."
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_heavy_packages_are_imported_in_functions(module):
+  names = imported_names(MODULES[module], at_import=True)
+  heavy = {
+    name for name in names for h in HEAVY if f"{name}.".startswith(f"{h}.")
+  }
+  assert not heavy, (
+    f"{module or PACKAGE} imports {sorted(heavy)} as soon as it is imported. "
+    "Import it in the function that needs it."
+  )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_in_the_package_imports_what_uses_it(module):
+  names = imported_names(MODULES[module], at_import=False)
+  roots = {name.split(".")[0] for name in names}
+  assert not roots & {"configs", "experiments", "tests"}
+
+
+def run_without(absent, code, *arguments):
+  """Runs code in a process that cannot find some packages."""
+  preamble = f"""
+    import importlib.machinery
+    import sys
+
+    absent = {set(absent)!r}
+    find_spec = importlib.machinery.PathFinder.find_spec
+
+    def find(name, *args, **kwargs):
+      if name.split(".")[0] in absent:
+        return None
+      return find_spec(name, *args, **kwargs)
+
+    importlib.machinery.PathFinder.find_spec = find
+    """
+  environment = os.environ | {
+    "PYTHONPATH": str(ROOT),
+    # Compiled in a fifth of the time; how fast it runs does not matter here.
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+  }
+  code = textwrap.dedent(preamble) + textwrap.dedent(code)
+  result = subprocess.run(
+    [sys.executable, "-c", code, *map(str, arguments)],
+    cwd=ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert result.returncode == 0, result.stderr
+  return result.stdout.splitlines()
+
+
+def test_the_library_is_imported_without_tensorflow_and_others():
+  absent = [
+    "tensorflow",
+    "tensorflow_datasets",
+    "tensorboard",
+    "clu",
+    "matplotlib",
+    "grain",
+    "orbax",
+    "PIL",
+  ]
+  lines = run_without(
+    absent,
+    """
+    try:
+      import clu
+    except ImportError:
+      print("absent")
+    import slot_attention_jax
+    print(sorted(absent & {name.split(".")[0] for name in sys.modules}))
+    print(slot_attention_jax.SlotAttention.__name__)
+    """,
+  )
+  assert lines == ["absent", "[]", "SlotAttention"]
+
+
+def test_nothing_heavy_is_imported_with_the_library_where_it_is_installed():
+  lines = run_without(
+    [],
+    f"""
+    import slot_attention_jax
+    heavy = {{*{HEAVY!r}, "orbax", "clu"}}
+    print(sorted(heavy & set(sys.modules)))
+    """,
+  )
+  assert lines == ["[]"]
+
+
+def test_training_runs_without_tensorflow_and_tfds(tmp_path):
+  lines = run_without(
+    ["tensorflow", "tensorflow_datasets", "tensorboard", "grain", "matplotlib"],
+    """
+    from configs import quickstart
+    from slot_attention_jax import train
+
+    config = quickstart.get_config(
+      "debug,train.num_steps=2,eval.every_steps=2,logging.num_images=1,"
+      "data.num_scenes=4,model.num_slots=3,model.num_iterations=2,"
+      "model.slot_size=16,model.mlp_hidden_size=0,model.encoder_channels=(8,),"
+      "model.encoder_kernel_sizes=(5,),model.encoder_strides=(5,),"
+      "model.encoder_mlp_sizes=(16,),model.decoder_channels=(),"
+      "model.decoder_kernel_sizes=(5,),model.decoder_strides=(5,),"
+      "model.unroll=1"
+    )
+    metrics = train.train(config, sys.argv[1])
+    print(sorted(metrics))
+    print(sorted(absent & {name.split(".")[0] for name in sys.modules}))
+    """,
+    tmp_path,
+  )
+  prefix = "tetrominoes_scenes/validation"
+  names = [f"{prefix}/{n}" for n in ("ari", "fg_ari", "miou", "mse")]
+  assert lines == [str(names), "[]"]
+  assert (tmp_path / "checkpoints" / "2").is_dir()

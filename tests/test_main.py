@@ -1,0 +1,178 @@
+"""Tests of the command line: each config's `:debug` run from end to end."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+CLEVR = ROOT / "tests" / "data" / "clevr_array_record"
+OWN = "tetrominoes_scenes"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  """Compiled programs, kept from run to run as a user's are."""
+  return tmp_path_factory.mktemp("xla")
+
+
+def run(*arguments, cache="", directory=ROOT, **environment):
+  """Runs the command line as a user does, on the machine's own devices."""
+  path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+  command = [sys.executable, "-m", "slot_attention_jax.main"]
+  command += [f"--compilation_cache={cache}", *map(str, arguments)]
+  return subprocess.run(
+    command,
+    cwd=directory,
+    env=os.environ | {"PYTHONPATH": path, "XLA_FLAGS": ""} | environment,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def printed(result):
+  """Metrics that a run printed, by name."""
+  assert result.returncode == 0, result.stderr
+  lines = [line.split(": ") for line in result.stdout.splitlines()]
+  return {name: float(value) for name, value in lines}
+
+
+def rows_of(workdir):
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def assert_trains_and_evaluates(config, workdir, names, cache, **environment):
+  """Trains in 4 steps, evaluates; both print the same metrics."""
+  common = [f"--config={ROOT / 'configs' / config}", f"--workdir={workdir}"]
+  trained = run(*common, cache=cache, **environment)
+  metrics = printed(trained)
+  assert set(metrics) == names
+  assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == [
+    "2",
+    "4",
+  ]
+  assert max(row["step"] for row in rows_of(workdir)) == 4
+  assert (workdir / "images" / "00000004.png").exists()
+  assert (workdir / "config.json").exists()
+
+  again = run(*common, "--mode=evaluate", cache=cache, **environment)
+  evaluated = printed(again)
+  assert evaluated == pytest.approx(metrics, rel=1e-4, abs=1e-6)
+  report = json.loads((workdir / "evaluation.json").read_text())
+  assert report["step"] == 4
+  assert set(report["metrics"]) == names
+  return trained.stderr
+
+
+def discovery(data, *, masks=True):
+  names = ("mse", "fg_ari", "ari", "miou") if masks else ("mse",)
+  return {f"{data}/validation/{name}" for name in names}
+
+
+def prediction(data):
+  names = ("loss", "ap_inf", "ap_1", "ap_0.5", "ap_0.25", "ap_0.125")
+  return {f"{data}/validation/{name}" for name in names}
+
+
+def test_quickstart_trains_and_evaluates(tmp_path, cache):
+  log = assert_trains_and_evaluates(
+    "quickstart.py:debug", tmp_path, discovery(OWN), cache
+  )
+  assert "NO " not in log
+  assert "Training steps 0 to 4 on tetrominoes_scenes" in log
+
+
+def test_set_prediction_trains_and_evaluates_on_clevr(tmp_path, cache):
+  arguments = f"data.data_dir={CLEVR},data.cache_dir={tmp_path / 'cache'}"
+  workdir = tmp_path / "run"
+  assert_trains_and_evaluates(
+    f"clevr_set.py:debug,{arguments}",
+    workdir,
+    prediction("clevr:3.1.0"),
+    cache,
+  )
+  metadata = json.loads((workdir / "metadata.json").read_text())
+  assert metadata["data"] == "clevr:3.1.0"
+  assert metadata["own_scenes"] is False
+  assert metadata["num_examples"] == 10
+
+
+@pytest.mark.slow
+def test_discovery_trains_and_evaluates_on_clevr(tmp_path, cache):
+  arguments = f"data.data_dir={CLEVR},data.cache_dir={tmp_path / 'cache'}"
+  assert_trains_and_evaluates(
+    f"clevr_discovery.py:debug,{arguments}",
+    tmp_path / "run",
+    discovery("clevr:3.1.0", masks=False),
+    cache,
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tetrominoes", "multi_dsprites"])
+def test_other_configs_train_and_evaluate(name, tmp_path, cache):
+  log = assert_trains_and_evaluates(
+    f"{name}.py:debug", tmp_path, discovery(OWN), cache
+  )
+  assert log.count("NO MULTI_DSPRITES DATA FOUND") == (name != "tetrominoes")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["clevr_set", "clevr_discovery"])
+def test_clevr_configs_train_on_own_scenes_without_data(name, tmp_path, cache):
+  names = {"clevr_set": prediction, "clevr_discovery": discovery}[name](OWN)
+  empty = tmp_path / "no_data"
+  log = assert_trains_and_evaluates(
+    f"{name}.py:debug",
+    tmp_path / "run",
+    names,
+    cache,
+    TFDS_DATA_DIR=str(empty),
+  )
+  assert log.count("NO CLEVR DATA FOUND") == 1
+
+
+def test_the_config_must_be_named():
+  result = run("--mode=train")
+  assert result.returncode != 0
+  assert "--config" in result.stderr
+  assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+  ("argument", "expected"),
+  [
+    ("--num_steps=3", "num_steps"),
+    ("--mode=predict", "train|evaluate"),
+    ("--config.model.num_slot=3", "num_slot"),
+    ("quickstart", "Expected only flags, got ['quickstart']"),
+  ],
+)
+def test_unknown_flags_and_arguments_are_errors(argument, expected, tmp_path):
+  config = f"--config={ROOT / 'configs' / 'quickstart.py:debug'}"
+  result = run(config, argument, directory=tmp_path)
+  assert result.returncode != 0
+  assert expected in result.stderr + result.stdout
+  # Nothing began.
+  assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_preset_is_an_error(tmp_path):
+  config = ROOT / "configs" / "quickstart.py:debgu"
+  result = run(f"--config={config}", directory=tmp_path)
+  assert result.returncode != 0
+  assert "Expected the preset 'debug' or key=value" in result.stderr
+
+
+def test_evaluation_before_training_says_what_to_do(tmp_path):
+  config = ROOT / "configs" / "quickstart.py:debug"
+  result = run(f"--config={config}", "--mode=evaluate", directory=tmp_path)
+  assert result.returncode != 0
+  # The directory that would have been the run's, too.
+  assert "quickstart_debug" in result.stderr
+  assert "--mode=train" in result.stderr

@@ -1,0 +1,364 @@
+"""Tests of the training loop: exact resumption, what a run leaves, errors."""
+
+import json
+import math
+import shutil
+
+import jax
+import jax.experimental.compilation_cache.compilation_cache as xla_cache
+import numpy as np
+import pytest
+
+from configs import quickstart
+from slot_attention_jax import (
+  checkpoints,
+  optimizers,
+  sharding,
+  steps,
+  tasks,
+  train,
+)
+from slot_attention_jax import data as data_lib
+
+# Checkpoints at 2 and 4 and, of the evaluations, at 3 and 4; all are kept. The
+# metric falls, and the "best" is where it is largest: at 3, not the last.
+TINY = (
+  "debug,train.num_steps=4,eval.every_steps=3,checkpoint.every_steps=2,"
+  "checkpoint.keep=4,checkpoint.best_metric=mse,checkpoint.best_mode=max,"
+  "optim.learning_rate=1e-2,optim.warmup_steps=0,logging.num_images=1,"
+  "model.num_slots=3,model.num_iterations=2,model.slot_size=16,"
+  "model.mlp_hidden_size=0,model.encoder_channels=(8,),"
+  "model.encoder_kernel_sizes=(5,),model.encoder_strides=(5,),"
+  "model.encoder_mlp_sizes=(16,),model.decoder_channels=(),"
+  "model.decoder_kernel_sizes=(5,),model.decoder_strides=(5,),"
+  "model.unroll=1,logging.tensorboard=False"
+)
+DATA = "tetrominoes_scenes"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilation_cache(tmp_path_factory):
+  """Programs are compiled once for all tests of this module."""
+  directory = tmp_path_factory.mktemp("xla")
+  jax.config.update("jax_compilation_cache_dir", str(directory))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+  yield
+  jax.config.update("jax_compilation_cache_dir", None)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+  xla_cache.reset_cache()
+
+
+def tiny(arg=""):
+  return quickstart.get_config(f"{TINY},{arg}")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """Directory and metrics of a run that nothing interrupted."""
+  workdir = tmp_path_factory.mktemp("whole")
+  return workdir, train.train(tiny(), str(workdir))
+
+
+def copy_of(whole, tmp_path, last_step=4):
+  """The run as a kill after the checkpoint of `last_step` left it."""
+  workdir = tmp_path / "run"
+  shutil.copytree(whole[0], workdir)
+  for path in (workdir / "checkpoints").iterdir():
+    if path.name.isdigit() and int(path.name) > last_step:
+      shutil.rmtree(path)
+  return workdir
+
+
+def state_of(workdir, step=None):
+  """A checkpoint's state as NumPy arrays."""
+  config, mesh = tiny(), sharding.create_mesh()
+  dataset = data_lib.create_dataset(
+    config, "train", batch_size=4, sharding=sharding.over_batch(mesh)
+  )
+  task = tasks.create_task(config, dataset.info)
+  optimizer, _ = optimizers.create_optimizer(config.optim)
+  abstract = steps.abstract_state(task, optimizer, mesh)
+  with checkpoints.Checkpointer(workdir / "checkpoints") as checkpointer:
+    state = checkpointer.restore(abstract, step)
+  return jax.device_get(state.replace(key=jax.random.key_data(state.key)))
+
+
+def rows_of(workdir):
+  """Rows of metrics.jsonl without the time at which they were written."""
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+
+
+def strict_json(path):
+  def refuse(constant):
+    raise ValueError(f"{path.name} holds {constant}, which JSON has not.")
+
+  return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def warnings_in(caplog):
+  return [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+
+
+def assert_same_state(actual, expected):
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  pairs = zip(
+    jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True
+  )
+  for (path, a), b in pairs:
+    assert a.dtype == b.dtype, path
+    np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+
+
+def test_training_changes_the_parameters_and_returns_metrics(whole):
+  workdir, metrics = whole
+  names = ("ari", "fg_ari", "miou", "mse")
+  assert set(metrics) == {f"{DATA}/validation/{name}" for name in names}
+  assert all(math.isfinite(value) for value in metrics.values())
+  before, after = state_of(workdir, 2), state_of(workdir, 4)
+  assert (int(before.step), int(after.step)) == (2, 4)
+  changed = [
+    not np.array_equal(a, b)
+    for a, b in zip(
+      jax.tree.leaves(before.params), jax.tree.leaves(after.params), strict=True
+    )
+  ]
+  assert all(changed)
+  np.testing.assert_array_equal(before.key, after.key)
+
+
+def test_metrics_file_has_a_row_for_each_step_and_evaluation(whole):
+  rows = rows_of(whole[0])
+  training = [row for row in rows if f"{DATA}/train/loss" in row]
+  evaluations = [row for row in rows if f"{DATA}/validation/mse" in row]
+  assert [row["step"] for row in training] == [1, 2, 3, 4]
+  assert [row["step"] for row in evaluations] == [3, 4]
+  assert len(rows) == 6
+  assert set(training[0]) == {
+    "step",
+    *(
+      f"{DATA}/train/{name}"
+      for name in ("loss", "learning_rate", "grad_norm", "param_norm")
+    ),
+  }
+  assert evaluations[-1] == {"step": 4, **whole[1]}
+
+
+@pytest.mark.parametrize("last_step", [2, 3])
+def test_a_resumed_run_repeats_the_uninterrupted_one(
+  whole, tmp_path, last_step
+):
+  workdir = copy_of(whole, tmp_path, last_step)
+  # What the kill left: rows after the checkpoint, the last one cut off.
+  with (workdir / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 5, "time": "2')
+  metrics = train.train(tiny(), str(workdir))
+  assert metrics == whole[1]
+  assert rows_of(workdir) == rows_of(whole[0])
+  assert_same_state(state_of(workdir), state_of(whole[0]))
+
+
+def test_a_resumed_run_goes_on_from_its_checkpoint(whole, tmp_path):
+  # Else the test above would pass on a run that starts anew.
+  workdir = copy_of(whole, tmp_path, 2)
+  (workdir / "metrics.jsonl").unlink()
+  train.train(tiny(), str(workdir))
+  assert [row["step"] for row in rows_of(workdir)] == [3, 3, 4, 4]
+
+
+def test_a_run_without_a_checkpoint_starts_anew(whole, tmp_path):
+  workdir = copy_of(whole, tmp_path, 0)
+  train.train(tiny(), str(workdir))
+  assert rows_of(workdir) == rows_of(whole[0])
+  assert_same_state(state_of(workdir), state_of(whole[0]))
+
+
+def test_the_seed_decides_the_result(whole, tmp_path):
+  train.train(tiny("seed=1"), str(tmp_path))
+  assert rows_of(tmp_path)[0] != rows_of(whole[0])[0]
+
+
+def test_a_finished_run_is_only_evaluated(whole, tmp_path):
+  workdir = copy_of(whole, tmp_path)
+  (workdir / "checkpoints" / "4" / "mine").touch()
+  assert train.train(tiny(), str(workdir)) == whole[1]
+  assert rows_of(workdir) == rows_of(whole[0])
+  assert (workdir / "checkpoints" / "4" / "mine").exists()
+
+
+def test_a_finished_run_goes_on_with_more_steps(whole, tmp_path):
+  workdir = copy_of(whole, tmp_path)
+  train.train(tiny("train.num_steps=5"), str(workdir))
+  assert rows_of(workdir)[: len(rows_of(whole[0]))] == rows_of(whole[0])
+  assert int(state_of(workdir).step) == 5
+
+
+def test_the_config_and_the_data_are_saved_beside_the_run(whole):
+  config = strict_json(whole[0] / "config.json")
+  assert config["model"]["num_slots"] == 3
+  assert config["eval"]["thresholds"][0] == "inf"
+  assert config["data"]["resolution"] == [35, 35]
+  metadata = strict_json(whole[0] / "metadata.json")
+  assert metadata["data"] == DATA
+  assert metadata["own_scenes"] is True
+  assert metadata["configured_data"] == "tetrominoes"
+  assert metadata["seed"] == 0
+  assert metadata["versions"]["jax"] == jax.__version__
+  assert metadata["devices"].startswith("4 x ")
+  for line in (whole[0] / "metrics.jsonl").read_text().splitlines():
+    assert "NaN" not in line
+
+
+def test_pictures_are_drawn_at_evaluations(whole):
+  names = sorted(path.name for path in (whole[0] / "images").iterdir())
+  assert names == ["00000003.png", "00000004.png"]
+
+
+def test_no_pictures_if_there_are_to_be_none(whole, tmp_path):
+  workdir = copy_of(whole, tmp_path, 3)
+  shutil.rmtree(workdir / "images")
+  train.train(tiny("logging.num_images=0"), str(workdir))
+  assert not (workdir / "images").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+  # Step 2 is also one of the steps that write all rows and save.
+  config = tiny("optim.learning_rate=1e16,optim.clip_norm=0")
+  with pytest.raises(FloatingPointError) as error:
+    train.train(config, str(tmp_path))
+  message = str(error.value)
+  assert "at step 2 (last steps 1: " in message
+  assert "optim.learning_rate" in message
+  assert "optim.clip_norm" in message
+  # The step before it is on record.
+  assert [row["step"] for row in rows_of(tmp_path)] == [1]
+
+
+def test_no_checkpoint_of_a_run_that_is_lost(tmp_path):
+  # The update of step 1 destroys the parameters; its loss is still finite. A
+  # checkpoint of it would make every later start fail.
+  config = tiny(
+    "optim.learning_rate=1e30,optim.clip_norm=0,checkpoint.every_steps=1"
+  )
+  with pytest.raises(FloatingPointError):
+    train.train(config, str(tmp_path))
+  with checkpoints.Checkpointer(tmp_path / "checkpoints") as checkpointer:
+    assert checkpointer.latest_step() is None
+
+
+@pytest.mark.parametrize(
+  ("arg", "message"),
+  [
+    ("train.batch_size=6", r"train.batch_size .*4 devices, got 6.* is 8"),
+    ("eval.batch_size=5", r"eval.batch_size .*4 devices, got 5.* is 4"),
+    ("train.num_steps=0", r"train.num_steps of at least 1, got 0"),
+    ("eval.every_steps=0", r"eval.every_steps of at least 1, got 0"),
+    ("checkpoint.every_steps=0", r"checkpoint.every_steps of at least 1"),
+    ("logging.every_steps=0", r"logging.every_steps of at least 1, got 0"),
+    ("checkpoint.best_metric=ap", r"best_metric out of .*'mse'.*got 'ap'"),
+    ("task=segmentation", r"'discovery' or 'set_prediction', got 'segm"),
+    ("model.precision=half", r"model.precision out of .*got 'half'"),
+  ],
+)
+def test_bad_settings_are_errors_and_leave_nothing(arg, message, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    train.train(tiny(arg), str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_another_config_than_the_run_s_is_warned_of(whole, tmp_path, caplog):
+  workdir = copy_of(whole, tmp_path)
+  config = tiny("seed=3,train.batch_size=8,optim.b1=0.8,model.epsilon=1e-6")
+  train.train(config, str(workdir))
+  resuming = [w for w in warnings_in(caplog) if w.startswith("Resuming with")]
+  expected = {
+    "seed=3; the checkpoint was made with 0.",
+    "train.batch_size=8; the checkpoint was made with 4.",
+    "optim.b1=0.8; the checkpoint was made with 0.9.",
+    "model.epsilon=1e-06; the checkpoint was made with 1e-08.",
+  }
+  assert {w.removeprefix("Resuming with ") for w in resuming} == expected
+
+
+def test_the_same_config_is_not_warned_of(whole, tmp_path, caplog):
+  train.train(tiny(), str(copy_of(whole, tmp_path)))
+  assert not warnings_in(caplog)
+
+
+def test_another_model_than_the_run_s_is_an_error(whole, tmp_path):
+  workdir = copy_of(whole, tmp_path)
+  with pytest.raises(ValueError, match="other arrays than expected"):
+    train.train(tiny("model.slot_size=8"), str(workdir))
+  assert rows_of(workdir) == rows_of(whole[0])
+
+
+def test_a_checkpoint_is_evaluated_on_its_own(whole, tmp_path):
+  workdir = copy_of(whole, tmp_path)
+  metrics = train.evaluate_checkpoint(tiny(), str(workdir))
+  assert metrics == pytest.approx(whole[1], rel=1e-6)
+  report = strict_json(workdir / "evaluation.json")
+  assert report == {
+    "step": 4,
+    "num_slots": 3,
+    "num_iterations": 2,
+    "num_examples": 6,
+    "metrics": metrics,
+  }
+  assert (workdir / "images" / "evaluation.png").exists()
+  assert rows_of(workdir) == rows_of(whole[0])
+
+
+def test_a_checkpoint_is_evaluated_with_other_k_and_t(whole, tmp_path):
+  workdir = copy_of(whole, tmp_path)
+  config = tiny("eval.num_slots=5,eval.num_iterations=4,eval.split=test")
+  metrics = train.evaluate_checkpoint(config, str(workdir))
+  assert set(metrics) == {
+    f"{DATA}/test/{name}" for name in ("ari", "fg_ari", "miou", "mse")
+  }
+  report = strict_json(workdir / "evaluation.json")
+  assert (report["num_slots"], report["num_iterations"]) == (5, 4)
+  assert report["metrics"] == metrics
+  before = whole[1][f"{DATA}/validation/mse"]
+  assert metrics[f"{DATA}/test/mse"] != pytest.approx(before, rel=1e-3)
+
+
+def test_the_best_checkpoint_is_evaluated(whole, tmp_path):
+  workdir = copy_of(whole, tmp_path)
+  name = f"{DATA}/validation/mse"
+  scores = {row["step"]: row[name] for row in rows_of(workdir) if name in row}
+  assert scores[3] > scores[4], "Expected a metric that falls in this setting."
+  metrics = train.evaluate_checkpoint(
+    tiny("eval.checkpoint=best"), str(workdir)
+  )
+  assert strict_json(workdir / "evaluation.json")["step"] == 3
+  assert metrics[name] == pytest.approx(scores[3], rel=1e-6)
+
+
+@pytest.mark.parametrize("arg", ["", "eval.checkpoint=best"])
+def test_no_checkpoint_is_an_error(arg, tmp_path):
+  with pytest.raises(FileNotFoundError, match=r"trained run.*--mode=train"):
+    train.evaluate_checkpoint(tiny(arg), str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+  (tmp_path / "checkpoints").mkdir()
+  with pytest.raises(FileNotFoundError, match=r"checkpoint in .*found none"):
+    train.evaluate_checkpoint(tiny(arg), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+  ("arg", "message"),
+  [
+    ("eval.checkpoint=first", r"'last' or 'best', got 'first'"),
+    ("eval.batch_size=5", r"eval.batch_size .*got 5"),
+  ],
+)
+def test_bad_settings_of_evaluation_are_errors(whole, tmp_path, arg, message):
+  with pytest.raises(ValueError, match=message):
+    train.evaluate_checkpoint(tiny(arg), str(copy_of(whole, tmp_path)))
+
+
+def test_no_best_checkpoint_by_a_metric_that_was_not_measured(whole, tmp_path):
+  # Not the last one in its place, and the message names the metric.
+  config = tiny("eval.checkpoint=best,checkpoint.best_metric=mes")
+  with pytest.raises(FileNotFoundError, match=r"best.*'mes'"):
+    train.evaluate_checkpoint(config, str(copy_of(whole, tmp_path)))
