@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -61,6 +62,66 @@ def warmup_exponential_decay(
   return schedule
 
 
+def adam(
+  learning_rate: optax.ScalarOrSchedule,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-8,
+) -> optax.GradientTransformation:
+  r"""Adam with epsilon where TensorFlow has it.
+
+  .. math::
+    \Delta\theta_t = -\eta \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
+      \frac{m_t}{\sqrt{v_t} + \epsilon}
+
+  optax (as PyTorch) adds epsilon to the bias-corrected
+  :math:`\sqrt{v_t / (1 - \beta_2^t)}` instead, which is so that it counts 32 times
+  as much at the first update: parameters with gradients below 1e-6 then start differently.
+  The difference fades over about a thousand updates.
+
+  Args:
+    learning_rate: a rate or a schedule over updates done.
+    b1: decay of the mean of the gradients, in [0, 1).
+    b2: decay of the mean of their squares, in [0, 1).
+    eps: epsilon, >= 0.
+
+  Returns:
+    The optimizer; its state is that of `optax.adam`.
+
+  Example:
+    >>> import jax
+import jax.numpy as jnp
+    >>> from slot_attention_jax import optimizers
+    >>> optimizer = optimizers.adam(0.1, eps=0.0)
+    >>> params = jnp.array([1.0])
+    >>> updates, _ = optimizer.update(
+    ...   jnp.array([3.0]), optimizer.init(params), params)
+    >>> round(float(updates[0]), 6)
+    -0.1
+
+  References:
+    Kingma and Ba, `Adam <https://arxiv.org/abs/1412.6980>`_, 2014, the form
+    before section 2.1; `tf.keras.optimizers.Adam`.
+  """
+  scale = optax.scale_by_adam(b1=b1, b2=b2)
+
+  def update(grads, state, params=None):
+    del params
+    # Its moments, not its step, whose epsilon stands elsewhere.
+    _, state = scale.update(grads, state)
+    count = state.count.astype(jnp.float32)
+    factor = jnp.sqrt(1.0 - b2**count) / (1.0 - b1**count)
+    updates = jax.tree.map(
+      lambda m, v: factor * m / (jnp.sqrt(v) + eps), state.mu, state.nu
+    )
+    return updates, state
+
+  return optax.chain(
+    optax.GradientTransformation(scale.init, update),
+    optax.scale_by_learning_rate(learning_rate),
+  )
+
+
 def create_optimizer(
   config: Any,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
@@ -85,7 +146,8 @@ def create_optimizer(
     raise ValueError(
       f"Expected optim.clip_norm >= 0 (0: no clipping), got {config.clip_norm}."
     )
-  adam = optax.adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps)
+  optimizer = adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps)
   if config.clip_norm:
-    adam = optax.chain(optax.clip_by_global_norm(config.clip_norm), adam)
-  return adam, schedule
+    clip = optax.clip_by_global_norm(config.clip_norm)
+    optimizer = optax.chain(clip, optimizer)
+  return optimizer, schedule

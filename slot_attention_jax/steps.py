@@ -88,8 +88,8 @@ def make_train_step(
     metrics = {
       "loss": loss,
       "learning_rate": schedule(state.step),
-      "grad_norm": optax.global_norm(grads),
-      "param_norm": optax.global_norm(params),
+      "grad_norm": optax.tree.norm(grads),
+      "param_norm": optax.tree.norm(params),
     }
     state = state.replace(
       step=state.step + 1, params=params, opt_state=opt_state

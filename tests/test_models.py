@@ -282,26 +282,6 @@ def load(name):
     return {k: file[k] for k in file.files}
 
 
-def keras_adam(params, moments, gradients, step, learning_rate):
-  """One update of Adam as Keras computes it, with epsilon 1e-8.
-
-  Two things differ from `optax.adam` on our parameters. Keras adds epsilon to
-  the second moment before the correction of its bias, which counts in early
-  steps wherever gradients are small (it is worth 3e-7 at the first). And its
-  GRU has two biases for the gates z and r, which act by their sum only: each
-  moves as far as ours would, so the sum twice.
-  """
-  t = step + 1.0
-  rate = learning_rate * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-  m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, moments[0], gradients)
-  v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, moments[1], gradients)
-  updates = jax.tree.map(lambda m, v: -rate * m / (jnp.sqrt(v) + 1e-8), m, v)
-  gru = updates["params"]["slot_attention"]["gru"]
-  d = gru["recurrent_bias"].size
-  gru["bias"] = gru["bias"] * jnp.where(jnp.arange(3 * d) < 2 * d, 2.0, 1.0)
-  return optax.apply_updates(params, updates), (m, v)
-
-
 @pytest.fixture(scope="module")
 def autoencoder():
   """One compilation; four Adam steps; everything of the first of them."""
@@ -310,26 +290,26 @@ def autoencoder():
     GOLDEN / "official_checkpoint_object_discovery"
   )
   model = models.SlotAttentionAutoEncoder.from_preset("clevr")
+  rates = jnp.asarray(golden["lr"])
+  optimizer = optimizers.adam(lambda count: rates[count])
 
   @jax.jit
-  def step(params, moments, images, noise, count, learning_rate):
+  def step(params, opt_state, images, noise):
     def loss(params):
       output = model.apply(params, images, noise=noise)
       error = losses.reconstruction_loss(output.reconstruction, images)
       return error.mean(), output.replace(images=None, attention=None)
 
     result, gradients = jax.value_and_grad(loss, has_aux=True)(params)
-    state = keras_adam(params, moments, gradients, count, learning_rate)
-    return *state, *result, gradients
+    updates, opt_state = optimizer.update(gradients, opt_state, params)
+    params = optax.apply_updates(params, updates)
+    return params, opt_state, *result, gradients
 
-  zeros = jax.tree.map(np.zeros_like, params)
-  moments = (zeros, zeros)
+  opt_state = optimizer.init(params)
   results = []
-  for count, (noise, rate) in enumerate(
-    zip(golden["noise"], golden["lr"], strict=True)
-  ):
-    params, moments, *result = step(
-      params, moments, golden["images"], noise, count, rate
+  for noise in golden["noise"]:
+    params, opt_state, *result = step(
+      params, opt_state, golden["images"], noise
     )
     results.append(result)
   values = np.array([value for value, _, _ in results])

@@ -128,7 +128,8 @@ class SceneDataset:
     check_resolution(size)
     root = _root_key(seed, split)
     training = split == "train"
-    if training != (num_examples is None) or (num_examples or 1) < 1:
+    too_few = num_examples is not None and num_examples < 1
+    if training != (num_examples is None) or too_few:
       raise ValueError(
         "Expected num_examples of at least 1 for an evaluation split and None "
         f"for training, got {num_examples} for split {split!r}."
