@@ -86,8 +86,8 @@ def test_quickstart_trains_and_evaluates(tmp_path, cache):
   log = assert_trains_and_evaluates(
     "quickstart.py:debug", tmp_path, discovery(OWN), cache
   )
-  assert "NO " not in log
-  assert "Training steps 0 to " in log
+  assert "DATA FOUND" not in log
+  assert f" on {OWN}, " in log
 
 
 def test_set_prediction_trains_and_evaluates_on_clevr(tmp_path, cache):
