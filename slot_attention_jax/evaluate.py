@@ -1,5 +1,7 @@
 """Evaluation of a state on a split, also standalone on a checkpoint."""
 
+import functools
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +10,16 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from slot_attention_jax import tasks
+from slot_attention_jax import (
+  checkpoints,
+  metadata,
+  optimizers,
+  steps,
+  tasks,
+  visualize,
+)
+from slot_attention_jax import data as data_lib
+from slot_attention_jax import sharding as sharding_lib
 from slot_attention_jax.data import types
 
 
@@ -78,3 +89,112 @@ def evaluate(
     dataset.info.split,
   )
   return {metric_name(dataset.info, k): v for k, v in metrics.items()}
+
+
+def draw(
+  task: tasks.Task,
+  params: Any,
+  dataset: types.Dataset,
+  config: Any,
+) -> np.ndarray | None:
+  """A sheet of the first examples of a split, as evaluation sees them.
+
+  Args:
+    task: the objective.
+    params: parameters.
+    dataset: an evaluation split.
+    config: a whole `ConfigDict`; `logging.num_images` and `eval.seed` are read.
+
+  Returns:
+    A picture [H', W', 3] uint8, or None if `logging.num_images` is 0 or there
+    are several processes, none of which holds the whole batch.
+  """
+  count = min(config.logging.num_images, dataset.batch_size)
+  if not count or jax.process_count() > 1:
+    return None
+  # On the host: a few rows need not divide over the devices.
+  images = np.asarray(dataset.batch(0)["image"])[:count]
+  host_params = jax.device_get(params)
+  key = jax.random.key(config.eval.seed)
+  output = jax.device_get(_apply(task, host_params, images, key))
+  if isinstance(task, tasks.ObjectDiscovery):
+    return visualize.decomposition_sheet(images, output)
+  return visualize.attention_sheet(images, output.attention)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(task, params, images, key):
+  # Tasks are equal if their fields are: compiled once for all pictures.
+  return task.apply(params, images, key)
+
+
+def evaluate_checkpoint(config: Any, workdir: str) -> dict[str, float]:
+  """Evaluates the last (or best) checkpoint of a run on its own.
+
+  K, T, the split, thresholds and the data may differ from training.
+
+  Args:
+    config: a config of `configs/`; `eval.checkpoint` says which checkpoint.
+    workdir: directory of the run.
+
+  Returns:
+    The metrics, under their full names; also written to `evaluation.json`.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint.
+    ValueError: on a config that cannot be run.
+  """
+  path = pathlib.Path(workdir).expanduser().absolute()
+  mesh = sharding_lib.create_mesh()
+  sharding_lib.check_batch_size(
+    "eval.batch_size", config.eval.batch_size, mesh.size
+  )
+  dataset = data_lib.create_dataset(
+    config,
+    config.eval.split,
+    batch_size=config.eval.batch_size,
+    sharding=sharding_lib.over_batch(mesh),
+  )
+  task = tasks.create_task(config, dataset.info)
+  optimizer, _ = optimizers.create_optimizer(config.optim)
+  abstract = steps.abstract_state(task, optimizer, mesh)
+  if not (path / "checkpoints").is_dir():
+    raise FileNotFoundError(
+      f"Expected a trained run in {path}, found no 'checkpoints' in it. Train "
+      "first, with --mode=train and the same --workdir."
+    )
+  with checkpoints.Checkpointer(
+    path / "checkpoints",
+    best_metric=config.checkpoint.best_metric or None,
+    best_mode=config.checkpoint.best_mode,
+  ) as checkpointer:
+    which = config.eval.checkpoint
+    if which not in ("last", "best"):
+      raise ValueError(
+        f"Expected eval.checkpoint 'last' or 'best', got {which!r}."
+      )
+    step = (
+      checkpointer.best_step()
+      if which == "best"
+      else checkpointer.latest_step()
+    )
+    if step is None:
+      raise FileNotFoundError(
+        f"Expected a {which} checkpoint in {path / 'checkpoints'}, found none."
+      )
+    params = checkpointer.restore_params(abstract.params, step)
+  eval_step = steps.make_eval_step(task, mesh)
+  metrics = evaluate(task, eval_step, params, dataset, config.eval.seed)
+  picture = draw(task, params, dataset, config)
+  if jax.process_index() == 0:
+    report = {
+      "step": step,
+      "num_slots": task.num_slots,
+      "num_iterations": task.num_iterations,
+      "num_examples": dataset.info.num_examples,
+      "metrics": metrics,
+    }
+    metadata.write_json(path / "evaluation.json", report)
+    if picture is not None:
+      visualize.save_png(path / "images" / "evaluation.png", picture)
+  return metrics

@@ -7,7 +7,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from slot_attention_jax import train
+from slot_attention_jax import evaluate, train
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
     jax.devices(),
     workdir,
   )
-  run = {"train": train.train, "evaluate": train.evaluate_checkpoint}
+  run = {"train": train.train, "evaluate": evaluate.evaluate_checkpoint}
   metrics = run[_MODE.value](_CONFIG.value, workdir)
   if jax.process_index() == 0:
     for name, value in metrics.items():

@@ -74,10 +74,10 @@ def adam(
     \Delta\theta_t = -\eta \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
       \frac{m_t}{\sqrt{v_t} + \epsilon}
 
-  optax (as PyTorch) adds epsilon to the bias-corrected
-  :math:`\sqrt{v_t / (1 - \beta_2^t)}` instead, which is so that it counts 32 times
-  as much at the first update: parameters with gradients below 1e-6 then start differently.
-  The difference fades over about a thousand updates.
+  optax, as PyTorch, adds epsilon to the bias-corrected
+  :math:`\sqrt{v_t / (1 - \beta_2^t)}` instead, where it counts 32 times less
+  at the first update: parameters with gradients below 1e-6 then start
+  differently. The difference fades over about a thousand updates.
 
   Args:
     learning_rate: a rate or a schedule over updates done.
@@ -90,7 +90,7 @@ def adam(
 
   Example:
     >>> import jax
-import jax.numpy as jnp
+  import jax.numpy as jnp
     >>> from slot_attention_jax import optimizers
     >>> optimizer = optimizers.adam(0.1, eps=0.0)
     >>> params = jnp.array([1.0])

@@ -2,20 +2,16 @@
 
 import collections
 import contextlib
-import datetime
-import importlib.metadata
-import json
 import math
 import pathlib
-import platform
 from typing import Any
 
 import jax
-import numpy as np
 from absl import logging
 
 from slot_attention_jax import (
   checkpoints,
+  metadata,
   optimizers,
   steps,
   tasks,
@@ -92,7 +88,7 @@ def train(config: Any, workdir: str) -> dict[str, float]:
       jax.default_backend(),
     )
     if jax.process_index() == 0:
-      write_metadata(path, config, dataset.info)
+      metadata.write_metadata(path, config, dataset.info)
     train_step = steps.make_train_step(task, optimizer, schedule, mesh)
     eval_step = steps.make_eval_step(task, mesh)
     writer = writers.create_writer(
@@ -128,16 +124,15 @@ def train(config: Any, workdir: str) -> dict[str, float]:
           task, eval_step, state.params, eval_dataset, config.eval.seed
         )
         writer.write_scalars(step, metrics)
-        picture = draw(task, state.params, eval_dataset, config)
+        picture = evaluate_lib.draw(task, state.params, eval_dataset, config)
         if picture is not None:
-          writer.write_images(step, {"validation": picture})
-          if jax.process_index() == 0:
-            visualize.save_png(path / "images" / f"{step:08d}.png", picture)
+          writer.write_images(step, {eval_dataset.info.split: picture})
+          visualize.save_png(path / "images" / f"{step:08d}.png", picture)
       if saving:
         writer.flush()
         checkpointer.save(
           state,
-          _jsonable(config.to_dict()),
+          metadata.jsonable(config.to_dict()),
           metrics=_short(metrics) if evaluating else None,
         )
     if start >= total:
@@ -148,147 +143,6 @@ def train(config: Any, workdir: str) -> dict[str, float]:
     checkpointer.wait()
     writer.flush()
   return metrics
-
-
-def evaluate_checkpoint(config: Any, workdir: str) -> dict[str, float]:
-  """Evaluates the last (or best) checkpoint of a run on its own.
-
-  K, T, the split, thresholds and the data may differ from training.
-
-  Args:
-    config: a config of `configs/`; `eval.checkpoint` says which checkpoint.
-    workdir: directory of the run.
-
-  Returns:
-    The metrics, under their full names; also written to `evaluation.json`.
-
-  Raises:
-    FileNotFoundError: if there is no checkpoint.
-    ValueError: on a config that cannot be run.
-  """
-  path = pathlib.Path(workdir).expanduser().absolute()
-  mesh = sharding_lib.create_mesh()
-  sharding_lib.check_batch_size(
-    "eval.batch_size", config.eval.batch_size, mesh.size
-  )
-  dataset = data_lib.create_dataset(
-    config,
-    config.eval.split,
-    batch_size=config.eval.batch_size,
-    sharding=sharding_lib.over_batch(mesh),
-  )
-  task = tasks.create_task(config, dataset.info)
-  optimizer, _ = optimizers.create_optimizer(config.optim)
-  abstract = steps.abstract_state(task, optimizer, mesh)
-  if not (path / "checkpoints").is_dir():
-    raise FileNotFoundError(
-      f"Expected a trained run in {path}, found no 'checkpoints' in it. Train "
-      "first, with --mode=train and the same --workdir."
-    )
-  with checkpoints.Checkpointer(
-    path / "checkpoints",
-    best_metric=config.checkpoint.best_metric or None,
-    best_mode=config.checkpoint.best_mode,
-  ) as checkpointer:
-    which = config.eval.checkpoint
-    if which not in ("last", "best"):
-      raise ValueError(
-        f"Expected eval.checkpoint 'last' or 'best', got {which!r}."
-      )
-    step = (
-      checkpointer.best_step()
-      if which == "best"
-      else checkpointer.latest_step()
-    )
-    if step is None:
-      raise FileNotFoundError(
-        f"Expected a {which} checkpoint in {path / 'checkpoints'}, found none."
-      )
-    params = checkpointer.restore_params(abstract.params, step)
-  eval_step = steps.make_eval_step(task, mesh)
-  metrics = evaluate_lib.evaluate(
-    task, eval_step, params, dataset, config.eval.seed
-  )
-  picture = draw(task, params, dataset, config)
-  if jax.process_index() == 0:
-    report = {
-      "step": step,
-      "num_slots": task.num_slots,
-      "num_iterations": task.num_iterations,
-      "num_examples": dataset.info.num_examples,
-      "metrics": metrics,
-    }
-    _write_json(path / "evaluation.json", report)
-    if picture is not None:
-      visualize.save_png(path / "images" / "evaluation.png", picture)
-  return metrics
-
-
-def draw(
-  task: tasks.Task,
-  params: Any,
-  dataset: types.Dataset,
-  config: Any,
-) -> np.ndarray | None:
-  """A sheet of the first examples of a split, as evaluation sees them.
-
-  Args:
-    task: the objective.
-    params: parameters.
-    dataset: an evaluation split.
-    config: a whole `ConfigDict`; `logging.num_images` and `eval.seed` are read.
-
-  Returns:
-    A picture [H', W', 3] uint8, or None if `logging.num_images` is 0 or there
-    are several processes, none of which holds the whole batch.
-  """
-  count = min(config.logging.num_images, dataset.batch_size)
-  if not count or jax.process_count() > 1:
-    return None
-  # On the host: a few rows need not divide over the devices.
-  images = np.asarray(dataset.batch(0)["image"])[:count]
-  host_params = jax.device_get(params)
-  key = jax.random.key(config.eval.seed)
-  output = jax.device_get(jax.jit(task.apply)(host_params, images, key))
-  if isinstance(task, tasks.ObjectDiscovery):
-    return visualize.decomposition_sheet(images, output)
-  return visualize.attention_sheet(images, output.attention)
-
-
-def write_metadata(
-  path: pathlib.Path,
-  config: Any,
-  info: types.DatasetInfo,
-) -> None:
-  """Saves beside the run what it is: config, data, versions, devices.
-
-  Args:
-    path: directory of the run.
-    config: the resolved config.
-    info: the training data's.
-  """
-  versions = {}
-  for name in ("slot_attention_jax", "jax", "flax", "optax", "numpy"):
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-      versions[name] = importlib.metadata.version(name)
-  device = jax.devices()[0]
-  _write_json(path / "config.json", config.to_dict())
-  _write_json(
-    path / "metadata.json",
-    {
-      "data": info.name,
-      "own_scenes": info.own_scenes,
-      "configured_data": config.data.name,
-      "num_examples": info.num_examples,
-      "seed": config.seed,
-      "started": datetime.datetime.now(datetime.UTC).isoformat(),
-      "devices": f"{jax.device_count()} x {device.device_kind}",
-      "platform": device.platform,
-      "processes": jax.process_count(),
-      "python": platform.python_version(),
-      "versions": versions,
-    },
-  )
 
 
 class _Window:
@@ -362,7 +216,7 @@ def _check_same_run(config: Any, saved: dict[str, Any]) -> None:
     old = saved.get(group, {})
     pairs += [(f"{group}.{k}", v, old.get(k)) for k, v in config[group].items()]
   for key, new, old in pairs:
-    if _jsonable(new) != old:
+    if metadata.jsonable(new) != old:
       logging.warning(
         "Resuming with %s=%s; the checkpoint was made with %s.", key, new, old
       )
@@ -371,22 +225,3 @@ def _check_same_run(config: Any, saved: dict[str, Any]) -> None:
 def _short(metrics: dict[str, float]) -> dict[str, float]:
   """Metrics under short names: a checkpoint serves evaluation on any data."""
   return {name.rsplit("/", 1)[-1]: value for name, value in metrics.items()}
-
-
-def _jsonable(value: Any) -> Any:
-  """JSON has neither infinity nor NaN: both become strings."""
-  if isinstance(value, dict):
-    return {k: _jsonable(v) for k, v in value.items()}
-  if isinstance(value, tuple | list):
-    return [_jsonable(v) for v in value]
-  if isinstance(value, float) and not math.isfinite(value):
-    return str(value)
-  return value
-
-
-def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.tmp")
-  text = json.dumps(_jsonable(content), indent=2, allow_nan=False)
-  temporary.write_text(text + "\n")
-  temporary.replace(path)

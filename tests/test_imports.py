@@ -38,6 +38,7 @@ FLOORS = {
   "data.clevr": 1,
   "tasks": 2,
   "data": 2,
+  "metadata": 3,
   "steps": 3,
   "checkpoints": 3,
   "writers": 3,

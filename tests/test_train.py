@@ -12,6 +12,7 @@ import pytest
 from configs import quickstart
 from slot_attention_jax import (
   checkpoints,
+  evaluate,
   optimizers,
   sharding,
   steps,
@@ -296,7 +297,7 @@ def test_another_model_than_the_run_s_is_an_error(whole, tmp_path):
 
 def test_a_checkpoint_is_evaluated_on_its_own(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
-  metrics = train.evaluate_checkpoint(tiny(), str(workdir))
+  metrics = evaluate.evaluate_checkpoint(tiny(), str(workdir))
   assert metrics == pytest.approx(whole[1], rel=1e-6)
   report = strict_json(workdir / "evaluation.json")
   assert report == {
@@ -313,7 +314,7 @@ def test_a_checkpoint_is_evaluated_on_its_own(whole, tmp_path):
 def test_a_checkpoint_is_evaluated_with_other_k_and_t(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
   config = tiny("eval.num_slots=5,eval.num_iterations=4,eval.split=test")
-  metrics = train.evaluate_checkpoint(config, str(workdir))
+  metrics = evaluate.evaluate_checkpoint(config, str(workdir))
   assert set(metrics) == {
     f"{DATA}/test/{name}" for name in ("ari", "fg_ari", "miou", "mse")
   }
@@ -329,7 +330,7 @@ def test_the_best_checkpoint_is_evaluated(whole, tmp_path):
   name = f"{DATA}/validation/mse"
   scores = {row["step"]: row[name] for row in rows_of(workdir) if name in row}
   assert scores[3] > scores[4], "Expected a metric that falls in this setting."
-  metrics = train.evaluate_checkpoint(
+  metrics = evaluate.evaluate_checkpoint(
     tiny("eval.checkpoint=best"), str(workdir)
   )
   assert strict_json(workdir / "evaluation.json")["step"] == 3
@@ -339,11 +340,11 @@ def test_the_best_checkpoint_is_evaluated(whole, tmp_path):
 @pytest.mark.parametrize("arg", ["", "eval.checkpoint=best"])
 def test_no_checkpoint_is_an_error(arg, tmp_path):
   with pytest.raises(FileNotFoundError, match=r"trained run.*--mode=train"):
-    train.evaluate_checkpoint(tiny(arg), str(tmp_path / "run"))
+    evaluate.evaluate_checkpoint(tiny(arg), str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
   (tmp_path / "checkpoints").mkdir()
   with pytest.raises(FileNotFoundError, match=r"checkpoint in .*found none"):
-    train.evaluate_checkpoint(tiny(arg), str(tmp_path))
+    evaluate.evaluate_checkpoint(tiny(arg), str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -355,11 +356,11 @@ def test_no_checkpoint_is_an_error(arg, tmp_path):
 )
 def test_bad_settings_of_evaluation_are_errors(whole, tmp_path, arg, message):
   with pytest.raises(ValueError, match=message):
-    train.evaluate_checkpoint(tiny(arg), str(copy_of(whole, tmp_path)))
+    evaluate.evaluate_checkpoint(tiny(arg), str(copy_of(whole, tmp_path)))
 
 
 def test_no_best_checkpoint_by_a_metric_that_was_not_measured(whole, tmp_path):
   # Not the last one in its place, and the message names the metric.
   config = tiny("eval.checkpoint=best,checkpoint.best_metric=mes")
   with pytest.raises(FileNotFoundError, match=r"best.*'mes'"):
-    train.evaluate_checkpoint(config, str(copy_of(whole, tmp_path)))
+    evaluate.evaluate_checkpoint(config, str(copy_of(whole, tmp_path)))

@@ -1,0 +1,70 @@
+"""What a run is, in JSON beside it: config, data, versions, devices."""
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import math
+import pathlib
+import platform
+from typing import Any
+
+import jax
+
+from slot_attention_jax.data import types
+
+
+def write_metadata(
+  path: pathlib.Path,
+  config: Any,
+  info: types.DatasetInfo,
+) -> None:
+  """Saves beside the run what it is: config, data, versions, devices.
+
+  Args:
+    path: directory of the run.
+    config: the resolved config.
+    info: the training data's.
+  """
+  versions = {}
+  for name in ("slot_attention_jax", "jax", "flax", "optax", "numpy"):
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      versions[name] = importlib.metadata.version(name)
+  device = jax.devices()[0]
+  write_json(path / "config.json", config.to_dict())
+  write_json(
+    path / "metadata.json",
+    {
+      "data": info.name,
+      "own_scenes": info.own_scenes,
+      "configured_data": config.data.name,
+      "num_examples": info.num_examples,
+      "seed": config.seed,
+      "started": datetime.datetime.now(datetime.UTC).isoformat(),
+      "devices": f"{jax.device_count()} x {device.device_kind}",
+      "platform": device.platform,
+      "processes": jax.process_count(),
+      "python": platform.python_version(),
+      "versions": versions,
+    },
+  )
+
+
+def jsonable(value: Any) -> Any:
+  """Copies nested values, with infinity and NaN, which JSON lacks, as text."""
+  if isinstance(value, dict):
+    return {k: jsonable(v) for k, v in value.items()}
+  if isinstance(value, tuple | list):
+    return [jsonable(v) for v in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return str(value)
+  return value
+
+
+def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+  """Writes JSON, whole or not at all; makes the directory."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.tmp")
+  text = json.dumps(jsonable(content), indent=2, allow_nan=False)
+  temporary.write_text(text + "\n")
+  temporary.replace(path)
