@@ -144,14 +144,14 @@ def use_classifier(config: ml_collections.ConfigDict, preset: str) -> None:
 
 def shrink(config: ml_collections.ConfigDict) -> None:
   """Makes any config a `:debug` one: the same path, in under a minute."""
-  config.train.batch_size = 4
+  config.train.batch_size = 2
   config.train.num_steps = 4
-  config.eval.batch_size = 4
+  config.eval.batch_size = 2
   config.eval.every_steps = 4
   config.checkpoint.every_steps = 2
   config.logging.every_steps = 1
   config.logging.num_images = 2
-  config.data.num_scenes = 6
+  config.data.num_scenes = 3
   config.data.num_train_eval = 2
   config.optim.warmup_steps = 2
 
@@ -195,19 +195,25 @@ def _split(arg: str) -> list[str]:
     if char == "," and not depth:
       items.append(arg[start:i].strip())
       start = i + 1
+  if depth:
+    raise ValueError(f"Expected brackets that match, got {arg!r}.")
   return [item for item in items if item]
 
 
 def _override(config, key, text):
   group, _, name = key.rpartition(".")
   holder = config.get(group) if group else config
-  if holder is None or name not in holder:
+  known = isinstance(holder, ml_collections.ConfigDict) and name in holder
+  if not known or isinstance(holder[name], ml_collections.ConfigDict):
     raise ValueError(f"Expected a key of the config, got {key!r}.")
   old = holder[name]
   if isinstance(old, str):
     holder[name] = text
     return
-  value = ast.literal_eval(text)
+  try:
+    value = ast.literal_eval(text)
+  except (SyntaxError, ValueError):
+    value = None
   if isinstance(old, float) and type(value) is int:
     value = float(value)
   if type(value) is not type(old):

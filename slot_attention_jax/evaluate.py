@@ -180,7 +180,8 @@ def evaluate_checkpoint(config: Any, workdir: str) -> dict[str, float]:
     )
     if step is None:
       raise FileNotFoundError(
-        f"Expected a {which} checkpoint in {path / 'checkpoints'}, found none."
+        f"Expected a {which} checkpoint in {path / 'checkpoints'}, found none "
+        f"(checkpoint.best_metric is {config.checkpoint.best_metric!r})."
       )
     params = checkpointer.restore_params(abstract.params, step)
   eval_step = steps.make_eval_step(task, mesh)

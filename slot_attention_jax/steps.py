@@ -30,9 +30,12 @@ def create_state(
   Returns:
     A `TrainState` at step 0.
   """
+  # It runs once: on CPU, compiling it is most of the time.
+  options = {"xla_backend_optimization_level": "0"}
   return jax.jit(
     lambda: _initial_state(task, optimizer, seed),
     out_shardings=sharding_lib.replicated(mesh),
+    compiler_options=options if jax.default_backend() == "cpu" else None,
   )()
 
 

@@ -158,34 +158,32 @@ class _Window:
     )
 
   def add(self, step: int, metrics: steps.Metrics, *, flush: bool):
-    """Takes a step's metrics; returns the (step, scalars) that are due."""
-    lines = [self._settle()]
+    """Takes a step's metrics; yields the (step, scalars) that are due."""
+    yield from self._settle()
     self._pending = (step, metrics)
     if flush:
-      lines.append(self._settle())
-    return [line for line in lines if line]
+      yield from self._settle()
 
   def _settle(self):
     if self._pending is None:
-      return None
+      return
     step, metrics = self._pending
     self._pending = None
-    self._record(step, metrics)
-    if step % self._every and step != 1:
-      return None
-    scalars = {k: float(v) for k, v in metrics.items()}
-    return step, {f"{self._info.name}/train/{k}": v for k, v in scalars.items()}
-
-  def _record(self, step, metrics):
-    self.loss = float(metrics["loss"])
+    scalars = {k: float(v) for k, v in jax.device_get(metrics).items()}
+    self.loss = scalars["loss"]
     self._losses.append((step, self.loss))
-    if not math.isfinite(self.loss):
+    # All of them: a finite loss may have an infinite gradient.
+    bad = [k for k, v in scalars.items() if not math.isfinite(v)]
+    if bad:
       recent = ", ".join(f"{s}: {x:.4g}" for s, x in list(self._losses)[-5:])
       raise FloatingPointError(
-        f"The loss is {self.loss} at step {step} (last steps {recent}). The "
-        "last checkpoint is intact. Try optim.clip_norm=1.0, a lower "
-        "optim.learning_rate or model.precision=float32."
+        f"The {bad[0]} is {scalars[bad[0]]} at step {step}; losses "
+        f"(last steps {recent}). The last checkpoint is intact. Try optim.clip_norm=1.0, a "
+        "lower optim.learning_rate or model.precision=float32."
       )
+    if step % self._every == 0 or step == 1:
+      name = f"{self._info.name}/train"
+      yield step, {f"{name}/{k}": v for k, v in scalars.items()}
 
 
 def _check(config: Any, num_devices: int) -> None:

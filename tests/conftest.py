@@ -4,9 +4,14 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Four devices on any machine: sharding is part of what is tested.
-_FLAG = "--xla_force_host_platform_device_count=4"
-if _FLAG not in os.environ.get("XLA_FLAGS", ""):
-  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}"
+_FLAGS = (
+  "--xla_force_host_platform_device_count=4",
+  # Most of the time of a test is spent compiling.
+  "--xla_backend_optimization_level=1",
+)
+for _flag in _FLAGS:
+  if _flag not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_flag}"
 
 import jax  # noqa: E402
 
