@@ -144,14 +144,14 @@ def use_classifier(config: ml_collections.ConfigDict, preset: str) -> None:
 
 def shrink(config: ml_collections.ConfigDict) -> None:
   """Makes any config a `:debug` one: the same path, in under a minute."""
-  config.train.batch_size = 2
-  config.train.num_steps = 4
-  config.eval.batch_size = 2
-  config.eval.every_steps = 4
-  config.checkpoint.every_steps = 2
+  config.train.batch_size = 4
+  config.train.num_steps = 2
+  config.eval.batch_size = 4
+  config.eval.every_steps = 2
+  config.checkpoint.every_steps = 1
   config.logging.every_steps = 1
   config.logging.num_images = 2
-  config.data.num_scenes = 3
+  config.data.num_scenes = 6
   config.data.num_train_eval = 2
   config.optim.warmup_steps = 2
 

@@ -89,14 +89,13 @@ def adam(
     The optimizer; its state is that of `optax.adam`.
 
   Example:
-    >>> import jax
-  import jax.numpy as jnp
+    >>> import jax.numpy as jnp
     >>> from slot_attention_jax import optimizers
     >>> optimizer = optimizers.adam(0.1, eps=0.0)
     >>> params = jnp.array([1.0])
     >>> updates, _ = optimizer.update(
     ...   jnp.array([3.0]), optimizer.init(params), params)
-    >>> round(float(updates[0]), 6)
+    >>> round(float(updates[0]), 4)
     -0.1
 
   References:

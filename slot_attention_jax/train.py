@@ -178,8 +178,9 @@ class _Window:
       recent = ", ".join(f"{s}: {x:.4g}" for s, x in list(self._losses)[-5:])
       raise FloatingPointError(
         f"The {bad[0]} is {scalars[bad[0]]} at step {step}; losses "
-        f"(last steps {recent}). The last checkpoint is intact. Try optim.clip_norm=1.0, a "
-        "lower optim.learning_rate or model.precision=float32."
+        f"(last steps {recent}). The last checkpoint is intact. Try "
+        "optim.clip_norm=1.0, a lower optim.learning_rate or "
+        "model.precision=float32."
       )
     if step % self._every == 0 or step == 1:
       name = f"{self._info.name}/train"

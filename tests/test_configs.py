@@ -113,7 +113,7 @@ def test_debug_is_small_and_the_same_model(name):
     ("data.data_dir=", "data", "data_dir", ""),
     ("data.data_dir=123", "data", "data_dir", "123"),
     ("debug,train.num_steps=9", "train", "num_steps", 9),
-    ("train.num_steps=9,debug", "train", "num_steps", 4),
+    ("train.num_steps=9,debug", "train", "num_steps", 2),
   ],
 )
 def test_overrides_are_typed(arg, group, key, value):

@@ -54,13 +54,13 @@ def test_schedule_errors(changes, message):
 
 
 def adam(gradients, learning_rates, b1, b2, eps):
-  """Kingma and Ba's Adam for one number, from 0."""
+  """Adam for one number, from 0, with epsilon where TensorFlow has it."""
   x = m = v = 0.0
   for t, (g, rate) in enumerate(
     zip(gradients, learning_rates, strict=True), start=1
   ):
     m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
-    x -= rate * m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+    x -= rate * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(v) + eps)
   return x
 
 

@@ -226,7 +226,7 @@ def test_invalid_images_do_not_count():
   expected = average_precision.average_precision(
     predictions[valid], targets[valid], _MIXED, thresholds
   )
-  np.testing.assert_array_equal(actual, expected)
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
   none = average_precision.average_precision(
     predictions, targets, _MIXED, thresholds, valid=np.zeros(6, bool)
   )
