@@ -104,16 +104,16 @@ def adam(
   """
   scale = optax.scale_by_adam(b1=b1, b2=b2)
 
-  def update(grads, state, params=None):
+  def update(updates, state, params=None):
     del params
     # Its moments, not its step, whose epsilon stands elsewhere.
-    _, state = scale.update(grads, state)
-    count = state.count.astype(jnp.float32)
+    moments: Any = scale.update(updates, state)[1]
+    count = moments.count.astype(jnp.float32)
     factor = jnp.sqrt(1.0 - b2**count) / (1.0 - b1**count)
     updates = jax.tree.map(
-      lambda m, v: factor * m / (jnp.sqrt(v) + eps), state.mu, state.nu
+      lambda m, v: factor * m / (jnp.sqrt(v) + eps), moments.mu, moments.nu
     )
-    return updates, state
+    return updates, moments
 
   return optax.chain(
     optax.GradientTransformation(scale.init, update),
