@@ -48,6 +48,9 @@ def base() -> ml_collections.ConfigDict:
   model.slot_size = 64
   # Hidden width of the slots' residual MLP; 0: no MLP.
   model.mlp_hidden_size = 128
+  # "shared": all slots start from one Gaussian, as in the paper; "per_slot":
+  # from one each, which fixes K.
+  model.slot_start = "shared"
   # Added to the attention before it is normalised over the inputs.
   model.epsilon = 1e-8
   # One entry per layer.

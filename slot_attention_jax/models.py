@@ -113,6 +113,7 @@ class SlotAttentionAutoEncoder(nn.Module):
     remat_decoder: recompute the decoder in the backward pass, which trades
       time for memory.
     unroll: see `SlotAttention.unroll`.
+    slot_start: see `SlotAttention.slot_start`.
     dtype: dtype of convolutions and matrix products; None: that of inputs and
       parameters. Softmaxes and the mixture stay in float32.
     param_dtype: dtype of the parameters.
@@ -149,6 +150,7 @@ class SlotAttentionAutoEncoder(nn.Module):
   decoder_strides: Sequence[int] = (2, 2, 2, 2, 1, 1)
   remat_decoder: bool = False
   unroll: int = 1
+  slot_start: str = "shared"
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
@@ -185,6 +187,7 @@ class SlotAttentionAutoEncoder(nn.Module):
       mlp_hidden_size=self.mlp_hidden_size,
       epsilon=self.epsilon,
       unroll=self.unroll,
+      slot_start=self.slot_start,
       name="slot_attention",
       **dtypes,
     )
@@ -313,6 +316,7 @@ class SlotAttentionClassifier(nn.Module):
     encoder_mlp_sizes: see `CNNEncoder.mlp_sizes`.
     head_hidden_size: width of the hidden layer of the head.
     unroll: see `SlotAttention.unroll`.
+    slot_start: see `SlotAttention.slot_start`.
     dtype: dtype of convolutions and matrix products; None: that of inputs and
       parameters.
     param_dtype: dtype of the parameters.
@@ -345,6 +349,7 @@ class SlotAttentionClassifier(nn.Module):
   encoder_mlp_sizes: Sequence[int] = (64, 64)
   head_hidden_size: int = 64
   unroll: int = 1
+  slot_start: str = "shared"
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
@@ -396,6 +401,7 @@ class SlotAttentionClassifier(nn.Module):
       mlp_hidden_size=self.mlp_hidden_size,
       epsilon=self.epsilon,
       unroll=self.unroll,
+      slot_start=self.slot_start,
       name="slot_attention",
       **dtypes,
     )(features, **slot_options)

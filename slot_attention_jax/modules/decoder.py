@@ -82,14 +82,16 @@ class SpatialBroadcastDecoder(nn.Module):
     b, k, d = slots.shape
     h, w = self.broadcast_size
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    x = slots.reshape(b * k, 1, 1, d)
-    x = jnp.broadcast_to(x, (b * k, h, w, d))
+    # The grid holds the slot everywhere plus the embedding, which all slots
+    # share; the first convolution is linear and takes them apart.
+    x = jnp.zeros((1, h, w, d), slots.dtype)
     x = position.SoftPositionEmbed(name="position", **dtypes)(x)
+    constant = slots.reshape(b * k, d)
     layers = zip(channels, self.kernel_sizes, self.strides, strict=True)
     for i, (features, kernel_size, stride) in enumerate(layers):
       x = nn.relu(x) if i else x
       x = convolution.ConvTranspose(
         features, kernel_size, stride, name=f"conv_{i}", **dtypes
-      )(x)
+      )(x, None if i else constant)
     x = x.reshape(b, k, *x.shape[1:])  # [B, K, H, W, C + 1]
     return x[..., :-1], x[..., -1:]

@@ -1,5 +1,6 @@
 """The Slot Attention module (Algorithm 1 of the paper)."""
 
+import math
 from typing import Any
 
 import jax
@@ -10,6 +11,10 @@ from flax.linen import dtypes
 from slot_attention_jax.modules.encoder import LAYER_NORM_EPSILON
 
 _glorot_uniform = nn.initializers.glorot_uniform()
+
+SLOT_STARTS = ("shared", "per_slot")
+"""Where slots start: see `SlotAttention.slot_start`."""
+_PER_SLOT_SIGMA = 0.1
 
 
 class GRUCell(nn.Module):
@@ -81,8 +86,9 @@ class SlotAttention(nn.Module):
 
   and updates every slot, :math:`s_k \leftarrow \operatorname{GRU}(s_k, u_k)`
   followed by a residual MLP. Permuting the inputs changes nothing, permuting
-  the initial slots permutes the result. The parameters depend on neither K, N
-  nor T: all three may differ from call to call.
+  the initial slots permutes the result. The parameters depend on neither K
+  (unless `slot_start="per_slot"`), N nor T: all three may differ from call to
+  call.
 
   Attributes:
     num_slots: K, unless the call says otherwise.
@@ -95,6 +101,11 @@ class SlotAttention(nn.Module):
       Softmax, normaliser and the slots between iterations stay in float32.
     param_dtype: dtype of the parameters.
     unroll: iterations that a step of the compiled loop holds.
+    slot_start: the Gaussian whose sample a slot starts from. `"shared"`, the
+      paper's: all slots have the same mean and scale. `"per_slot"`: slot k has
+      its own, means drawn from a standard normal and scales 0.1 at first.
+      Slots then differ in kind (one learns to take the background), and K is
+      the module's unless `initial_slots` are given.
 
   Example:
     >>> import jax
@@ -122,6 +133,7 @@ class SlotAttention(nn.Module):
   dtype: Any = None
   param_dtype: Any = jnp.float32
   unroll: int = 1
+  slot_start: str = "shared"
 
   def setup(self):
     options = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -146,11 +158,18 @@ class SlotAttention(nn.Module):
 
     self.norm_inputs = norm("norm_inputs")
     self.norm_slots = norm("norm_slots")
-    self.slots_mu = self.param(
-      "slots_mu", _glorot_uniform, (1, 1, d), self.param_dtype
-    )
+    if self.slot_start not in SLOT_STARTS:
+      raise ValueError(
+        f"Expected slot_start out of {SLOT_STARTS}, got {self.slot_start!r}."
+      )
+    shape, mu_init, log_sigma_init = (1, 1, d), _glorot_uniform, _glorot_uniform
+    if self.slot_start == "per_slot":
+      shape = (1, self.num_slots, d)
+      mu_init = nn.initializers.normal(1.0)
+      log_sigma_init = nn.initializers.constant(math.log(_PER_SLOT_SIGMA))
+    self.slots_mu = self.param("slots_mu", mu_init, shape, self.param_dtype)
     self.slots_log_sigma = self.param(
-      "slots_log_sigma", _glorot_uniform, (1, 1, d), self.param_dtype
+      "slots_log_sigma", log_sigma_init, shape, self.param_dtype
     )
     self.project_q = dense(d, "project_q", use_bias=False)
     self.project_k = dense(d, "project_k", use_bias=False)
@@ -242,6 +261,12 @@ class SlotAttention(nn.Module):
     if initial_slots is not None:
       return initial_slots.astype(
         jnp.promote_types(jnp.float32, initial_slots.dtype)
+      )
+    if self.slot_start == "per_slot" and num_slots != self.num_slots:
+      raise ValueError(
+        f"Expected the {self.num_slots} slots of the module, which have a "
+        f'start each (slot_start="per_slot"), got {num_slots}: pass '
+        "initial_slots or train with more slots."
       )
     mu, log_sigma = self.slots_mu, self.slots_log_sigma
     dtype = jnp.promote_types(jnp.float32, mu.dtype)

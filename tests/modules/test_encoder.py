@@ -69,7 +69,8 @@ def test_inputs_are_in_row_major_order():
   images = normal(0, 1, 3, 5, 3)
   apply = jax.jit(module.apply)
   params = random_params(module, images)
-  before = apply(params, images)
+  # Fetched before the change: the computation may read the array in place.
+  before = np.asarray(apply(params, images))
   images[0, 1, 2] += 1.0
   changed = np.abs(apply(params, images) - before).max(axis=-1)[0] > 1e-6
   assert np.flatnonzero(changed).tolist() == [1 * 5 + 2]

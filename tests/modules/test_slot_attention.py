@@ -440,6 +440,46 @@ def test_initial_values():
     np.testing.assert_array_equal(value, float(name.endswith("scale")), name)
 
 
+def test_a_start_per_slot():
+  d = 64
+  module = slot_attention.SlotAttention(
+    num_slots=500, slot_size=d, slot_start="per_slot"
+  )
+  inputs = jnp.zeros((1, 3, 8))
+  rngs = {"params": jax.random.key(0), "slots": jax.random.key(1)}
+  params = jax.jit(module.init)(rngs, inputs)
+  mu = np.asarray(params["params"]["slots_mu"])
+  assert mu.shape == (1, 500, d)
+  assert abs(mu.mean()) < 0.05
+  assert abs(mu.std() - 1) < 0.05
+  log_sigma = params["params"]["slots_log_sigma"]
+  np.testing.assert_allclose(log_sigma, np.full((1, 500, d), np.log(0.1)))
+
+
+def test_a_start_per_slot_is_that_of_its_own_gaussian():
+  module = MODULE.clone(slot_start="per_slot")
+  params = module.init(jax.random.key(0), INPUTS, noise=NOISE)
+  assert params["params"]["slots_mu"].shape == (1, K, D)
+  got = module.apply(params, INPUTS, noise=NOISE)
+  expected = module.apply(params, INPUTS, initial_slots=start(params, NOISE))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), got, expected
+  )
+
+
+def test_a_start_per_slot_fixes_k():
+  module = MODULE.clone(slot_start="per_slot")
+  params = module.init(jax.random.key(0), INPUTS, noise=NOISE)
+  rngs = {"slots": jax.random.key(0)}
+  with pytest.raises(ValueError, match=f"Expected the {K} slots.*got {K + 1}"):
+    module.apply(params, INPUTS, num_slots=K + 1, rngs=rngs)
+  more = np.ones((B, K + 1, D), np.float32)
+  slots, _ = module.apply(params, INPUTS, initial_slots=more)
+  assert slots.shape == (B, K + 1, D)
+  with pytest.raises(ValueError, match=r"slot_start out of .* got 'each'"):
+    MODULE.clone(slot_start="each").init(jax.random.key(0), INPUTS, noise=NOISE)
+
+
 def test_bfloat16(params):
   module = MODULE.clone(dtype=jnp.bfloat16)
   out, tree = shapes(module, INPUTS)
