@@ -99,10 +99,14 @@ def results():
 def test_equal_to_lax(results, name, kernel_size, stride, size):
   got, expected = results[name, kernel_size, stride, size]
   names = ("outputs", "gradient of inputs", "gradient of kernel")
+  # Gradients of one vector sum over all pixels, which cancel.
+  tolerance = 1e-5 if name.endswith("constant") else 2e-6
   for what, a, b in zip(names, got, expected, strict=True):
     scale = np.abs(b).max()
     assert scale > 0.1
-    np.testing.assert_allclose(a, b, rtol=0, atol=5e-6 * scale, err_msg=what)
+    np.testing.assert_allclose(
+      a, b, rtol=0, atol=tolerance * scale, err_msg=what
+    )
 
 
 def test_conv_transpose2d_is_the_input_gradient_of_conv2d():
