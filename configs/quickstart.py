@@ -6,10 +6,9 @@ Architecture: the paper's modules, smaller, on scenes of 28x28 pixels: the
   encoder sees patches of 6x6 pixels every 2 pixels (a 14x14 grid of inputs),
   the decoder works on the same grid and its last layer paints 2x2 pixels a
   cell.
-Start of the slots: each slot learns its own (`slot_start="per_slot"`), so that
-  one of them takes the background. With the paper's shared start the same
-  model stays at an FG-ARI of about 0.8 for as long: two slots often share an
-  object.
+Start of the slots: each learns its own (`slot_start="per_slot"`). With the
+  paper's start, one Gaussian for all slots, two slots often share an object for
+  much longer; see experiments/README.md.
 """
 
 import ml_collections

@@ -42,10 +42,10 @@ CONFIG = (
   "eval.every_steps=20,optim.learning_rate=1e-3,logging.tensorboard=False,"
   "model.num_slots=3,model.num_iterations=2,model.slot_size=16,"
   "model.mlp_hidden_size=0,model.encoder_channels=(8,),"
-  "model.encoder_kernel_sizes=(5,),model.encoder_strides=(5,),"
-  "model.encoder_mlp_sizes=(16,),model.decoder_channels=(),"
-  "model.decoder_kernel_sizes=(5,),model.decoder_strides=(5,),"
-  "model.unroll=1"
+  "model.encoder_kernel_sizes=(4,),model.encoder_strides=(4,),"
+  "model.encoder_mlp_sizes=(16,),model.broadcast_size=(7, 7),"
+  "model.decoder_channels=(),model.decoder_kernel_sizes=(4,),"
+  "model.decoder_strides=(4,),model.unroll=1"
 )
 _POLL_SECONDS = 0.002
 _LONGEST_LIFE_SECONDS = 1800

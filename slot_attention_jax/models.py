@@ -1,7 +1,7 @@
 """The two models of the paper: autoencoder and set predictor."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import flax.struct
 import jax
@@ -83,16 +83,85 @@ CLASSIFIER_PRESETS: Mapping[str, Mapping[str, Any]] = {
 """The paper's set-prediction architecture."""
 
 
-def _from_preset(cls, presets, name, overrides):
-  if name not in presets:
-    raise ValueError(
-      f"Expected a preset of {cls.__name__} out of {sorted(presets)}, got "
-      f"{name!r}."
+class _SlotModel(nn.Module):
+  """What both models share: the encoder, the slots and their fields."""
+
+  num_slots: int = 7
+  num_iterations: int = 3
+  slot_size: int = 64
+  mlp_hidden_size: int | None = 128
+  epsilon: float = 1e-8
+  encoder_channels: Sequence[int] = (64, 64, 64, 64)
+  encoder_kernel_sizes: Sequence[int] = (5, 5, 5, 5)
+  encoder_strides: Sequence[int] = (1, 1, 1, 1)
+  encoder_mlp_sizes: Sequence[int] = (64, 64)
+  unroll: int = 1
+  slot_start: str = "shared"
+  dtype: Any = None
+  param_dtype: Any = jnp.float32
+
+  PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+  @classmethod
+  def from_preset(cls, name: str, **overrides) -> Self:
+    """The paper's architecture for one dataset.
+
+    Args:
+      name: one of `PRESETS`.
+      **overrides: fields that differ from the preset.
+
+    Returns:
+      The module.
+
+    Raises:
+      ValueError: if there is no such preset.
+    """
+    if name not in cls.PRESETS:
+      raise ValueError(
+        f"Expected a preset of {cls.__name__} out of {sorted(cls.PRESETS)}, "
+        f"got {name!r}."
+      )
+    return cls(**{**cls.PRESETS[name], **overrides})
+
+  @property
+  def _dtypes(self):
+    return {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+  def setup(self):
+    self.encoder = encoder.CNNEncoder(
+      channels=self.encoder_channels,
+      kernel_sizes=self.encoder_kernel_sizes,
+      strides=self.encoder_strides,
+      mlp_sizes=self.encoder_mlp_sizes,
+      **self._dtypes,
     )
-  return cls(**{**presets[name], **overrides})
+    self.slot_attention = slot_attention.SlotAttention(
+      num_slots=self.num_slots,
+      num_iterations=self.num_iterations,
+      slot_size=self.slot_size,
+      mlp_hidden_size=self.mlp_hidden_size,
+      epsilon=self.epsilon,
+      unroll=self.unroll,
+      slot_start=self.slot_start,
+      **self._dtypes,
+    )
+
+  def encode(
+    self, images: jax.Array, **slot_options
+  ) -> tuple[jax.Array, jax.Array]:
+    """Finds the slots of images.
+
+    Args:
+      images: [B, H, W, 3] in [-1, 1], of any size.
+      **slot_options: keyword arguments of `SlotAttention.__call__`.
+
+    Returns:
+      A pair (slots [B, K, D], attention [B, T, K, N]).
+    """
+    return self.slot_attention(self.encoder(images), **slot_options)
 
 
-class SlotAttentionAutoEncoder(nn.Module):
+class SlotAttentionAutoEncoder(_SlotModel):
   """Unsupervised object discovery: image to slots and back.
 
   Attributes:
@@ -135,62 +204,16 @@ class SlotAttentionAutoEncoder(nn.Module):
   """
 
   resolution: tuple[int, int] = (128, 128)
-  num_slots: int = 7
-  num_iterations: int = 3
-  slot_size: int = 64
-  mlp_hidden_size: int | None = 128
-  epsilon: float = 1e-8
-  encoder_channels: Sequence[int] = (64, 64, 64, 64)
-  encoder_kernel_sizes: Sequence[int] = (5, 5, 5, 5)
-  encoder_strides: Sequence[int] = (1, 1, 1, 1)
-  encoder_mlp_sizes: Sequence[int] = (64, 64)
   broadcast_size: tuple[int, int] = (8, 8)
   decoder_channels: Sequence[int] = (64, 64, 64, 64, 64)
   decoder_kernel_sizes: Sequence[int] = (5, 5, 5, 5, 5, 3)
   decoder_strides: Sequence[int] = (2, 2, 2, 2, 1, 1)
   remat_decoder: bool = False
-  unroll: int = 1
-  slot_start: str = "shared"
-  dtype: Any = None
-  param_dtype: Any = jnp.float32
 
-  @classmethod
-  def from_preset(cls, name: str, **overrides) -> "SlotAttentionAutoEncoder":
-    """The paper's architecture for one dataset.
-
-    Args:
-      name: `"clevr"`, `"multi_dsprites"` or `"tetrominoes"`.
-      **overrides: fields that differ from the preset.
-
-    Returns:
-      The module.
-
-    Raises:
-      ValueError: if there is no such preset.
-    """
-    return _from_preset(cls, AUTOENCODER_PRESETS, name, overrides)
+  PRESETS = AUTOENCODER_PRESETS
 
   def setup(self):
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    self.encoder = encoder.CNNEncoder(
-      channels=self.encoder_channels,
-      kernel_sizes=self.encoder_kernel_sizes,
-      strides=self.encoder_strides,
-      mlp_sizes=self.encoder_mlp_sizes,
-      name="encoder",
-      **dtypes,
-    )
-    self.slot_attention = slot_attention.SlotAttention(
-      num_slots=self.num_slots,
-      num_iterations=self.num_iterations,
-      slot_size=self.slot_size,
-      mlp_hidden_size=self.mlp_hidden_size,
-      epsilon=self.epsilon,
-      unroll=self.unroll,
-      slot_start=self.slot_start,
-      name="slot_attention",
-      **dtypes,
-    )
+    super().setup()
     cls = decoder.SpatialBroadcastDecoder
     self.decoder = (nn.remat(cls) if self.remat_decoder else cls)(
       broadcast_size=self.broadcast_size,
@@ -198,22 +221,8 @@ class SlotAttentionAutoEncoder(nn.Module):
       kernel_sizes=self.decoder_kernel_sizes,
       strides=self.decoder_strides,
       name="decoder",
-      **dtypes,
+      **self._dtypes,
     )
-
-  def encode(
-    self, images: jax.Array, **slot_options
-  ) -> tuple[jax.Array, jax.Array]:
-    """Finds the slots of images.
-
-    Args:
-      images: [B, H, W, 3] in [-1, 1]; here of any size.
-      **slot_options: keyword arguments of `SlotAttention.__call__`.
-
-    Returns:
-      A pair (slots [B, K, D], attention [B, T, K, N]).
-    """
-    return self.slot_attention(self.encoder(images), **slot_options)
 
   def decode(self, slots: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Renders slots.
@@ -300,7 +309,7 @@ class PropertyHead(nn.Module):
     return nn.sigmoid(x.astype(jnp.promote_types(jnp.float32, x.dtype)))
 
 
-class SlotAttentionClassifier(nn.Module):
+class SlotAttentionClassifier(_SlotModel):
   """Supervised set prediction: image to a set of property vectors.
 
   Attributes:
@@ -339,37 +348,17 @@ class SlotAttentionClassifier(nn.Module):
 
   num_properties: int = 19
   num_slots: int = 10
-  num_iterations: int = 3
-  slot_size: int = 64
-  mlp_hidden_size: int | None = 128
-  epsilon: float = 1e-8
-  encoder_channels: Sequence[int] = (64, 64, 64, 64)
-  encoder_kernel_sizes: Sequence[int] = (5, 5, 5, 5)
   encoder_strides: Sequence[int] = (1, 2, 2, 1)
-  encoder_mlp_sizes: Sequence[int] = (64, 64)
   head_hidden_size: int = 64
-  unroll: int = 1
-  slot_start: str = "shared"
-  dtype: Any = None
-  param_dtype: Any = jnp.float32
 
-  @classmethod
-  def from_preset(cls, name: str, **overrides) -> "SlotAttentionClassifier":
-    """The paper's architecture for one dataset.
+  PRESETS = CLASSIFIER_PRESETS
 
-    Args:
-      name: `"clevr"`.
-      **overrides: fields that differ from the preset.
+  def setup(self):
+    super().setup()
+    self.head = PropertyHead(
+      self.num_properties, self.head_hidden_size, **self._dtypes
+    )
 
-    Returns:
-      The module.
-
-    Raises:
-      ValueError: if there is no such preset.
-    """
-    return _from_preset(cls, CLASSIFIER_PRESETS, name, overrides)
-
-  @nn.compact
   def __call__(self, images: jax.Array, **slot_options) -> ClassifierOutput:
     """Predicts the objects of images.
 
@@ -385,29 +374,7 @@ class SlotAttentionClassifier(nn.Module):
     Raises:
       ValueError: if the images do not have four axes.
     """
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    features = encoder.CNNEncoder(
-      channels=self.encoder_channels,
-      kernel_sizes=self.encoder_kernel_sizes,
-      strides=self.encoder_strides,
-      mlp_sizes=self.encoder_mlp_sizes,
-      name="encoder",
-      **dtypes,
-    )(images)  # [B, N, F]
-    slots, attention = slot_attention.SlotAttention(
-      num_slots=self.num_slots,
-      num_iterations=self.num_iterations,
-      slot_size=self.slot_size,
-      mlp_hidden_size=self.mlp_hidden_size,
-      epsilon=self.epsilon,
-      unroll=self.unroll,
-      slot_start=self.slot_start,
-      name="slot_attention",
-      **dtypes,
-    )(features, **slot_options)
-    predictions = PropertyHead(
-      self.num_properties, self.head_hidden_size, name="head", **dtypes
-    )(slots)
+    slots, attention = self.encode(images, **slot_options)
     return ClassifierOutput(
-      predictions=predictions, slots=slots, attention=attention
+      predictions=self.head(slots), slots=slots, attention=attention
     )

@@ -76,8 +76,36 @@ def _init(model, key, image_shape):
   return model.init(rngs, images)
 
 
-@dataclasses.dataclass(frozen=True)
-class ObjectDiscovery:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _SlotTask:
+  """What both objectives share: running the model."""
+
+  model: Any
+  image_shape: tuple[int, int, int]
+  num_slots: int
+  num_iterations: int
+
+  def init(self, key: jax.Array) -> Any:
+    """Initial parameters."""
+    return _init(self.model, key, self.image_shape)
+
+  def apply(
+    self, params: Any, images: jax.Array, key: jax.Array, first: Any = 0
+  ) -> Any:
+    """Runs the model as in evaluation, on examples `first`, `first` + 1..."""
+    noise = _noise(
+      key, first, images.shape[0], self.num_slots, self.model.slot_size
+    )
+    return self.model.apply(
+      params, images, noise=noise, num_iterations=self.num_iterations
+    )
+
+  def _train_output(self, params, images, key):
+    return self.model.apply(params, images, rngs={"slots": key})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ObjectDiscovery(_SlotTask):
   """Reconstruct images through slots; score the masks where truth exists.
 
   Attributes:
@@ -88,38 +116,18 @@ class ObjectDiscovery:
     num_iterations: T at evaluation.
   """
 
-  model: models.SlotAttentionAutoEncoder
-  image_shape: tuple[int, int, int]
   max_objects: int
-  num_slots: int
-  num_iterations: int
 
   @property
   def metric_names(self) -> tuple[str, ...]:
     """`mse`; with ground truth also `fg_ari`, `ari`, `miou`."""
     return ("mse", "fg_ari", "ari", "miou") if self.max_objects else ("mse",)
 
-  def init(self, key: jax.Array) -> Any:
-    """Initial parameters."""
-    return _init(self.model, key, self.image_shape)
-
   def loss(self, params: Any, batch: types.Batch, key: jax.Array) -> jax.Array:
     """Mean squared error over B, H, W and C."""
     images = batch["image"]
-    output: Any = self.model.apply(params, images, rngs={"slots": key})
+    output = self._train_output(params, images, key)
     return losses.reconstruction_loss(output.reconstruction, images).mean()
-
-  def apply(
-    self, params: Any, images: jax.Array, key: jax.Array, first: Any = 0
-  ) -> models.AutoEncoderOutput:
-    """Runs the model as in evaluation, on examples `first`, `first` + 1..."""
-    noise = _noise(
-      key, first, images.shape[0], self.num_slots, self.model.slot_size
-    )
-    output: Any = self.model.apply(
-      params, images, noise=noise, num_iterations=self.num_iterations
-    )
-    return output
 
   def evaluate(
     self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
@@ -153,8 +161,8 @@ class ObjectDiscovery:
     return {k: float(v.mean(dtype=np.float64)) for k, v in results.items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class SetPrediction:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SetPrediction(_SlotTask):
   """Predict the properties of all objects as a set.
 
   Attributes:
@@ -168,22 +176,14 @@ class SetPrediction:
     num_iterations: T at evaluation.
   """
 
-  model: models.SlotAttentionClassifier
-  image_shape: tuple[int, int, int]
   layout: types.PropertyLayout
   weights: tuple[float, ...] | None
   thresholds: Sequence[float]
-  num_slots: int
-  num_iterations: int
 
   @property
   def metric_names(self) -> tuple[str, ...]:
     """`loss` and one `ap_` for each threshold."""
     return ("loss", *(f"ap_{t:g}" for t in self.thresholds))
-
-  def init(self, key: jax.Array) -> Any:
-    """Initial parameters."""
-    return _init(self.model, key, self.image_shape)
 
   def _loss(self, predictions, targets):
     weights = None if self.weights is None else jnp.asarray(self.weights)
@@ -192,20 +192,8 @@ class SetPrediction:
   def loss(self, params: Any, batch: types.Batch, key: jax.Array) -> jax.Array:
     """Hungarian Huber loss, summed over pairs, mean over the batch."""
     images = batch["image"]
-    output: Any = self.model.apply(params, images, rngs={"slots": key})
+    output = self._train_output(params, images, key)
     return self._loss(output.predictions, batch["target"]).mean()
-
-  def apply(
-    self, params: Any, images: jax.Array, key: jax.Array, first: Any = 0
-  ) -> models.ClassifierOutput:
-    """Runs the model as in evaluation, on examples `first`, `first` + 1..."""
-    noise = _noise(
-      key, first, images.shape[0], self.num_slots, self.model.slot_size
-    )
-    output: Any = self.model.apply(
-      params, images, noise=noise, num_iterations=self.num_iterations
-    )
-    return output
 
   def evaluate(
     self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array

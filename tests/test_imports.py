@@ -270,6 +270,8 @@ def test_training_runs_without_tensorflow_and_tfds(tmp_path):
       "model.encoder_kernel_sizes=(5,),model.encoder_strides=(5,),"
       "model.encoder_mlp_sizes=(16,),model.decoder_channels=(),"
       "model.decoder_kernel_sizes=(5,),model.decoder_strides=(5,),"
+      "data.resolution=(35, 35),model.broadcast_size=(7, 7),"
+      "model.slot_start=shared,"
       "model.unroll=1"
     )
     metrics = train.train(config, sys.argv[1])

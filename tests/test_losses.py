@@ -25,11 +25,16 @@ def _huber(difference):
   return np.where(size <= 1, 0.5 * size**2, size - 0.5)
 
 
-def test_set_prediction_loss_is_the_references():
+def test_set_prediction_loss_is_the_references(equal_to_reference):
   golden = np.load(_GOLDEN / "set_metrics.npz")
   loss = losses.set_prediction_loss(golden["predictions"], golden["targets"])
-  np.testing.assert_allclose(
-    loss.mean(), golden["hungarian_huber_loss"], rtol=1e-4
+  expected = golden["hungarian_huber_loss"]
+  equal_to_reference(
+    "Hungarian Huber loss of 40 sets, relative",
+    loss.mean(),
+    expected,
+    1e-4,
+    scale=expected,
   )
 
 

@@ -259,7 +259,7 @@ def reference_gradient_norms(gradients):
   return norms
 
 
-def check_gradient_norms(gradients, golden):
+def check_gradient_norms(check, model, gradients, golden):
   expected = {
     k.removeprefix("gradnorm/"): v
     for k, v in golden.items()
@@ -274,7 +274,8 @@ def check_gradient_norms(gradients, golden):
   assert got.pop(beta) < floor
   assert expected.pop(beta) < floor
   for path, norm in expected.items():
-    np.testing.assert_allclose(got[path], norm, rtol=1e-3, err_msg=path)
+    quantity = f"{model}: gradient norm of a parameter, relative"
+    check(quantity, got[path], norm, 1e-3, scale=norm)
 
 
 def load(name):
@@ -317,29 +318,33 @@ def autoencoder():
   return golden, values, output, gradients
 
 
-def test_golden_autoencoder_outputs(autoencoder):
+def test_golden_autoencoder_outputs(autoencoder, equal_to_reference):
   golden, _, output, _ = autoencoder
-  for got, name in (
-    (output.reconstruction, "recon_combined"),
-    (output.slots, "slots"),
+  for quantity, got, name, bound in (
+    ("reconstruction", output.reconstruction, "recon_combined", 1e-4),
+    ("slots", output.slots, "slots", 1e-4),
+    # Half precision in the file: half a unit of 2 ** -11 at 1.
+    ("masks (stored in float16)", output.masks, "masks", 3e-4),
   ):
-    np.testing.assert_allclose(
-      got, golden[name], rtol=0, atol=1e-4, err_msg=name
-    )
-  # Half precision in the file: half a unit of 2 ** -11 at 1.
-  np.testing.assert_allclose(
-    output.masks, golden["masks"].astype(np.float32), rtol=0, atol=3e-4
+    equal_to_reference(f"autoencoder: {quantity}", got, golden[name], bound)
+
+
+def test_golden_autoencoder_losses_over_four_adam_steps(
+  autoencoder, equal_to_reference
+):
+  golden, values, _, _ = autoencoder
+  equal_to_reference(
+    "autoencoder: losses of four Adam steps, relative",
+    values,
+    golden["losses"],
+    1e-4,
+    scale=golden["losses"],
   )
 
 
-def test_golden_autoencoder_losses_over_four_adam_steps(autoencoder):
-  golden, values, _, _ = autoencoder
-  np.testing.assert_allclose(values, golden["losses"], rtol=1e-4)
-
-
-def test_golden_autoencoder_gradients(autoencoder):
+def test_golden_autoencoder_gradients(autoencoder, equal_to_reference):
   golden, _, _, gradients = autoencoder
-  check_gradient_norms(gradients, golden)
+  check_gradient_norms(equal_to_reference, "autoencoder", gradients, golden)
 
 
 def test_golden_learning_rates():
@@ -374,14 +379,17 @@ def classifier():
   return golden, value, predictions, gradients
 
 
-def test_golden_classifier_predictions_and_loss(classifier):
+def test_golden_classifier_predictions_and_loss(classifier, equal_to_reference):
   golden, value, predictions, _ = classifier
-  np.testing.assert_allclose(
-    predictions, golden["predictions"], rtol=0, atol=1e-4
+  equal_to_reference(
+    "set predictor: predictions", predictions, golden["predictions"], 1e-4
   )
-  np.testing.assert_allclose(value, golden["loss"], rtol=1e-4)
+  loss = golden["loss"]
+  equal_to_reference(
+    "set predictor: loss, relative", value, loss, 1e-4, scale=loss
+  )
 
 
-def test_golden_classifier_gradients(classifier):
+def test_golden_classifier_gradients(classifier, equal_to_reference):
   golden, _, _, gradients = classifier
-  check_gradient_norms(gradients, golden)
+  check_gradient_norms(equal_to_reference, "set predictor", gradients, golden)

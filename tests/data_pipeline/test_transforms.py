@@ -21,11 +21,16 @@ def golden():
 @pytest.mark.parametrize(
   ("crop", "result"), [("paper", "discovery_image"), (None, "set_image")]
 )
-def test_preprocess_equals_reference(golden, crop, result):
+def test_preprocess_equals_reference(golden, crop, result, equal_to_reference):
   for raw, expected in zip(golden["raw"], golden[result], strict=True):
     actual = transforms.preprocess_image(raw, (128, 128), crop)
     assert actual.dtype == np.float32
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
+    equal_to_reference(
+      f"CLEVR images, {'cropped' if crop else 'whole'} and resized",
+      actual,
+      expected,
+      1e-6,
+    )
 
 
 def test_literal_equals_paper_on_the_papers_size(golden):
@@ -36,7 +41,7 @@ def test_literal_equals_paper_on_the_papers_size(golden):
   )
 
 
-def test_target_equals_reference(golden):
+def test_target_equals_reference(golden, equal_to_reference):
   real = np.arange(10) < golden["n_objects"][:, None]
   target = types.CLEVR_LAYOUT.encode(
     {
@@ -48,7 +53,7 @@ def test_target_equals_reference(golden):
     },
     real=real,
   )
-  np.testing.assert_allclose(target, golden["set_target"], rtol=0, atol=1e-6)
+  equal_to_reference("CLEVR targets", target, golden["set_target"], 1e-6)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def _random_ids(seed, shape=(6, 300), num_true=5, num_pred=7, flip=0.3):
 
 
 @pytest.mark.parametrize("foreground_only", [False, True])
-def test_ari_is_the_references(foreground_only):
+def test_ari_is_the_references(foreground_only, equal_to_reference):
   golden = np.load(_GOLDEN)
   expected = golden["ari_foreground" if foreground_only else "ari"]
   actual = ari.adjusted_rand_index(
@@ -58,7 +58,8 @@ def test_ari_is_the_references(foreground_only):
   )
   # Row 0 has no foreground: undefined there, 1 here.
   expected = np.where(np.isnan(expected), 1.0, expected)
-  np.testing.assert_allclose(actual, expected, atol=1e-5)
+  quantity = "foreground ARI" if foreground_only else "ARI"
+  equal_to_reference(quantity, actual, expected, 1e-5)
 
 
 @pytest.mark.parametrize("foreground_only", [False, True])

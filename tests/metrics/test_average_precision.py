@@ -102,7 +102,7 @@ def _random_scenes(layout, seed, num_images=6, num_slots=7, num_objects=5):
   return predictions.astype(np.float32), targets
 
 
-def test_is_the_references():
+def test_is_the_references(equal_to_reference):
   golden = np.load(_GOLDEN / "set_metrics.npz")
   actual = average_precision.average_precision(
     golden["predictions"],
@@ -110,7 +110,12 @@ def test_is_the_references():
     types.CLEVR_LAYOUT,
     thresholds=golden["thresholds"],
   )
-  np.testing.assert_allclose(actual, golden["average_precision"], atol=1e-5)
+  equal_to_reference(
+    "average precision at five thresholds",
+    actual,
+    golden["average_precision"],
+    1e-5,
+  )
   # -1 is the reference's infinity.
   np.testing.assert_array_equal(
     actual,

@@ -117,7 +117,7 @@ def start(params, noise):
 
 
 @pytest.mark.parametrize("num_iterations", [1, 2, 3, 5])
-def test_golden_slots_and_gradients(num_iterations):
+def test_golden_slots_and_gradients(num_iterations, equal_to_reference):
   with np.load(GOLDEN / "slot_attention.npz") as file:
     golden = {k: file[k] for k in file.files}
   weights = {k: v for k, v in golden.items() if k.startswith("w/")}
@@ -138,13 +138,23 @@ def test_golden_slots_and_gradients(num_iterations):
     return jax.grad(loss, has_aux=True)(inputs)
 
   gradients, slots = run(golden["inputs"])
-  np.testing.assert_allclose(
-    slots, golden[f"slots_T{num_iterations}"], rtol=0, atol=1e-5
+  equal_to_reference(
+    f"slots of the bare module, T = {num_iterations}",
+    slots,
+    golden[f"slots_T{num_iterations}"],
+    1e-5,
   )
   expected = golden[f"grad_inputs_T{num_iterations}"]
   scale = np.abs(expected).max()
   assert scale > 1e-3
-  np.testing.assert_allclose(gradients, expected, rtol=0, atol=1e-5 * scale)
+  equal_to_reference(
+    "gradient of the bare module's inputs, relative to the largest, T = "
+    f"{num_iterations}",
+    gradients,
+    expected,
+    1e-5,
+    scale=scale,
+  )
 
 
 # Algorithm 1.
