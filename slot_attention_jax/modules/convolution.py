@@ -89,8 +89,8 @@ class ConvTranspose(nn.Module):
     )
     outputs = dense_convolution.conv_transpose2d(inputs, kernel, self.stride)
     if constant is not None:
-      size = inputs.shape[1:3]
+      _, h, w, _ = inputs.shape
       outputs = outputs + dense_convolution.conv_transpose2d_of_constant(
-        constant, size, kernel, self.stride
+        constant, (h, w), kernel, self.stride
       )
     return outputs + bias[None, None, None, :]
