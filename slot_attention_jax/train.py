@@ -53,6 +53,7 @@ def train(config: Any, workdir: str) -> dict[str, float]:
     config.eval.split,
     batch_size=config.eval.batch_size,
     sharding=sharding,
+    warn=False,
   )
   task = tasks.create_task(config, dataset.info)
   optimizer, schedule = optimizers.create_optimizer(config.optim)

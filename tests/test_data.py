@@ -67,6 +67,11 @@ def test_own_scenes_take_the_place_of_missing_data_and_one_line_says_so(
   assert f"NO {name} DATA FOUND" in line
   assert dataset.info.name in line
   assert f"Numbers of this run are not numbers on {name.lower()}" in line
+  caplog.clear()
+  data.create_dataset(
+    config, "validation", batch_size=4, sharding=over_batch, warn=False
+  )
+  assert not warnings_in(caplog)
 
 
 def test_own_scenes_on_purpose_need_no_warning(over_batch, no_data, caplog):

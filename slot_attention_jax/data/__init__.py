@@ -17,6 +17,7 @@ def create_dataset(
   *,
   batch_size: int,
   sharding: jax.sharding.NamedSharding,
+  warn: bool = True,
 ) -> types.Dataset:
   """The batches that a config asks for.
 
@@ -29,6 +30,8 @@ def create_dataset(
       dataset, `"train_eval"` of CLEVR.
     batch_size: global batch size.
     sharding: sharding of the batch axis.
+    warn: whether to say so if own scenes take the place of data; a run's second
+      dataset need not.
 
   Returns:
     A dataset, endless if `split` is `"train"`.
@@ -72,7 +75,7 @@ def create_dataset(
       f"is rendered, got {data.data_dir!r}. Remove the override."
     )
   family = procedural.Tetrominoes(step=data.tetrominoes_step)
-  if data.name != "tetrominoes":
+  if warn and data.name != "tetrominoes":
     logging.warning(
       "NO %s DATA FOUND: using the package's own scenes %r at %dx%d instead. "
       "Numbers of this run are not numbers on %s.",
