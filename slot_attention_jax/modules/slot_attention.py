@@ -104,8 +104,9 @@ class SlotAttention(nn.Module):
     slot_start: the Gaussian whose sample a slot starts from. `"shared"`, the
       paper's: all slots have the same mean and scale. `"per_slot"`: slot k has
       its own, means drawn from a standard normal and scales 0.1 at first.
-      Slots then differ in kind (one learns to take the background), and K is
-      the module's unless `initial_slots` are given.
+      Slots then start apart, which a short training makes use of, but they are
+      no longer exchangeable, and K is the module's unless `initial_slots` are
+      given.
 
   Example:
     >>> import jax
