@@ -20,7 +20,7 @@ setuptools.setup(
   install_requires=[
     "absl-py>=2.1",
     "clu>=0.0.12",
-    "flax>=0.12",
+    "flax>=0.12.7",
     # tensorflow-datasets imports it without declaring it.
     "importlib_resources>=6.0",
     "jax>=0.10",
@@ -30,7 +30,7 @@ setuptools.setup(
     "orbax-checkpoint>=0.11.30",
     "pillow>=10.0",
     "scipy>=1.14",
-    "tensorflow-datasets>=4.9.9",
+    "tensorflow-datasets>=4.9.10",
   ],
   extras_require={
     "cuda": ["jax[cuda13]>=0.10"],
