@@ -74,7 +74,7 @@ def create_dataset(
       f"Expected data.data_dir to be empty for data.name={data.name!r}, which "
       f"is rendered, got {data.data_dir!r}. Remove the override."
     )
-  family = procedural.Tetrominoes(step=data.tetrominoes_step)
+  family = create_family(config)
   if warn and data.name != "tetrominoes":
     logging.warning(
       "NO %s DATA FOUND: using the package's own scenes %r at %dx%d instead. "
@@ -93,3 +93,18 @@ def create_dataset(
     seed=config.seed,
     num_examples=None if split == "train" else data.num_scenes,
   )
+
+
+def create_family(config: Any) -> procedural.SceneFamily:
+  """The scenes that stand behind a config's data.
+
+  Args:
+    config: a whole `ConfigDict`; its `data` group is read.
+
+  Returns:
+    A family of scenes.
+
+  Raises:
+    ValueError: on an unknown name or options that do not fit the family.
+  """
+  return procedural.Tetrominoes(step=config.data.tetrominoes_step)

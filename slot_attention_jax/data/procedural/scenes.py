@@ -58,6 +58,22 @@ class SceneFamily(Protocol):
     """Property vectors [O, P] of a scene."""
     ...
 
+  def describe(
+    self, scene: Any, resolution: tuple[int, int]
+  ) -> dict[str, jax.Array]:
+    """What the objects are, in the units and names of the original data.
+
+    Args:
+      scene: the scene.
+      resolution: (H, W) of the picture that pixel coordinates refer to.
+
+    Returns:
+      Arrays [O, ...], float32 or int32 class ids, under the names that
+      `multi_object_datasets` gives its features, and `present` [O] bool, False
+      on padding.
+    """
+    ...
+
 
 def check_resolution(resolution: tuple[int, int]) -> None:
   """Raises ValueError unless `resolution` is two sizes of at least 1."""

@@ -227,3 +227,27 @@ class Tetrominoes:
     }
     real = jnp.ones((self.num_objects,), bool)
     return jnp.asarray(self.layout.encode(values, real))
+
+  def describe(
+    self, scene: Scene, resolution: tuple[int, int]
+  ) -> dict[str, jax.Array]:
+    """What the pieces are.
+
+    Args:
+      scene: the scene.
+      resolution: (H, W) of the picture.
+
+    Returns:
+      `present` [O] bool; `x` and `y` [O], column and row of the centre in
+      pixels; `shape` [O] int32; `color` [O, 3] RGB in [0, 1].
+    """
+    scenes.check_resolution(resolution)
+    size = CELL * jnp.asarray(_SHAPE_SIZE)[scene.shape]  # [O, 2]
+    centre = (scene.corner + 0.5 * size) / CANVAS  # [O, 2]
+    return {
+      "present": jnp.ones((self.num_objects,), bool),
+      "x": centre[:, 1] * resolution[1],
+      "y": centre[:, 0] * resolution[0],
+      "shape": scene.shape,
+      "color": (jnp.asarray(_COLOR_VALUES)[scene.color] + 1.0) / 2.0,
+    }
