@@ -1,0 +1,1 @@
+"""CLEVR scenes and their renderer: pure functions of a key."""

@@ -1,0 +1,149 @@
+"""What a CLEVR scene is: its objects, lamps and camera.
+
+The numbers are those of the original generator (Johnson et al., CLEVR, CVPR
+2017; `image_generation/data/base_scene.blend` and `properties.json` of
+facebookresearch/clevr-dataset-gen). Lengths are Blender units; z is up and the
+floor is z = 0.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+RADII = (0.35, 0.7)
+"""Half extent of a small and a large object, of every shape. The released
+generator means to shrink cubes by sqrt(2) but compares with a name that no
+shape has any more; the published images show cubes in full size."""
+
+PALETTE = np.array(
+  [
+    (87, 87, 87),
+    (42, 75, 215),
+    (129, 74, 25),
+    (255, 238, 51),
+    (173, 35, 35),
+    (29, 105, 20),
+    (129, 38, 192),
+    (41, 208, 208),
+  ],
+  np.float32,
+) / np.float32(255.0)
+"""[8, 3] in [0, 1]: base colors as the shaders read them, in the order gray,
+blue, brown, yellow, red, green, purple, cyan of `types.CLEVR_LAYOUT`."""
+
+CAMERA = (7.481131553649902, -6.5076398849487305, 5.34366512298584)
+"""Location of the camera before its jitter."""
+KEY_LIGHT = (6.446710109710693, -2.905174732208252, 4.258398056030273)
+"""Location of the key lamp before its jitter."""
+FILL_LIGHT = (-4.671124458312988, -4.01359748840332, 3.0112245082855225)
+"""Location of the fill lamp before its jitter."""
+BACK_LIGHT = (-1.168501377105713, 2.646024465560913, 5.815736770629883)
+"""Location of the back lamp before its jitter."""
+
+RIGHT = (0.6563112735748291, 0.7544902563095093, 0.0)
+"""Direction "right" on the floor, of the camera before its jitter: the
+original reads the camera's matrix before Blender has updated it."""
+BEHIND = (-0.754490315914154, 0.6563112735748291, 0.0)
+"""Direction "behind" on the floor, of the camera before its jitter."""
+
+LENS = 35.0
+"""Focal length in mm."""
+SENSOR = 32.0
+"""Width in mm of the sensor, which spans the longer side of the image."""
+
+
+@flax.struct.dataclass
+class Scene:
+  """Objects, lamps and camera of one scene.
+
+  Rows of objects that are not there are zero and come last. The camera and the
+  lamps look at the origin from wherever the jitter has put them.
+
+  Attributes:
+    coords: [O, 3], centres; x and y in [-3, 3], z is the object's radius.
+    rotation: [O] in [0, 360), the number that CLEVR's JSON calls degrees. The
+      angle about z that is really applied is this number of *radians*, a quirk
+      of the original; see `angle`.
+    size: [O] int32, 0 small, 1 large; see `RADII`.
+    material: [O] int32, 0 rubber, 1 metal.
+    shape: [O] int32, 0 cube, 1 sphere, 2 cylinder.
+    color: [O] int32, index into `PALETTE`.
+    texture_seed: [O + 1] uint32, seeds of the textures of the objects and,
+      last, of the floor; plain CLEVR has none and ignores them.
+    present: [O] bool, True where there is an object.
+    camera: [3], location.
+    key_light: [3], location.
+    fill_light: [3], location.
+    back_light: [3], location.
+  """
+
+  coords: jax.Array
+  rotation: jax.Array
+  size: jax.Array
+  material: jax.Array
+  shape: jax.Array
+  color: jax.Array
+  texture_seed: jax.Array
+  present: jax.Array
+  camera: jax.Array
+  key_light: jax.Array
+  fill_light: jax.Array
+  back_light: jax.Array
+
+  @property
+  def radius(self) -> jax.Array:
+    """[O], half extent of each object; that of a small one for padding."""
+    return jnp.asarray(RADII)[self.size]
+
+  @property
+  def angle(self) -> jax.Array:
+    """[O] radians in [0, 2 pi), rotation about z that is applied."""
+    return jnp.mod(self.rotation, 2.0 * np.pi)
+
+
+def camera_axes(camera: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Axes of a camera that looks at the origin and keeps the horizon level.
+
+  Args:
+    camera: [3], location; not straight above or below the origin.
+
+  Returns:
+    Unit vectors [3] to the right and up in the image, and forward.
+  """
+  forward = -camera / jnp.linalg.norm(camera)
+  x, y, _ = forward
+  right = jnp.stack([y, -x, jnp.zeros_like(x)]) / jnp.hypot(x, y)
+  return right, jnp.cross(right, forward), forward
+
+
+def focal_length(resolution: tuple[int, int]) -> float:
+  """Focal length in pixels at a resolution (H, W)."""
+  return LENS / SENSOR * max(resolution)
+
+
+def project(
+  camera: jax.Array, points: jax.Array, resolution: tuple[int, int]
+) -> jax.Array:
+  """Projects points onto the image.
+
+  `pixel_coords` of CLEVR's JSON are these numbers, column and row rounded.
+
+  Args:
+    camera: [3], location of the camera.
+    points: [..., 3], in front of the camera.
+    resolution: (H, W) of the image.
+
+  Returns:
+    [..., 3]: column and row in pixels, where the upper left corner of the image
+    is (0, 0) and pixel (0, 0) has its centre at (0.5, 0.5); and depth along
+    the viewing direction.
+  """
+  h, w = resolution
+  offset = [points[..., i] - camera[i] for i in range(3)]
+  # Sums of products, not a matmul: accelerators round those to 8-11 bits.
+  x, y, depth = (
+    sum(offset[i] * axis[i] for i in range(3)) for axis in camera_axes(camera)
+  )
+  scale = focal_length(resolution) / depth
+  return jnp.stack([0.5 * w + scale * x, 0.5 * h - scale * y, depth], axis=-1)
