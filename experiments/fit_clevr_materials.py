@@ -1,0 +1,150 @@
+"""Fits the light and materials of the CLEVR scenes to Blender's pictures.
+
+Prints `shading.FITTED`. Only pixels away from every outline are used, so that
+nothing but light is fitted:
+
+  python experiments/fit_clevr_materials.py --data=IMAGES.npz \
+    --scenes=SCENES.json
+
+The files are those of `compare_with_blender.py`.
+"""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags
+
+from slot_attention_jax.data.procedural.clevr import (
+  annotations,
+  geometry,
+  lighting,
+  render,
+  shading,
+)
+
+_DATA = flags.DEFINE_string("data", None, "Pictures and masks.", required=True)
+_SCENES = flags.DEFINE_string("scenes", None, "Their scenes.", required=True)
+_STEPS = flags.DEFINE_integer("steps", 3000, "Updates.")
+_PIXELS = flags.DEFINE_integer("pixels", 3000, "Pixels of each kind a picture.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the pixels.")
+# Errors in grey levels beyond this count linearly: highlights.
+_LARGE = 60.0
+
+
+def _interior(mask: np.ndarray) -> np.ndarray:
+  """Pixels whose eight neighbours show the same object."""
+  same = np.ones_like(mask, bool)
+  for y in (-1, 0, 1):
+    for x in (-1, 0, 1):
+      same &= np.roll(mask, (y, x), (0, 1)) == mask
+  same[[0, -1]] = same[:, [0, -1]] = False
+  return same
+
+
+@jax.jit
+def _surfaces(s, columns, rows):
+  """Surfaces at pixels of a picture, and what they mirror."""
+  view = render.View()
+  bodies = render.bodies_of(s)
+  lamps = lighting.lamps_of(s, bodies)
+  eye = geometry.Vector.of(s.camera)
+  rays = render._camera_rays(s.camera, columns, rows, view)
+  nobody = jnp.full(columns.shape, -1, jnp.int32)
+  distance, index = render._nearest_hit(bodies, eye, rays, nobody)
+  surface = render._surface(
+    s, bodies, lamps, eye, rays, distance, index, textured=False
+  )
+  back = surface.view
+  mirror = surface.normal * (2.0 * surface.normal.dot(back)) - back
+  far, other = render._nearest_hit(bodies, surface.point, mirror, index)
+  mirrored = render._surface(
+    s, bodies, lamps, surface.point, mirror, far, other, textured=False
+  )
+  return lamps, surface, mirrored, index + 1
+
+
+def _samples(images, masks, scenes, rng):
+  """All that the fit needs of each picture, stacked: [S, P]."""
+  rows = []
+  for image, mask, item in zip(images, masks, scenes, strict=True):
+    inside = _interior(mask)
+    picks = []
+    for places in (inside & (mask > 0), inside & (mask == 0)):
+      picks.append(rng.choice(np.flatnonzero(places), _PIXELS.value))
+    y, x = np.divmod(np.concatenate(picks), mask.shape[1])
+    lamps, surface, mirrored, seen = _surfaces(
+      annotations.scene_of(item),
+      jnp.asarray(x + 0.5, jnp.float32),
+      jnp.asarray(y + 0.5, jnp.float32),
+    )
+    agree = np.asarray(seen) == mask[y, x]
+    color = image[y, x].astype(np.float32).T  # [3, P]
+    rows.append((lamps, surface, mirrored, color, agree))
+  return jax.tree.map(lambda *x: np.stack(x), *rows)
+
+
+def _predict(materials, lamps, surface, mirrored):
+  surroundings = shading.mirrored(materials, lamps, mirrored)
+  light = shading.radiance(materials, lamps, surface, surroundings)
+  light = jnp.stack([light.x, light.y, light.z])
+  # Past white the gradient must not vanish.
+  over = jnp.maximum(light - 1.0, 0.0)
+  return 255.0 * shading.to_srgb(light) + 5.0 * over
+
+
+def _loss(materials, samples):
+  lamps, surface, mirrored, color, agree = samples
+  predicted = jax.vmap(_predict, (None, 0, 0, 0))(
+    materials, lamps, surface, mirrored
+  )
+  error = jnp.abs(predicted - color)
+  weight = jnp.where(surface.kind == shading.BACKDROP, 0.3, 1.0) * agree
+  return (weight[:, None] * jnp.minimum(error, _LARGE) * error).mean()
+
+
+def main(argv):
+  """Fits, reports the error by material and prints the constants."""
+  if len(argv) > 1:
+    raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+  rng = np.random.default_rng(_SEED.value)
+  with np.load(_DATA.value) as data, open(_SCENES.value) as file:
+    images, masks = data["image"], data["mask"]
+    samples = _samples(images, masks, json.load(file), rng)
+  materials = jax.tree.map(jnp.asarray, shading.FITTED)
+  optimizer = optax.adam(optax.cosine_decay_schedule(0.01, _STEPS.value))
+
+  @jax.jit
+  def step(materials, state, batch):
+    loss, gradient = jax.value_and_grad(_loss)(materials, batch)
+    updates, state = optimizer.update(gradient, state)
+    return optax.apply_updates(materials, updates), state, loss
+
+  state = optimizer.init(materials)
+  for i in range(_STEPS.value):
+    some = rng.choice(len(images), 8, replace=False)
+    pixels = rng.choice(2 * _PIXELS.value, 1500, replace=False)
+
+    def pick(x, some=some, pixels=pixels):
+      per_pixel = x.shape[-1] == 2 * _PIXELS.value
+      return x[some][..., pixels] if per_pixel else x[some]
+
+    batch = jax.tree.map(pick, samples)
+    materials, state, loss = step(materials, state, batch)
+    if i % 500 == 0:
+      print(f"update {i}: loss {float(loss):.2f}", flush=True)
+  lamps, surface, mirrored, color, agree = samples
+  predict = jax.jit(jax.vmap(_predict, (None, 0, 0, 0)))
+  error = np.asarray(predict(materials, lamps, surface, mirrored)) - color
+  for kind, name in enumerate(("backdrop", "rubber", "metal")):
+    chosen = agree & (np.asarray(surface.kind) == kind)
+    squares = np.square(np.moveaxis(error, 1, -1)[chosen])
+    print(f"{name}: root mean square error {np.sqrt(squares.mean()):.2f} of 255")
+  for field, value in vars(materials).items():
+    print(f"  {field}={np.round(np.asarray(value), 4).tolist()},")
+
+
+if __name__ == "__main__":
+  app.run(main)

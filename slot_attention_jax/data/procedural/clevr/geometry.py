@@ -1,0 +1,367 @@
+"""Rays, the shapes of CLEVR's objects and its backdrop.
+
+Vectors are kept as three arrays of one shape, so that every operation runs
+over contiguous pixels.
+"""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+CUBE, SPHERE, CYLINDER = 0, 1, 2
+"""Ids of the shapes, in the order of `types.CLEVR_LAYOUT`."""
+
+# Core of each shape within its half extent of 1: flat faces end there and a
+# circular rounding begins. Cube: half side; sphere: none; cylinder: radius, and
+# half height. The original meshes' bevels begin further in (0.768; 0.921 and
+# 0.9) but are fuller than circles; these values give the same outlines.
+_CORE_RADIUS = np.array([0.82, 0.0, 0.945], np.float32)
+_CORE_HEIGHT = np.array([0.82, 0.0, 0.945], np.float32)
+# Newton steps onto the rounding. The first guess is the enclosing sharp body.
+_NEWTON_STEPS = 4
+FAR = 1e4
+"""Distance that stands for no hit."""
+
+# The backdrop: floor, quarter circle, wall, extruded along its own y axis.
+_BACKDROP_ORIGIN = (-24.062761, -17.996670)
+_BACKDROP_X = (-0.9032077, 0.4292038)
+# Radius of the quarter circle: fitted to the calibration scenes.
+_BACKDROP_BEND = 8.0
+_BACKDROP_LENGTH = 27.636913
+_BACKDROP_WIDTH = 56.484859
+_BACKDROP_HEIGHT = 23.214930
+
+
+@flax.struct.dataclass
+class Vector:
+  """Vectors, as one array per component; all of one shape."""
+
+  x: jax.Array
+  y: jax.Array
+  z: jax.Array
+
+  @classmethod
+  def of(cls, array: jax.Array) -> Vector:
+    """From an array [..., 3]."""
+    return cls(array[..., 0], array[..., 1], array[..., 2])
+
+  def stack(self) -> jax.Array:
+    """To an array [..., 3]."""
+    return jnp.stack([self.x, self.y, self.z], axis=-1)
+
+  def __add__(self, other: Vector) -> Vector:
+    return Vector(self.x + other.x, self.y + other.y, self.z + other.z)
+
+  def __sub__(self, other: Vector) -> Vector:
+    return Vector(self.x - other.x, self.y - other.y, self.z - other.z)
+
+  def __mul__(self, factor) -> Vector:
+    return Vector(self.x * factor, self.y * factor, self.z * factor)
+
+  def __neg__(self) -> Vector:
+    return Vector(-self.x, -self.y, -self.z)
+
+  def dot(self, other: Vector) -> jax.Array:
+    """Inner product."""
+    return self.x * other.x + self.y * other.y + self.z * other.z
+
+  def cross(self, other: Vector) -> Vector:
+    """Cross product."""
+    return Vector(
+      self.y * other.z - self.z * other.y,
+      self.z * other.x - self.x * other.z,
+      self.x * other.y - self.y * other.x,
+    )
+
+  def unit(self) -> Vector:
+    """At length 1; a vector of length 0 stays 0."""
+    return self * jax.lax.rsqrt(jnp.maximum(self.dot(self), 1e-20))
+
+
+def select(condition: jax.Array, a: Vector, b: Vector) -> Vector:
+  """`a` where the condition holds, else `b`."""
+  return Vector(
+    jnp.where(condition, a.x, b.x),
+    jnp.where(condition, a.y, b.y),
+    jnp.where(condition, a.z, b.z),
+  )
+
+
+@flax.struct.dataclass
+class Body:
+  """Where the objects are: all that a ray asks of them.
+
+  Attributes:
+    centre: locations.
+    radius: half extents.
+    cos: cosines of the rotation about the vertical axis.
+    sin: its sines.
+    shape: int32 ids.
+    present: False on padding, which no ray hits.
+  """
+
+  centre: Vector
+  radius: jax.Array
+  cos: jax.Array
+  sin: jax.Array
+  shape: jax.Array
+  present: jax.Array
+
+  def __getitem__(self, index) -> Body:
+    return jax.tree.map(lambda x: x[index], self)
+
+  def turn_in(self, v: Vector) -> Vector:
+    """A direction, from the world's axes to the body's."""
+    return Vector(
+      self.cos * v.x + self.sin * v.y, self.cos * v.y - self.sin * v.x, v.z
+    )
+
+  def turn_out(self, v: Vector) -> Vector:
+    """A direction, from the body's axes to the world's."""
+    return Vector(
+      self.cos * v.x - self.sin * v.y, self.cos * v.y + self.sin * v.x, v.z
+    )
+
+
+def _excess(p: Vector, shape: jax.Array) -> tuple[jax.Array, Vector]:
+  """How far points lie out of the rounded body, and the gradient of it.
+
+  The function is convex, 0 on the surface and below 0 inside: the distance
+  from the core in units of the rounding, less 1.
+  """
+  # Select by arithmetic on scalars: shapes are per ray or per object.
+  core_r = jnp.asarray(_CORE_RADIUS)[shape]
+  core_z = jnp.asarray(_CORE_HEIGHT)[shape]
+  inv_r, inv_z = 1.0 / (1.0 - core_r), 1.0 / (1.0 - core_z)
+  round_ = shape == CYLINDER
+  rho = jnp.sqrt(p.x * p.x + p.y * p.y)
+  qr = jnp.maximum(rho - core_r, 0.0) * inv_r
+  qx = jnp.where(round_, 0.0, jnp.maximum(jnp.abs(p.x) - core_r, 0.0) * inv_r)
+  qy = jnp.where(round_, 0.0, jnp.maximum(jnp.abs(p.y) - core_r, 0.0) * inv_r)
+  qr = jnp.where(round_, qr, 0.0)
+  qz = jnp.maximum(jnp.abs(p.z) - core_z, 0.0) * inv_z
+  norm = jnp.sqrt(qr * qr + qx * qx + qy * qy + qz * qz)
+  inverse = 1.0 / jnp.maximum(norm, 1e-12)
+  radial = qr * inv_r * inverse / jnp.maximum(rho, 1e-12)
+  gradient = Vector(
+    radial * p.x + jnp.sign(p.x) * qx * inv_r * inverse,
+    radial * p.y + jnp.sign(p.y) * qy * inv_r * inverse,
+    jnp.sign(p.z) * qz * inv_z * inverse,
+  )
+  return norm - 1.0, gradient
+
+
+def intersect(body: Body, origin: Vector, direction: Vector) -> jax.Array:
+  """Distance along rays to the first hit of bodies; all broadcast.
+
+  The sharp body around the shape (box, cylinder, sphere) gives the first
+  guess, from where Newton's method comes to the surface from outside: along a
+  ray the excess is convex, so no step passes the first root.
+
+  Args:
+    body: bodies.
+    origin: origins of the rays; must not lie within a body.
+    direction: unit directions.
+
+  Returns:
+    Distances; `FAR` where a body is missed or lies behind the origin.
+  """
+  scale = 1.0 / body.radius
+  o = body.turn_in(origin - body.centre) * scale
+  d = body.turn_in(direction)  # t below is in units of the radius.
+  cube, sphere = body.shape == CUBE, body.shape == SPHERE
+  # x^2 + y^2 (+ z^2) <= 1; cubes are let through by a large radius.
+  k = jnp.where(sphere, 1.0, 0.0)
+  limit = jnp.where(cube, 4.0, 1.0)
+  a = d.x * d.x + d.y * d.y + k * d.z * d.z
+  b = o.x * d.x + o.y * d.y + k * o.z * d.z
+  c = o.x * o.x + o.y * o.y + k * o.z * o.z - limit
+  inverse_a = 1.0 / jnp.maximum(a, 1e-12)
+  discriminant = b * b - a * c
+  root = jnp.sqrt(jnp.maximum(discriminant, 0.0))
+  near = (-b - root) * inverse_a
+  far = (root - b) * inverse_a
+
+  def slab(o, d, half):
+    inverse = 1.0 / jnp.where(jnp.abs(d) < 1e-9, 1e-9, d)
+    middle, reach = -o * inverse, half * jnp.abs(inverse)
+    return middle - reach, middle + reach
+
+  wide = jnp.where(cube, 1.0, 2.0)
+  for o_i, d_i, half in ((o.x, d.x, wide), (o.y, d.y, wide), (o.z, d.z, 1.0)):
+    low, high = slab(o_i, d_i, half)
+    near, far = jnp.maximum(near, low), jnp.minimum(far, high)
+  hit = (discriminant > 0.0) & (near < far) & (far > 0.0) & body.present
+  t = near
+  for _ in range(_NEWTON_STEPS):
+    value, gradient = _excess(o + d * t, body.shape)
+    slope = gradient.dot(d)
+    # From where the slope is not downward, the ray only leaves.
+    step = jnp.where(slope < -1e-6, -value / jnp.minimum(slope, -1e-6), 0.0)
+    t = t + jnp.maximum(step, 0.0)
+  value, _ = _excess(o + d * t, body.shape)
+  hit &= sphere | ((value < 1e-2) & (t < far))
+  return jnp.where(hit & (near > 0.0), t * body.radius, FAR)
+
+
+def normal(body: Body, point: Vector) -> Vector:
+  """Unit outward normals at points of the surfaces of bodies."""
+  p = body.turn_in(point - body.centre) * (1.0 / body.radius)
+  _, gradient = _excess(p, body.shape)
+  return body.turn_out(gradient).unit()
+
+
+def support(body: Body, v: Vector) -> jax.Array:
+  """Largest inner product of a body's points, from its centre, with `v`."""
+  v = body.turn_in(v)
+  core_r = jnp.asarray(_CORE_RADIUS)[body.shape]
+  core_z = jnp.asarray(_CORE_HEIGHT)[body.shape]
+  across = jnp.sqrt(v.x * v.x + v.y * v.y + 1e-20)
+  cube = body.shape == CUBE
+  side = jnp.where(cube, jnp.abs(v.x) + jnp.abs(v.y), across)
+  # The rounding is an ellipsoid around the core.
+  rounding = jnp.sqrt(
+    jnp.square((1.0 - core_r) * across) + jnp.square((1.0 - core_z) * v.z)
+  )
+  return body.radius * (core_r * side + core_z * jnp.abs(v.z) + rounding)
+
+
+def outlines(
+  body: Body,
+  apex: Vector,
+  forward: Vector,
+  reach: jax.Array,
+  num_planes: int,
+) -> tuple[Vector, jax.Array]:
+  """Planes through a point that touch a body: its outline as seen from there.
+
+  A point p lies within the cone of the outline where `normal . p < offset` for
+  every plane. The straight edges of cubes and cylinders have planes of their
+  own, so that only roundings are cut into corners.
+
+  Args:
+    body: bodies [...].
+    apex: the points [...]; read only where `reach` is finite.
+    forward: unit directions [...] from the points to the bodies' centres.
+    reach: distances [...] of the centres; infinity for parallel light.
+    num_planes: K, a multiple of 6.
+
+  Returns:
+    Unit normals [..., K], outwards, and offsets [..., K].
+  """
+  half = num_planes // 2
+  zero, one = jnp.zeros_like(reach), jnp.ones_like(reach)
+  edges = [
+    Vector(body.cos, body.sin, zero),
+    Vector(-body.sin, body.cos, zero),
+    Vector(zero, zero, one),
+  ]
+  across = forward.cross(edges[2]).unit()
+  upward = across.cross(forward)
+  # Directions of the outline's straight edges, as angles in [0, pi).
+  angles = []
+  for edge in edges:
+    side = edge.cross(forward)
+    angles.append(jnp.arctan2(side.dot(upward), side.dot(across)) % np.pi)
+  angles = jnp.stack(angles, axis=-1)  # [..., 3]
+  order = jnp.argsort(angles, axis=-1)
+  angles = jnp.take_along_axis(angles, order, axis=-1)
+  following = jnp.concatenate([angles[..., 1:], angles[..., :1] + np.pi], -1)
+  part = np.arange(half // 3, dtype=np.float32) / (half // 3)
+  cube = angles[..., None] + (following - angles)[..., None] * part
+  cube = cube.reshape(*cube.shape[:-2], half)  # [..., K / 2]
+  even = np.pi * np.arange(half, dtype=np.float32) / half
+  is_cube = (body.shape == CUBE)[..., None]
+  angle = jnp.where(is_cube, cube, even)
+  # The edge that a plane must hold: 0, 1, 2, or 3 for none.
+  first = jnp.asarray(part == 0)
+  cube_edge = jnp.where(first, order[..., None], 3).reshape(cube.shape)
+  round_edge = jnp.where(jnp.arange(half) == 0, 2, 3)
+  is_cylinder = (body.shape == CYLINDER)[..., None]
+  edge = jnp.where(is_cube, cube_edge, jnp.where(is_cylinder, round_edge, 3))
+  angle = jnp.concatenate([angle, angle + np.pi], axis=-1)  # [..., K]
+  edge = jnp.concatenate([edge, edge], axis=-1)
+
+  def expand(v):
+    return jax.tree.map(lambda x: x[..., None], v)
+
+  u = expand(across) * jnp.cos(angle) + expand(upward) * jnp.sin(angle)
+  # Tilting a plane towards `lean` turns it about its edge.
+  ahead = expand(forward)
+  lean, grip = ahead, jnp.ones_like(angle)
+  for i, e in enumerate(edges):
+    e = expand(e)
+    along = ahead.dot(e)
+    mine = (edge == i) & (jnp.abs(along) < 0.95)
+    lean = select(mine, ahead - e * along, lean)
+    grip = jnp.where(mine, 1.0 - along * along, grip)
+  wide = expand(body)
+  # A polygon around a circle: shrunk to the same area.
+  fit = np.float32(np.sqrt(np.pi / (num_planes * np.tan(np.pi / num_planes))))
+  fit = jnp.where(is_cube, 1.0, fit)
+  tilted = u
+  for _ in range(4):
+    slope = fit * support(wide, tilted) / (reach[..., None] * grip)
+    tilted = u - lean * slope
+  inverse = jax.lax.rsqrt(tilted.dot(tilted))
+  planes = tilted * inverse
+  from_apex = planes.dot(expand(apex))
+  from_body = planes.dot(expand(body.centre)) + fit * support(wide, planes)
+  parallel = jnp.isinf(reach)[..., None]
+  return planes, jnp.where(parallel, from_body, from_apex)
+
+
+def backdrop(
+  origin: Vector, direction: Vector
+) -> tuple[jax.Array, Vector]:
+  """Distance and normal where rays meet the backdrop.
+
+  Args:
+    origin: origins of the rays, above the floor and before the wall.
+    direction: unit directions.
+
+  Returns:
+    Distances (`FAR` where rays miss it) and unit normals towards the origin.
+  """
+  ax, ay = _BACKDROP_X
+  bend = _BACKDROP_BEND
+  # u: distance before the wall; v: along it.
+  ox, oy = origin.x - _BACKDROP_ORIGIN[0], origin.y - _BACKDROP_ORIGIN[1]
+  u, du = -(ax * ox + ay * oy), -(ax * direction.x + ay * direction.y)
+  v, dv = ay * ox - ax * oy, ay * direction.x - ax * direction.y
+
+  def away(x):  # 1 / x without a division by zero.
+    return 1.0 / jnp.where(jnp.abs(x) < 1e-9, 1e-9, x)
+
+  floor = -origin.z * away(direction.z)
+  floor = jnp.where((floor > 0.0) & (u + floor * du >= bend), floor, FAR)
+  wall = -u * away(du)
+  high = origin.z + wall * direction.z >= bend
+  wall = jnp.where((wall > 0.0) & high, wall, FAR)
+  # Inside of the circle around (bend, bend): the far root.
+  cu, cz = u - bend, origin.z - bend
+  a = du * du + direction.z * direction.z
+  b = cu * du + cz * direction.z
+  c = cu * cu + cz * cz - bend * bend
+  root = jnp.sqrt(jnp.maximum(b * b - a * c, 0.0))
+  arc = (root - b) / jnp.maximum(a, 1e-12)
+  pu, pz = cu + arc * du, cz + arc * direction.z
+  on_arc = (b * b > a * c) & (arc > 0.0) & (pu <= 0.0) & (pz <= 0.0)
+  arc = jnp.where(on_arc, arc, FAR)
+  t = jnp.minimum(jnp.minimum(floor, wall), arc)
+  hit_u, hit_z = u + t * du, origin.z + t * direction.z
+  hit_v = v + t * dv
+  inside = (
+    (hit_u <= _BACKDROP_LENGTH)
+    & (hit_z <= _BACKDROP_HEIGHT)
+    & (hit_v >= 0.0)
+    & (hit_v <= _BACKDROP_WIDTH)
+  )
+  nu = jnp.clip((bend - hit_u) / bend, 0.0, 1.0)
+  nz = jnp.clip((bend - hit_z) / bend, 0.0, 1.0)
+  # On the floor nu is 0 and on the wall nz; on the arc they are a unit vector.
+  flat = Vector(-ax * nu, -ay * nu, nz)
+  return jnp.where(inside, t, FAR), flat.unit()

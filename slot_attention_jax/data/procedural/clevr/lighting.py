@@ -1,0 +1,131 @@
+"""Lamps and the shadows that objects throw.
+
+A shadow's outline is a cone of planes through the lamp that touch the object,
+so that a point's signed distance from the shadow is a maximum of inner
+products; the penumbra of an area lamp is a ramp along it.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slot_attention_jax.data.procedural.clevr import geometry, scene
+
+# Planes around an outline.
+_PLANES = 12
+SUN = (0.41449564695358276, -0.1945834904909134, 0.8890054225921631)
+# Half the side of the square lamps key, fill and back; half the sun's angle.
+_HALF_SIZE = np.array([0.25, 0.25, 0.5, 0.05], np.float32)
+
+
+@flax.struct.dataclass
+class Lamps:
+  """The lamps of a scene: key, fill, back and, last, the sun.
+
+  Attributes:
+    location: 3 lamps at points; all look at the origin.
+    axis: their unit viewing directions.
+    planes: [O, 4, 12] unit normals of the planes that touch an object.
+    offset: [O, 4, 12], `normal . p - offset` is the distance outwards.
+    forward: [O, 4] unit directions from a lamp to an object.
+    depth: [O, 4], `forward . p` at the object's centre.
+    reach: [O, 4], from a lamp to an object's centre; infinite for the sun.
+  """
+
+  location: geometry.Vector
+  axis: geometry.Vector
+  planes: geometry.Vector
+  offset: jax.Array
+  forward: geometry.Vector
+  depth: jax.Array
+  reach: jax.Array
+
+
+def lamps_of(s: scene.Scene, bodies: geometry.Body) -> Lamps:
+  """Prepares the lamps of one scene."""
+  location = geometry.Vector.of(
+    jnp.stack([s.key_light, s.fill_light, s.back_light])
+  )  # [3]
+  num_objects = bodies.radius.shape[0]
+
+  def table(lamp, sun):  # [3], [] -> [O, 4]
+    row = jnp.concatenate([lamp, jnp.reshape(sun, (1,))])
+    return jnp.broadcast_to(row, (num_objects, 4))
+
+  sun = geometry.Vector.of(jnp.asarray(SUN, jnp.float32))
+  apex = jax.tree.map(table, location, jax.tree.map(jnp.zeros_like, sun))
+  each = jax.tree.map(
+    lambda x: jnp.broadcast_to(x[:, None], (num_objects, 4)), bodies
+  )
+  towards = each.centre - apex
+  is_sun = jnp.arange(4) == 3
+  reach = jnp.where(is_sun, jnp.inf, jnp.sqrt(towards.dot(towards)))
+  parallel = jax.tree.map(lambda x: -jnp.broadcast_to(x, reach.shape), sun)
+  forward = geometry.select(
+    jnp.broadcast_to(is_sun, reach.shape), parallel, towards.unit()
+  )
+  planes, offset = geometry.outlines(each, apex, forward, reach, _PLANES)
+  gone = ~bodies.present[:, None, None]
+  depth = forward.dot(each.centre)
+  return Lamps(
+    location=location,
+    axis=-location.unit(),
+    planes=planes,
+    offset=jnp.where(gone, -1e3, offset),
+    forward=forward,
+    depth=depth,
+    reach=reach,
+  )
+
+
+def visibility(
+  lamps: Lamps, point: geometry.Vector, owner: jax.Array
+) -> list[jax.Array]:
+  """How much of each lamp can be seen from points.
+
+  Args:
+    lamps: the lamps.
+    point: points [P].
+    owner: [P] int32, the object on whose surface a point lies, from 0; it
+      throws no shadow on itself. -1 for the backdrop.
+
+  Returns:
+    For each of the 4 lamps [P] in [0, 1].
+  """
+
+  def one(seen, inputs):
+    index, planes, offset, forward, depth, reach = inputs
+    other = owner != index
+    out = []
+    for j in range(4):
+      distance = None
+      for k in range(_PLANES):
+        d = (
+          point.x * planes.x[j, k]
+          + point.y * planes.y[j, k]
+          + (point.z * planes.z[j, k] - offset[j, k])
+        )
+        distance = d if distance is None else jnp.maximum(distance, d)
+      beyond = (
+        point.x * forward.x[j]
+        + point.y * forward.y[j]
+        + (point.z * forward.z[j] - depth[j])
+      )
+      spread = _HALF_SIZE[j] * (1.0 if j == 3 else 1.0 / reach[j])
+      width = spread * jnp.maximum(beyond, 0.05)
+      x = jnp.clip(distance / width, -1.0, 1.0)
+      # Area of a disc on one side of a straight edge, as a cubic.
+      open_ = 0.5 + x * (0.75 - 0.25 * x * x)
+      out.append(seen[j] * jnp.where(other & (beyond > 0.0), open_, 1.0))
+    return out, None
+
+  ones = [jnp.ones_like(point.x)] * 4
+  indices = jnp.arange(lamps.depth.shape[0], dtype=owner.dtype)
+  seen, _ = jax.lax.scan(
+    one,
+    ones,
+    (indices, lamps.planes, lamps.offset, lamps.forward, lamps.depth,
+     lamps.reach),
+  )
+  return seen

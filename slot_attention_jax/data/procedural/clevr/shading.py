@@ -1,0 +1,294 @@
+"""What light does on CLEVR's rubber, metal and backdrop.
+
+Direct light of the four lamps is computed as Cycles does, with a diffuse and a
+microfacet term per material; light that bounces more than once is a smooth
+function of the normal, the height and the mirrored direction. The constants
+were fitted to the 40 calibration scenes rendered by Blender from the original
+assets (`experiments/fit_clevr_materials.py`).
+"""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slot_attention_jax.data.procedural.clevr import geometry, lighting
+
+BACKDROP, RUBBER, METAL, NOTHING = 0, 1, 2, 3
+"""Kinds of surface; objects have 1 + their material id."""
+BACKDROP_ALBEDO = 0.8
+# Colors of the key, fill and back lamp and of the sun.
+_LAMP_COLORS = (
+  (1.0, 0.9323092, 0.8166637),
+  (0.7616662, 0.8177196, 1.0),
+  (1.0, 1.0, 1.0),
+  (1.0, 1.0, 1.0),
+)
+# Steeper than this, a surface counts as seen at this cosine: the microfacet
+# terms divide by it.
+_GRAZING = 0.05
+
+
+@flax.struct.dataclass
+class Materials:
+  """Constants of the light and the materials; linear light, no unit.
+
+  Attributes:
+    power: [4], of the key, fill and back lamp and the sun.
+    backdrop_ambient: indirect light on the backdrop.
+    rubber_ambient: [10], indirect light on objects, over `_bounces`.
+    rubber_ior: of the glossy coat and of the sheen.
+    rubber_alpha: roughness of the glossy coat.
+    rubber_gain: of diffuse light, of the sheen, of the glossy coat, and of
+      indirect light on the coat.
+    metal_ambient: [10], indirect light in the rough half of the metal.
+    metal_alpha: roughness of the sharp and the rough half.
+    metal_gain: of mirrored surroundings, of lamps in the sharp half, of the
+      rough half.
+    mirrored_metal: light on metal that is seen in a mirror, at an upright
+      normal's height of 0, and per height.
+    mirrored_nothing: light where a mirrored ray leaves the scene.
+  """
+
+  power: jax.Array
+  backdrop_ambient: jax.Array
+  rubber_ambient: jax.Array
+  rubber_ior: jax.Array
+  rubber_alpha: jax.Array
+  rubber_gain: jax.Array
+  metal_ambient: jax.Array
+  metal_alpha: jax.Array
+  metal_gain: jax.Array
+  mirrored_metal: jax.Array
+  mirrored_nothing: jax.Array
+
+
+@flax.struct.dataclass
+class Surface:
+  """Points to shade, [P] each.
+
+  Attributes:
+    point: locations.
+    normal: unit normals.
+    view: unit directions to the eye.
+    kind: int32, `BACKDROP`, `RUBBER`, `METAL` or `NOTHING`.
+    albedo: color, linear light, as (x, y, z) = (red, green, blue).
+    radius: half extent of the object.
+    seen: share of each of the 4 lamps that can be seen.
+  """
+
+  point: geometry.Vector
+  normal: geometry.Vector
+  view: geometry.Vector
+  kind: jax.Array
+  albedo: geometry.Vector
+  radius: jax.Array
+  seen: list[jax.Array]
+
+
+def _fresnel(cosine: jax.Array, ior: jax.Array) -> jax.Array:
+  """Reflectance of a dielectric for unpolarised light."""
+  g = jnp.sqrt(jnp.maximum(ior * ior - 1.0 + cosine * cosine, 1e-6))
+  a = (g - cosine) / (g + cosine)
+  b = (cosine * (g + cosine) - 1.0) / (cosine * (g - cosine) + 1.0)
+  return 0.5 * a * a * (1.0 + b * b)
+
+
+def _facets(cosine: jax.Array, alpha: jax.Array) -> jax.Array:
+  """Density of GGX microfacets."""
+  a2 = alpha * alpha
+  return a2 / jnp.square(cosine * cosine * (a2 - 1.0) + 1.0)
+
+
+def _bounces(
+  weights: jax.Array, v: geometry.Vector, s: Surface
+) -> jax.Array:
+  """Smooth light from a direction `v` at the height of a point."""
+  z = s.point.z / (2.0 * s.radius)
+  terms = (
+    1.0,
+    v.z,
+    v.x,
+    v.y,
+    v.z * v.z,
+    v.x * v.y,
+    v.x * v.x,
+    z,
+    z * v.z,
+    0.1 * s.point.x,
+  )
+  return sum((weights[i] * t for i, t in enumerate(terms)), 0.0)
+
+
+def _lamp(
+  m: Materials, lamps: lighting.Lamps, point: geometry.Vector, j: int
+) -> tuple[geometry.Vector, jax.Array]:
+  """Unit directions to lamp j and its strength there, shadows apart."""
+  if j == 3:
+    sun = geometry.Vector.of(jnp.asarray(lighting.SUN, jnp.float32))
+    return sun, m.power[3]
+  lamp = jax.tree.map(lambda x: x[j], lamps.location)
+  axis = jax.tree.map(lambda x: x[j], lamps.axis)
+  towards = geometry.Vector(
+    lamp.x - point.x, lamp.y - point.y, lamp.z - point.z
+  )
+  inverse = 1.0 / towards.dot(towards)
+  towards = towards * jnp.sqrt(inverse)
+  facing = -(towards.x * axis.x + towards.y * axis.y + towards.z * axis.z)
+  return towards, m.power[j] * jnp.maximum(facing, 0.0) * inverse
+
+
+def _along(a: geometry.Vector, b: geometry.Vector) -> jax.Array:
+  return a.x * b.x + a.y * b.y + a.z * b.z
+
+
+def _diffuse(m: Materials, lamps: lighting.Lamps, s: Surface):
+  """Light of the lamps that falls on surfaces, as a color."""
+  red = green = blue = 0.0
+  for j in range(4):
+    towards, strength = _lamp(m, lamps, s.point, j)
+    cosine = jnp.maximum(_along(s.normal, towards), 0.0)
+    light = strength * cosine * s.seen[j]
+    r, g, b = _LAMP_COLORS[j]
+    red, green, blue = red + r * light, green + g * light, blue + b * light
+  return geometry.Vector(red, green, blue)
+
+
+def _glossy(m: Materials, lamps: lighting.Lamps, s: Surface, alphas):
+  """Light of the lamps off microfacets, a color for each roughness."""
+  facing = jnp.maximum(s.normal.dot(s.view), 1e-3)
+  colors = [[0.0, 0.0, 0.0] for _ in alphas]
+  for j in range(4):
+    towards, strength = _lamp(m, lamps, s.point, j)
+    cosine = jnp.maximum(_along(s.normal, towards), 0.0)
+    # |view + towards|^2 = 2 + 2 view . towards.
+    length = jnp.maximum(2.0 + 2.0 * _along(s.view, towards), 1e-6)
+    half = (_along(s.normal, s.view) + _along(s.normal, towards)) * (
+      jax.lax.rsqrt(length)
+    )
+    masking = 0.25 / jnp.maximum(jnp.maximum(cosine, facing), _GRAZING)
+    # Fades in over the terminator.
+    lit = strength * s.seen[j] * jnp.minimum(20.0 * cosine, 1.0) * masking
+    for i, alpha in enumerate(alphas):
+      light = lit * _facets(half, alpha)
+      for c in range(3):
+        colors[i][c] = colors[i][c] + _LAMP_COLORS[j][c] * light
+  return [geometry.Vector(*c) for c in colors]
+
+
+def _rubber(m, s, diffuse, coat) -> geometry.Vector:
+  facing = jnp.maximum(s.normal.dot(s.view), 1e-3)
+  gloss = _fresnel(facing, m.rubber_ior[0])
+  sheen = _fresnel(facing, m.rubber_ior[1])
+  ambient = _bounces(m.rubber_ambient, s.normal, s)
+  below = (1.0 - gloss) * (1.0 - sheen + m.rubber_gain[1] * sheen)
+  out = [
+    below * albedo * (m.rubber_gain[0] * light + ambient)
+    + gloss * (m.rubber_gain[2] * shine + m.rubber_gain[3] * ambient)
+    for albedo, light, shine in zip(
+      *map(_components, (s.albedo, diffuse, coat)), strict=True
+    )
+  ]
+  return geometry.Vector(*out)
+
+
+def _components(v: geometry.Vector) -> tuple[jax.Array, ...]:
+  return v.x, v.y, v.z
+
+
+def mirrored(
+  m: Materials, lamps: lighting.Lamps, s: Surface
+) -> geometry.Vector:
+  """Light from surfaces that are seen in a mirror, without their gloss."""
+  diffuse = _diffuse(m, lamps, s)
+  ambient = _bounces(m.rubber_ambient, s.normal, s)
+  metal = m.mirrored_metal[0] + m.mirrored_metal[1] * s.normal.z
+  out = []
+  for albedo, light in zip(
+    _components(s.albedo), _components(diffuse), strict=True
+  ):
+    backdrop = albedo * (light + m.backdrop_ambient)
+    rubber = albedo * (m.rubber_gain[0] * light + ambient)
+    color = jnp.where(s.kind == RUBBER, rubber, backdrop)
+    color = jnp.where(s.kind == METAL, albedo * metal, color)
+    out.append(jnp.where(s.kind == NOTHING, m.mirrored_nothing, color))
+  return geometry.Vector(*out)
+
+
+def radiance(
+  m: Materials,
+  lamps: lighting.Lamps,
+  s: Surface,
+  surroundings: geometry.Vector,
+) -> geometry.Vector:
+  """Light from surfaces to the eye.
+
+  Args:
+    m: constants.
+    lamps: lamps of the scene.
+    s: the surfaces [P].
+    surroundings: light [P] that comes in along the mirrored view.
+
+  Returns:
+    Linear light, (x, y, z) = (red, green, blue), [P] each; may exceed 1.
+  """
+  diffuse = _diffuse(m, lamps, s)
+  is_metal = s.kind == METAL
+  broad = jnp.where(is_metal, m.metal_alpha[1], m.rubber_alpha)
+  coat, sharp = _glossy(m, lamps, s, (broad, m.metal_alpha[0]))
+  rubber = _rubber(m, s, diffuse, coat)
+  reflected = s.normal * (2.0 * s.normal.dot(s.view)) - s.view
+  ambient = _bounces(m.metal_ambient, reflected, s)
+  out = []
+  for albedo, light, soft, shine, mirror, plain in zip(
+    *map(_components, (s.albedo, diffuse, coat, sharp, surroundings, rubber)),
+    strict=True,
+  ):
+    backdrop = albedo * (light + m.backdrop_ambient)
+    metal = albedo * (
+      m.metal_gain[0] * mirror
+      + m.metal_gain[1] * shine
+      + m.metal_gain[2] * (soft + ambient)
+    )
+    color = jnp.where(is_metal, metal, plain)
+    out.append(jnp.where(s.kind == BACKDROP, backdrop, color))
+  return geometry.Vector(*out)
+
+
+def to_srgb(light: jax.Array) -> jax.Array:
+  """sRGB values in [0, 1] of linear light, clipped at 1."""
+  light = jnp.clip(light, 0.0, 1.0)
+  curve = 1.055 * jnp.power(jnp.maximum(light, 0.0031308), 1 / 2.4) - 0.055
+  return jnp.where(light <= 0.0031308, 12.92 * light, curve)
+
+
+def from_srgb(value: jax.Array) -> jax.Array:
+  """Linear light of sRGB values in [0, 1]."""
+  curve = jnp.power((jnp.maximum(value, 0.04045) + 0.055) / 1.055, 2.4)
+  return jnp.where(value <= 0.04045, value / 12.92, curve)
+
+
+FITTED = Materials(
+  power=np.array([7.6198, 2.3881, 4.1055, 0.1283], np.float32),
+  backdrop_ambient=np.float32(0.0285),
+  rubber_ambient=np.array(
+    [0.1134, -0.0851, -0.0195, 0.0052, 0.0439]
+    + [-0.0035, 0.0117, -0.0235, -0.0621, 0.0199],
+    np.float32,
+  ),
+  rubber_ior=np.array([1.1662, 1.8475], np.float32),
+  rubber_alpha=np.float32(0.3741),
+  rubber_gain=np.array([1.0852, 0.8928, 1.8686, 0.7213], np.float32),
+  metal_ambient=np.array(
+    [-0.0431, -0.3649, -0.0224, 0.0124, -0.0332]
+    + [-0.0793, 0.0624, 0.0721, 0.2880, -0.0050],
+    np.float32,
+  ),
+  metal_alpha=np.array([0.0474, 0.2990], np.float32),
+  metal_gain=np.array([0.7033, 0.6226, 0.3803], np.float32),
+  mirrored_metal=np.array([0.1474, -0.0439], np.float32),
+  mirrored_nothing=np.float32(0.0233),
+)
+"""Constants fitted to Blender's pictures."""
