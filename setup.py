@@ -21,6 +21,7 @@ setuptools.setup(
     "absl-py>=2.1",
     "clu>=0.0.12",
     "flax>=0.12.7",
+    "google-crc32c>=1.5",
     # tensorflow-datasets imports it without declaring it.
     "importlib_resources>=6.0",
     "jax>=0.10",

@@ -7,7 +7,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from slot_attention_jax import evaluate, train
+from slot_attention_jax import evaluate, render, train
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -22,7 +22,12 @@ _WORKDIR = flags.DEFINE_string(
   "Directory of the run; default runs/NAME_OF_THE_CONFIG. A run that is there "
   "already is resumed.",
 )
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+_MODE = flags.DEFINE_enum(
+  "mode",
+  "train",
+  ["train", "evaluate", "render"],
+  "What to do; render writes the scenes of eval.split into --workdir.",
+)
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
@@ -56,7 +61,11 @@ def main(argv: list[str]) -> None:
     jax.devices(),
     workdir,
   )
-  run = {"train": train.train, "evaluate": evaluate.evaluate_checkpoint}
+  run = {
+    "train": train.train,
+    "evaluate": evaluate.evaluate_checkpoint,
+    "render": render.render,
+  }
   metrics = run[_MODE.value](_CONFIG.value, workdir)
   if jax.process_index() == 0:
     for name, value in metrics.items():

@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 import platform
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -64,7 +65,17 @@ def jsonable(value: Any) -> Any:
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
   """Writes JSON, whole or not at all; makes the directory."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.tmp")
   text = json.dumps(jsonable(content), indent=2, allow_nan=False)
-  temporary.write_text(text + "\n")
-  temporary.replace(path)
+  with whole_file(path) as temporary:
+    temporary.write_text(text + "\n")
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A file to write to, which becomes `path` at the end if nothing failed."""
+  temporary = path.with_name(f".{path.name}.tmp")
+  try:
+    yield temporary
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)

@@ -116,8 +116,43 @@ def attention_sheet(
   return _tile(sheet, max(1, round(min_size / h)))
 
 
+def scene_sheet(
+  images: np.ndarray,
+  segmentations: np.ndarray,
+  *,
+  columns: int = 4,
+  min_size: int = 96,
+) -> np.ndarray:
+  """A sheet of scenes, each image beside its segmentation.
+
+  Args:
+    images: [B, H, W, 3] uint8.
+    segmentations: [B, H, W] integers, 0 background (black), i = object i.
+    columns: scenes in a row.
+    min_size: tiles are enlarged by whole factors to about this height, px.
+
+  Returns:
+    A picture [H', W', 3] uint8.
+
+  Raises:
+    ValueError: if images and segmentations do not belong together.
+  """
+  if not len(images) or images.shape[:3] != segmentations.shape:
+    raise ValueError(
+      f"Expected segmentations {images.shape[:3]} of at least 1 image, got "
+      f"{segmentations.shape}."
+    )
+  colors = _PALETTE[(segmentations - 1) % len(_PALETTE)]
+  colors = np.where(segmentations[..., None] > 0, colors, np.uint8(0))
+  tiles = [t for pair in zip(images, colors, strict=True) for t in pair]
+  width = 2 * min(columns, len(images))
+  tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % width)
+  rows = [tiles[i : i + width] for i in range(0, len(tiles), width)]
+  return _tile(rows, max(1, round(min_size / images.shape[1])))
+
+
 def save_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
-  """Writes a picture [H, W, 3] uint8 as PNG; makes its directory."""
+  """Writes a picture [H, W, 3] or [H, W] uint8 as PNG, and its directory."""
   from PIL import Image
 
   path = pathlib.Path(path)

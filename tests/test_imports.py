@@ -17,7 +17,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "slot_attention_jax"
 
 # Floors by module, without the package's name; a name that ends with a dot
-# stands for all modules in it. `evaluate` and `visualize` lie below `train`.
+# stands for all modules in it. `evaluate` and `visualize` lie below `train`
+# and `render`.
 FLOORS = {
   "modules.": 0,
   "matching": 0,
@@ -36,6 +37,8 @@ FLOORS = {
   "data.cached_dataset": 1,
   "data.clevr_records": 1,
   "data.clevr": 1,
+  "data.export_json": 1,
+  "data.export_tfrecord": 1,
   "tasks": 2,
   "data": 2,
   "metadata": 3,
@@ -45,6 +48,7 @@ FLOORS = {
   "interop.": 3,
   "evaluate": 4,
   "visualize": 4,
+  "render": 4.5,
   "train": 4.5,
   "main": 5,
 }

@@ -140,6 +140,19 @@ def test_clevr_configs_train_on_own_scenes_without_data(name, tmp_path, cache):
   assert log.count("NO CLEVR DATA FOUND") == 1
 
 
+def test_scenes_are_rendered(tmp_path, cache):
+  config = f"--config={ROOT / 'configs' / 'tetrominoes.py:debug'}"
+  command = [config, "--mode=render", f"--workdir={tmp_path / 'scenes'}"]
+  metrics = printed(run(*command, cache=cache))
+  name = f"{OWN}/validation"
+  assert metrics == {f"{name}/num_scenes": 6, f"{name}/num_objects": 18}
+  assert (tmp_path / "scenes" / "contact_sheet.png").exists()
+  # Nothing of another export is overwritten.
+  other = run(*command, "--config.seed=1", cache=cache)
+  assert other.returncode != 0
+  assert "--workdir" in other.stderr
+
+
 def test_the_config_must_be_named():
   result = run("--mode=train")
   assert result.returncode != 0
@@ -151,7 +164,7 @@ def test_the_config_must_be_named():
   ("argument", "expected"),
   [
     ("--num_steps=3", "num_steps"),
-    ("--mode=predict", "train|evaluate"),
+    ("--mode=predict", "train|evaluate|render"),
     ("--config.model.num_slot=3", "num_slot"),
     ("quickstart", "Expected only flags, got ['quickstart']"),
   ],

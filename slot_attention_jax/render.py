@@ -1,0 +1,300 @@
+"""Writes a split of rendered scenes to files that other tools read."""
+
+import contextlib
+import gzip
+import importlib.metadata
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+import jax
+import numpy as np
+from absl import logging
+
+from slot_attention_jax import data as data_lib
+from slot_attention_jax import evaluate, metadata, visualize
+from slot_attention_jax import sharding as sharding_lib
+from slot_attention_jax.data import (
+  export_json,
+  export_tfrecord,
+  procedural,
+  progress,
+  types,
+)
+
+_SHEET = 16
+_NOTE = (
+  "Scenes that slot_attention_jax drew at random and rendered itself. They are "
+  "not the images of CLEVR, Multi-dSprites or Tetrominoes: numbers on them are "
+  "not numbers on those."
+)
+
+
+def render(config: Any, workdir: str) -> dict[str, float]:
+  """Renders the scenes of a split into a directory.
+
+  The scenes are those that training or evaluation with the same config sees:
+  the first `data.num_scenes` of `eval.split`, `"validation"`, `"test"` or
+  `"train"`, at `data.resolution`. The directory gets
+
+  - `images/NAME_SPLIT_000000.png` and `masks/` of the same file names, whose
+    gray values are 0 for the background and i for object i (from 1),
+  - `scenes.json`, laid out like CLEVR's,
+  - `NAME_SPLIT.tfrecords`, compressed, laid out like `multi_object_datasets`',
+  - `contact_sheet.png`, the first 16 scenes beside their segmentations,
+  - `metadata.json` and `config.json`, which say what all this is.
+
+  An export that was cut off is made again when it is repeated, and one that is
+  whole is left alone. Every file appears whole or not at all.
+
+  Args:
+    config: a config of `configs/`.
+    workdir: the directory: new, empty, or that of the same export.
+
+  Returns:
+    How many scenes and objects there are, under the full names of metrics;
+    nothing from processes other than the first, which does all the work.
+
+  Raises:
+    ValueError: on a config that cannot be rendered, or a directory that cannot
+      be written or holds something else.
+  """
+  if jax.process_index():
+    return {}
+  family = data_lib.create_family(config)
+  layout = export_tfrecord.layout_of(family)
+  dataset = _dataset(config, family)
+  path = pathlib.Path(workdir).expanduser().absolute()
+  stem = f"{family.name}_{config.eval.split}"
+  names = [f"{stem}_{i:06d}.png" for i in range(config.data.num_scenes)]
+  files = [f"{folder}/{n}" for folder in ("images", "masks") for n in names]
+  files += ["scenes.json", f"{stem}.tfrecords", "contact_sheet.png"]
+  settings = _settings(config, family)
+  report = _begin(path, settings, files)
+  if report is None:
+    metadata.write_json(path / "config.json", config.to_dict())
+    num_objects = _write(path, dataset, layout, settings, names, stem)
+    report = _report(config, settings, layout, num_objects)
+    metadata.write_json(path / "metadata.json", report)
+    logging.info("Rendered %d scenes into %s.", len(names), path)
+  else:
+    logging.info("%s holds this export already; it is left as it is.", path)
+  return {
+    evaluate.metric_name(dataset.info, name): report[name]
+    for name in ("num_scenes", "num_objects")
+  }
+
+
+class _Described:
+  """A family that describes its objects in place of targets.
+
+  `SceneDataset` alone knows the keys of the scenes; this makes it hand over
+  what an export needs.
+  """
+
+  def __init__(
+    self, family: procedural.SceneFamily, resolution: tuple[int, int]
+  ):
+    self._family = family
+    self._resolution = resolution
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._family, name)
+
+  def targets(self, scene: Any) -> dict[str, Any]:
+    extras = getattr(self._family, "extras", lambda scene: {})
+    objects = self._family.describe(scene, self._resolution)
+    return {"objects": objects, "extras": extras(scene)}
+
+
+def _dataset(
+  config: Any, family: procedural.SceneFamily
+) -> procedural.SceneDataset:
+  """The scenes, on this process's own devices: the others do not take part."""
+  count, split = config.data.num_scenes, config.eval.split
+  if count < 1:
+    raise ValueError(f"Expected data.num_scenes of at least 1, got {count}.")
+  training = split == "train"
+  group = "train" if training else "eval"
+  batch_size = config[group].batch_size
+  devices = jax.local_devices()
+  sharding_lib.check_batch_size(f"{group}.batch_size", batch_size, len(devices))
+  mesh = jax.make_mesh(
+    (len(devices),),
+    (sharding_lib.AXIS,),
+    axis_types=(jax.sharding.AxisType.Auto,),
+    devices=devices,
+  )
+  resolution = tuple(config.data.resolution)
+  return procedural.SceneDataset(
+    cast(Any, _Described(family, resolution)),
+    split=split,
+    batch_size=batch_size,
+    sharding=sharding_lib.over_batch(mesh),
+    resolution=resolution,
+    seed=config.seed,
+    num_examples=None if training else count,
+  )
+
+
+def _settings(config: Any, family: procedural.SceneFamily) -> dict[str, Any]:
+  """All that the scenes depend on."""
+  settings = {
+    "data": family.name,
+    "family": repr(family),
+    "split": config.eval.split,
+    "resolution": list(config.data.resolution),
+    "num_scenes": config.data.num_scenes,
+    "seed": config.seed,
+    "version": importlib.metadata.version("slot_attention_jax"),
+  }
+  if config.eval.split == "train":
+    settings["batch_size"] = config.train.batch_size
+  return settings
+
+
+def _begin(
+  path: pathlib.Path, settings: dict[str, Any], files: list[str]
+) -> dict[str, Any] | None:
+  """Takes the directory, or returns the report of the whole export in it."""
+  file = path / "metadata.json"
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    found = sorted(p.name for p in path.iterdir() if p.name[0] != ".")
+    saved = json.loads(file.read_text()) if file.exists() else {}
+    if found:
+      _check_same_export(path, found, saved.get("settings"), settings)
+    if saved.get("complete") and all((path / f).exists() for f in files):
+      return saved
+    metadata.write_json(file, {"complete": False, "settings": settings})
+  except OSError as error:
+    raise ValueError(
+      f"Expected a directory that can be written, got {path} ({error}). Name "
+      "another with --workdir."
+    ) from error
+  return None
+
+
+def _check_same_export(
+  path: pathlib.Path,
+  found: list[str],
+  old: dict[str, Any] | None,
+  new: dict[str, Any],
+) -> None:
+  """Raises ValueError if there is anything that an export would spoil."""
+  if old is None:
+    raise ValueError(
+      f"Expected {path} to be new, empty or an export of scenes, found "
+      f"{found[:5]} in it. Name another directory with --workdir."
+    )
+  names = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
+  if names:
+    raise ValueError(
+      f"Expected the export in {path} to be of the same settings, got "
+      f"{[(k, new.get(k)) for k in names]}, there it is "
+      f"{[(k, old.get(k)) for k in names]}. Name another directory with "
+      "--workdir, or remove this one."
+    )
+
+
+def _scenes(
+  dataset: procedural.SceneDataset, count: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, dict, dict]]:
+  """Image, segmentation [H, W] uint8, objects and extras of each scene."""
+  for i in range(count):
+    row = i % dataset.batch_size
+    if row == 0:
+      batch = jax.device_get(dataset.batch(i // dataset.batch_size))
+    scene = jax.tree.map(lambda x: x[row], batch)  # noqa: B023
+    objects = scene["target"]["objects"]
+    present = np.asarray(objects.pop("present"), bool)
+    # Objects first, padding dropped: object i of all files is segment i.
+    rows = np.flatnonzero(present)
+    segment = np.zeros(1 + len(present), np.uint8)
+    segment[1 + rows] = 1 + np.arange(len(rows))
+    yield (
+      visualize.to_uint8(scene["image"]),
+      segment[scene["segmentation"]],
+      {k: v[rows] for k, v in objects.items()},
+      scene["target"]["extras"],
+    )
+
+
+def _write(
+  path: pathlib.Path,
+  dataset: procedural.SceneDataset,
+  layout: export_tfrecord.RecordLayout,
+  settings: dict[str, Any],
+  names: list[str],
+  stem: str,
+) -> int:
+  """Writes the scenes as they come; returns the number of their objects."""
+  properties = cast(types.PropertyLayout, dataset.info.layout)
+  info = settings | {"package": "slot_attention_jax", "note": _NOTE}
+  num_objects, sheet = 0, []
+  shown = progress.Progress(stem, len(names))
+  with contextlib.ExitStack() as stack:
+    enter = stack.enter_context
+    scenes_path = enter(metadata.whole_file(path / "scenes.json"))
+    records_path = enter(metadata.whole_file(path / f"{stem}.tfrecords"))
+    scenes = enter(scenes_path.open("w"))
+    # Without a name and a time, equal scenes make equal files.
+    records = enter(
+      gzip.GzipFile("", "wb", 6, enter(records_path.open("wb")), mtime=0)
+    )
+    scenes.write(f'{{"info": {json.dumps(info)},\n"scenes": [')
+    for i, scene in enumerate(_scenes(dataset, len(names))):
+      image, segmentation, objects, extras = scene
+      visualize.save_png(path / "images" / names[i], image)
+      visualize.save_png(path / "masks" / names[i], segmentation)
+      record = export_tfrecord.serialize(
+        layout, image, segmentation, objects, properties
+      )
+      records.write(export_tfrecord.frame(record))
+      entry = export_json.scene_entry(
+        index=i,
+        file_name=names[i],
+        split=settings["split"],
+        objects=objects,
+        extras=extras,
+        properties=properties,
+        first_id=layout.first_id,
+      )
+      scenes.write(f"{',' if i else ''}\n{json.dumps(entry)}")
+      num_objects += len(entry["objects"])
+      if i < _SHEET:
+        sheet.append((image, segmentation))
+      shown.update(i + 1)
+    scenes.write("\n]}\n")
+  picture = visualize.scene_sheet(*map(np.stack, zip(*sheet, strict=True)))
+  visualize.save_png(path / "contact_sheet.png", picture)
+  return num_objects
+
+
+def _report(
+  config: Any,
+  settings: dict[str, Any],
+  layout: export_tfrecord.RecordLayout,
+  num_objects: int,
+) -> dict[str, Any]:
+  """What the export is, for people and for the next run in its directory."""
+  resolution = tuple(settings["resolution"])
+  return {
+    "complete": True,
+    "note": _NOTE,
+    "data": settings["data"],
+    "own_scenes": True,
+    "configured_data": config.data.name,
+    "num_scenes": settings["num_scenes"],
+    "num_objects": num_objects,
+    "tfrecords": {
+      "compression": "GZIP",
+      "layout_of": f"multi_object_datasets.{layout.reader}",
+      # Its reader has the resolution of the original data built in.
+      "original_shapes": resolution == layout.resolution,
+      "shapes": layout.shapes(resolution),
+      "labels_of_ids_from_1": layout.ids,
+    },
+    "settings": settings,
+  }
