@@ -13,10 +13,10 @@ from slot_attention_jax.data.procedural.clevr import (
   scene,
   shading,
   textures,
+  tiles,
 )
 
-# Planes around an object's outline, for the coverage of its edge pixels.
-_PLANES = 24
+_OUTSIDE = -2
 
 
 @flax.struct.dataclass
@@ -49,23 +49,13 @@ class View:
 
 
 @flax.struct.dataclass
-class _Nearest:
-  """Per pixel [P]: what is seen, and how an edge passes through it.
+class _Objects:
+  """What shading asks of a scene's objects and, last, its backdrop: [O + 1]."""
 
-  Attributes:
-    distance: along the ray through the pixel's centre.
-    index: int32, object that is hit there; -1 for none.
-    cover: share of the pixel within that object's outline, 0.5 to 1.
-    beside: largest share within the outline of an object that the ray at the
-      centre misses, 0 to 0.5.
-    beside_index: int32, that object; -1 for none.
-  """
-
-  distance: jax.Array
-  index: jax.Array
-  cover: jax.Array
-  beside: jax.Array
-  beside_index: jax.Array
+  body: geometry.Body
+  kind: jax.Array
+  albedo: geometry.Vector
+  texture: textures.Texture
 
 
 def bodies_of(s: scene.Scene) -> geometry.Body:
@@ -104,31 +94,41 @@ def render(
     ValueError: on an empty resolution or frame.
   """
   scenes.check_resolution(resolution)
-  h, w = resolution
   bodies = bodies_of(s)
-  eye = geometry.Vector.of(s.camera)
-  columns, rows, step = _pixels(resolution, view)
-  rays = _camera_rays(s.camera, columns, rows, view)
-  lines = _outline_lines(s.camera, bodies, view, step)
-  nearest = _see(bodies, eye, rays, lines, columns / step[1], rows / step[0])
+  grid = tiles.Grid(resolution)
+  camera = _camera(s, resolution, view)
+  seen = tiles.see(grid, bodies, camera)
+  rays = tiles.rays(camera, *grid.pixels())
+  objects = _objects(s, bodies, textured)
   lamps = lighting.lamps_of(s, bodies)
   surface = _surface(
-    s, bodies, lamps, eye, rays, nearest.distance, nearest.index, textured
+    jax.tree.map(lambda x: x[seen.index], objects),
+    bodies,
+    lamps,
+    camera.eye,
+    rays,
+    seen.distance,
+    seen.index,
+    textured,
   )
-  # What polished metal mirrors.
-  back = surface.view
-  mirror = surface.normal * (2.0 * surface.normal.dot(back)) - back
-  distance, index = _nearest_hit(bodies, surface.point, mirror, nearest.index)
-  seen_in_mirror = _surface(
-    s, bodies, lamps, surface.point, mirror, distance, index, textured
+  surroundings = _batched(_mirror, materials, textured)(
+    surface, seen.index, bodies, objects, lamps
   )
-  surroundings = shading.mirrored(materials, lamps, seen_in_mirror)
   light = shading.radiance(materials, lamps, surface, surroundings)
-  picture = jnp.stack([light.x, light.y, light.z]).reshape(3, h, w)
-  # Light is clipped before it is mixed: so do edges stay smooth at highlights.
-  picture = _smooth(jnp.clip(picture, 0.0, 1.0), nearest, h, w)
+  # Clipped before it is mixed: so do edges stay smooth at highlights. A loop,
+  # so that XLA computes light once, in the order of the tiles, and not anew for
+  # every pixel that reads it; clipping twice is clipping.
+  light = jax.lax.fori_loop(
+    0,
+    2,
+    lambda _, v: jax.tree.map(lambda x: jnp.clip(x, 0.0, 1.0), v),
+    light,
+  )
+  picture = jnp.stack([grid.picture(x) for x in _components(light)])
+  pictures = jax.tree.map(grid.picture, seen)
+  picture = _smooth(picture, pictures)
   image = 2.0 * shading.to_srgb(picture) - 1.0
-  segmentation = (nearest.index + 1).reshape(h, w)
+  segmentation = pictures.index + 1
   numbers = jnp.arange(1, s.present.shape[0] + 1, dtype=jnp.int32)
   return scenes.Rendering(
     image=jnp.moveaxis(image, 0, -1),
@@ -144,175 +144,206 @@ def segment(
 ) -> jax.Array:
   """The segmentation of `render` alone, [H, W] int32."""
   scenes.check_resolution(resolution)
-  columns, rows, _ = _pixels(resolution, view)
-  rays = _camera_rays(s.camera, columns, rows, view)
-  eye = geometry.Vector.of(s.camera)
-  nobody = jnp.full(columns.shape, -1, jnp.int32)
-  _, index = _nearest_hit(bodies_of(s), eye, rays, nobody)
-  return (index + 1).reshape(resolution)
+  grid = tiles.Grid(resolution)
+  seen = tiles.see(grid, bodies_of(s), _camera(s, resolution, view))
+  return grid.picture(seen.index) + 1
 
 
-def _pixels(resolution, view):
-  """Centres of the pixels in the frame, [P] each, and (height, width)."""
-  h, w = resolution
+def _components(v: geometry.Vector) -> tuple[jax.Array, ...]:
+  return v.x, v.y, v.z
+
+
+def _camera(s, resolution, view) -> tiles.Camera:
+  """The camera, in pixels of the picture instead of the frame."""
   top, bottom, left, right = view.window()
-  step = (bottom - top) / h, (right - left) / w
-  rows = top + (np.arange(h, dtype=np.float32) + 0.5) * step[0]
-  columns = left + (np.arange(w, dtype=np.float32) + 0.5) * step[1]
-  rows, columns = np.meshgrid(rows, columns, indexing="ij")
-  return jnp.asarray(columns.ravel()), jnp.asarray(rows.ravel()), step
-
-
-def _camera_rays(camera, columns, rows, view) -> geometry.Vector:
-  axes = [geometry.Vector.of(axis) for axis in scene.camera_axes(camera)]
+  rows, columns = (bottom - top) / resolution[0], (right - left) / resolution[1]
   scale = 1.0 / scene.focal_length(view.frame)
-  x = (columns - 0.5 * view.frame[1]) * scale
-  y = (0.5 * view.frame[0] - rows) * scale
-  return jax.tree.map(
-    lambda right, up, forward: forward + x * right + y * up, *axes
-  ).unit()
-
-
-def _outline_lines(camera, bodies, view, step):
-  """Lines [O, K] around objects: column and row factor, and constant.
-
-  `a x + b y + c` is the distance outwards in pixels of the picture, where x
-  and y are in pixels of the picture too.
-  """
-  eye = geometry.Vector.of(camera)
-  apex = jax.tree.map(
-    lambda x: jnp.broadcast_to(x, bodies.radius.shape), eye
+  axes = scene.camera_axes(s.camera)
+  across, up, forward = (geometry.Vector.of(axis) for axis in axes)
+  corner = (
+    forward
+    + across * (scale * (left - 0.5 * view.frame[1]))
+    + up * (scale * (0.5 * view.frame[0] - top))
   )
-  towards = bodies.centre - apex
-  reach = jnp.sqrt(towards.dot(towards))
-  planes, _ = geometry.outlines(bodies, apex, towards.unit(), reach, _PLANES)
-  right, up, forward = (
-    planes.dot(geometry.Vector.of(jnp.broadcast_to(axis, (1, 1, 3))))
-    for axis in scene.camera_axes(camera)
+  return tiles.Camera(
+    eye=geometry.Vector.of(s.camera),
+    corner=corner,
+    column=across * (scale * columns),
+    row=up * (-scale * rows),
   )
-  scale = 1.0 / scene.focal_length(view.frame)
-  a, b = right * scale, -up * scale  # Per pixel of the frame.
-  c = forward - 0.5 * view.frame[1] * a - 0.5 * view.frame[0] * b
-  a, b = a * step[1], b * step[0]  # Per pixel of the picture.
-  inverse = jax.lax.rsqrt(jnp.maximum(a * a + b * b, 1e-20))
-  return a * inverse, b * inverse, c * inverse
 
 
-def _see(bodies, eye, rays, lines, x, y) -> _Nearest:
-  """Finds what the camera sees, one object after another."""
+def _objects(s, bodies, textured) -> _Objects:
+  palette = geometry.Vector.of(jnp.asarray(scene.PALETTE)[s.color])
+  num = s.present.shape[0]
+  if textured:
+    texture = textures.of_seeds(s.texture_seed)
+  else:
+    texture = textures.plain(num + 1)
 
-  def one(best, inputs):
-    number, body, (a, b, c) = inputs
-    t = geometry.intersect(body, eye, rays)
-    outside = None
-    for k in range(_PLANES):
-      line = a[k] * x + (b[k] * y + c[k])
-      outside = line if outside is None else jnp.maximum(outside, line)
-    cover = jnp.where(body.present, jnp.clip(0.5 - outside, 0.0, 1.0), 0.0)
-    closer = t < best.distance
-    missed = t >= geometry.FAR
-    edge = jnp.where(missed, jnp.minimum(cover, 0.5), 0.0)
-    wider = edge > best.beside
-    return _Nearest(
-      distance=jnp.where(closer, t, best.distance),
-      index=jnp.where(closer, number, best.index),
-      cover=jnp.where(closer, jnp.maximum(cover, 0.5), best.cover),
-      beside=jnp.where(wider, edge, best.beside),
-      beside_index=jnp.where(wider, number, best.beside_index),
-    ), None
+  def append(x, last):
+    return jnp.concatenate([x, jnp.full((1,), last, x.dtype)])
 
-  zero, none = jnp.zeros_like(x), jnp.full(x.shape, -1, jnp.int32)
-  start = _Nearest(zero + geometry.FAR, none, zero + 1.0, zero, none)
-  numbers = jnp.arange(bodies.radius.shape[0], dtype=jnp.int32)
-  nearest, _ = jax.lax.scan(one, start, (numbers, bodies, lines))
-  return nearest
-
-
-def _nearest_hit(bodies, origin, direction, owner):
-  """Distance and number of the first object that rays hit, their owner apart."""
-
-  def one(best, inputs):
-    number, body = inputs
-    t = geometry.intersect(body, origin, direction)
-    closer = (t < best[0]) & (owner != number)
-    return (
-      jnp.where(closer, t, best[0]),
-      jnp.where(closer, number, best[1]),
-    ), None
-
-  start = jnp.full(owner.shape, geometry.FAR), jnp.full_like(owner, -1)
-  numbers = jnp.arange(bodies.radius.shape[0], dtype=owner.dtype)
-  return jax.lax.scan(one, start, (numbers, bodies))[0]
+  # On the backdrop the axes are the world's and the unit is 1.
+  body = jax.tree.map(lambda x: append(x, 0), bodies)
+  body = body.replace(
+    radius=append(bodies.radius, 1.0), cos=append(bodies.cos, 1.0)
+  )
+  return _Objects(
+    body=body,
+    kind=append(1 + s.material, shading.BACKDROP),
+    albedo=jax.tree.map(lambda x: append(x, shading.BACKDROP_ALBEDO), palette),
+    texture=texture,
+  )
 
 
 def _surface(
-  s, bodies, lamps, origin, direction, distance, index, textured
+  here, bodies, lamps, origin, direction, distance, index, textured
 ) -> shading.Surface:
-  """What lies where rays end: at an object, the backdrop or nowhere."""
+  """What lies where rays end: at an object, the backdrop or nowhere.
+
+  Args:
+    here: `_Objects`, of each ray's object or the backdrop.
+    bodies: all bodies, which throw shadows.
+    lamps: the lamps.
+    origin: origins of the rays.
+    direction: unit directions.
+    distance: to the object.
+    index: int32, the object; -1 for none.
+    textured: whether there are textures.
+  """
   is_object = index >= 0
   far, floor_normal = geometry.backdrop(origin, direction)
   distance = jnp.where(is_object, distance, far)
   lost = distance >= geometry.FAR
-  point = origin + direction * jnp.minimum(distance, 100.0)
-  owner = jnp.maximum(index, 0)
-  body = bodies[owner]
+  reach = jnp.minimum(distance, 100.0)
+  point = jax.tree.map(lambda o, d: o + d * reach, origin, direction)
   normal = geometry.select(
-    is_object, geometry.normal(body, point), floor_normal
+    is_object, geometry.normal(here.body, point), floor_normal
   )
-  kind = jnp.where(is_object, 1 + s.material[owner], shading.BACKDROP)
-  palette = jnp.asarray(scene.PALETTE)[s.color]  # [O, 3]
+  albedo = here.albedo
   if textured:
-    albedo = textures.albedo(s, body, palette, point, index)
-  else:
-    plain = geometry.Vector.of(palette[owner])
-    grey = jnp.full_like(distance, shading.BACKDROP_ALBEDO)
-    albedo = geometry.select(
-      is_object, plain, geometry.Vector(grey, grey, grey)
+    own = here.body.turn_in(point - here.body.centre)
+    albedo = textures.mix(
+      here.texture, albedo, own * (1.0 / here.body.radius)
     )
   return shading.Surface(
     point=point,
     normal=normal,
     view=-direction,
-    kind=jnp.where(lost, shading.NOTHING, kind),
+    kind=jnp.where(lost, shading.NOTHING, here.kind),
     albedo=albedo,
-    radius=body.radius,
+    radius=here.body.radius,
     seen=lighting.visibility(lamps, point, index),
   )
 
 
-def _smooth(picture, nearest, h, w):
+def _batched(function, *static):
+  """Lets a function of batches stand under `vmap`, and without it."""
+
+  @jax.custom_batching.custom_vmap
+  def single(*args):
+    out = function(*static, *jax.tree.map(lambda x: x[None], args))
+    return jax.tree.map(lambda x: x[0], out)
+
+  @single.def_vmap
+  def _(size, batched, *args):
+    args = jax.tree.map(
+      lambda x, b: x if b else jnp.broadcast_to(x, (size, *jnp.shape(x))),
+      args,
+      tuple(batched),
+    )
+    out = function(*static, *args)
+    return out, jax.tree.map(lambda _: True, out)
+
+  return single
+
+
+def _mirror(
+  materials, textured, surface, owner, bodies, objects, lamps
+) -> geometry.Vector:
+  """Light [B, T, S] that metal mirrors; anything elsewhere.
+
+  Only tiles that show metal are worked on, so many at a time as fit a chunk.
+  """
+  b, t, _ = owner.shape
+  num = bodies.radius.shape[1]
+  flags = (surface.kind == shading.METAL).any(axis=-1).reshape(b * t)
+  flat = jax.tree.map(
+    lambda x: x.reshape(b * t, -1),
+    (surface.point, surface.normal, surface.view, owner),
+  )
+  table = jax.tree.map(lambda x: x.reshape(b * (num + 1)), objects)
+
+  def work(item):
+    point, normal, back, mine = jax.tree.map(lambda x: x[item], flat)
+    image = item // t
+    # [O, ..., C, 1]: one row of parameters for each tile's image.
+    rows, lights = jax.tree.map(
+      lambda x: jnp.moveaxis(x[image], 0, -1)[..., None], (bodies, lamps)
+    )
+    direction = normal * (2.0 * normal.dot(back)) - back
+
+    def one(best, inputs):
+      number, body = inputs
+      hit = geometry.intersect(body, point, direction)
+      closer = (hit < best[0]) & (mine != number)
+      return (
+        jnp.where(closer, hit, best[0]),
+        jnp.where(closer, number, best[1]),
+      ), None
+
+    start = jnp.full(mine.shape, geometry.FAR), jnp.full_like(mine, -1)
+    numbers = jnp.arange(num, dtype=jnp.int32)
+    (distance, index), _ = jax.lax.scan(one, start, (numbers, rows))
+    place = image[:, None] * (num + 1) + jnp.where(index < 0, num, index)
+    here = jax.tree.map(lambda x: x[place], table)
+    seen = _surface(
+      here, rows, lights, point, direction, distance, index, textured
+    )
+    return shading.mirrored(materials, lights, seen)
+
+  dark = jnp.zeros((b * t, owner.shape[-1]))
+  light = tiles.for_flagged(flags, work, geometry.Vector(dark, dark, dark))
+  return jax.tree.map(lambda x: x.reshape(owner.shape), light)
+
+
+def _smooth(picture, seen):
   """Mixes edge pixels with what lies across the edge, by coverage.
 
   Args:
     picture: [3, H, W] light at the centres of pixels.
-    nearest: what is seen there.
-    h: rows.
-    w: columns.
+    seen: `tiles.Seen` [H, W], what is seen there.
 
   Returns:
     [3, H, W].
   """
-  index, cover, beside, beside_index = (
-    jnp.reshape(x, (h, w))
-    for x in (
-      nearest.index, nearest.cover, nearest.beside, nearest.beside_index
-    )
-  )
-  across, within = picture, jnp.zeros((h, w), bool)
-  other, found = picture, jnp.zeros((h, w), bool)
-  for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
-    color = jnp.roll(picture, shift, axis=axis + 1)
-    number = jnp.roll(index, shift, axis=axis)
-    place = np.arange((h, w)[axis])
-    edge = place == (0 if shift == 1 else (h, w)[axis] - 1)
-    inside = jnp.asarray(~edge).reshape((-1, 1) if axis == 0 else (1, -1))
+  h, w = seen.index.shape
+  # A frame of nobody's pixels around the picture.
+  colors = jnp.pad(picture, ((0, 0), (1, 1), (1, 1)))
+  numbers = jnp.pad(seen.index, 1, constant_values=_OUTSIDE)
+  shifts = jnp.array([(0, 1), (2, 1), (1, 0), (1, 2)], jnp.int32)
+
+  # A loop, and not four terms, so that XLA makes the picture once and not anew
+  # for every neighbour that reads it.
+  def one(i, state):
+    across, within, other, found = state
+    y, x = shifts[i, 0], shifts[i, 1]
+    color = jax.lax.dynamic_slice(colors, (0, y, x), (3, h, w))
+    number = jax.lax.dynamic_slice(numbers, (y, x), (h, w))
     # An object whose outline reaches into the pixel from the side.
-    match = inside & (number == beside_index) & (beside > 0.0)
-    across = jnp.where(match & ~within, color, across)
+    match = (number == seen.beside_index) & (seen.beside > 0.0) & ~within
+    across = jnp.where(match[None], color, across)
     within |= match
     # What lies behind the outline of the pixel's own object.
-    match = inside & (number != index) & (index >= 0)
-    other = jnp.where(match & ~found, color, other)
-    found |= match
-  picture = picture + (1.0 - cover) * (other - picture)
-  return picture + jnp.where(within, beside, 0.0) * (across - picture)
+    match = (number != seen.index) & (number != _OUTSIDE) & ~found
+    other = jnp.where(match[None], color, other)
+    return across, within, other, found | match
+
+  nowhere = jnp.zeros((h, w), bool)
+  across, within, other, _ = jax.lax.fori_loop(
+    0, 4, one, (picture, nowhere, picture, nowhere)
+  )
+  picture = picture + (1.0 - seen.cover)[None] * (other - picture)
+  share = jnp.where(within, seen.beside, 0.0)
+  return picture + share[None] * (across - picture)
