@@ -1,0 +1,187 @@
+"""Draws CLEVR scenes by the rules of the original generator.
+
+`render_scene` and `add_random_objects` of facebookresearch/clevr-dataset-gen
+(`image_generation/render_images.py`) with static shapes: jit-able, vmap-able, a
+pure function of a key.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slot_attention_jax.data.procedural.clevr import placement
+from slot_attention_jax.data.procedural.clevr import scene as scene_lib
+
+MAX_OBJECTS = 16
+
+_CAMERA_JITTER = 0.5  # Of each coordinate, to either side.
+_LIGHT_JITTER = 1.0
+
+
+def widest_margin(num_objects: int) -> float:
+  """Margin with which so many objects can be placed; CLEVR's up to 11.
+
+  Args:
+    num_objects: 1 to 16.
+
+  Returns:
+    A length.
+  """
+  if num_objects <= 11:
+    return 0.4
+  return 0.2 if num_objects <= 14 else 0.1
+
+
+def _check(num_objects, max_objects, margin, min_pixels):
+  lo, hi = num_objects
+  if not 1 <= lo <= hi <= MAX_OBJECTS:
+    raise ValueError(
+      f"Expected num_objects (lo, hi) with 1 <= lo <= hi <= {MAX_OBJECTS}, got "
+      f"{tuple(num_objects)}; more objects do not fit on the floor."
+    )
+  if max_objects < hi:
+    raise ValueError(
+      f"Expected max_objects of at least {hi}, the largest number of objects, "
+      f"got {max_objects}; raise it or lower num_objects."
+    )
+  widest = widest_margin(hi)
+  if not 0.0 <= margin <= widest:
+    raise ValueError(
+      f"Expected a margin in [0, {widest}] for up to {hi} objects, got "
+      f"{margin}; lower it, or ask for fewer objects."
+    )
+  if not 0 <= min_pixels <= 200:
+    raise ValueError(
+      f"Expected min_pixels in [0, 200], got {min_pixels}; they count "
+      "in an image of 320 by 240, whatever is rendered, and CLEVR's are 200."
+    )
+
+
+def _check_colors(allowed):
+  """[3, 8] bool array of the colors allowed for each shape."""
+  shape = (3, len(scene_lib.PALETTE))
+  if allowed is None:
+    return jnp.ones(shape, bool)
+  allowed = np.asarray(allowed)
+  if allowed.shape != shape or allowed.dtype != bool:
+    raise ValueError(
+      f"Expected shape_color_allowed of shape {shape} and dtype bool, got "
+      f"{allowed.shape} and {allowed.dtype}; its rows are cube, sphere, "
+      "cylinder and its columns the colors of `scene.PALETTE`."
+    )
+  if not allowed.any(axis=1).all():
+    raise ValueError(
+      "Expected at least one allowed color for each shape, got none for shapes "
+      f"{np.flatnonzero(~allowed.any(axis=1)).tolist()} (0 cube, 1 sphere, "
+      "2 cylinder); allow one."
+    )
+  return jnp.asarray(allowed)
+
+
+def sample(
+  key: jax.Array,
+  *,
+  num_objects: tuple[int, int] = (3, 10),
+  max_objects: int = 10,
+  margin: float | None = None,
+  min_pixels: int = 200,
+  shape_color_allowed: np.ndarray | None = None,
+) -> scene_lib.Scene:
+  """Draws a scene.
+
+  The number of objects is uniform and kept until a scene of as many is found.
+  Objects are placed one after the other, x and y uniform in [-3, 3], at the
+  first of 50 places that is 0.25 from the edges of all objects before it (discs
+  of their radii, cubes included) and `margin` from their centres along "right"
+  and along "behind". If one finds no place, or can be seen on less than
+  `min_pixels` pixels, all objects are drawn anew. Size, shape, material and
+  rotation are uniform and independent before that rejection, as in the
+  original; color and material, which do not matter for it, after it too.
+
+  Deviations: positions are multiples of 1e-4; visible pixels are an estimate
+  (`visibility.visible_pixels`), of which 6 more are asked; of 4 placements in
+  turn that succeed, one is looked at; and after 1000 such attempts the best one
+  stands. The share of attempts that succeed, measured:
+
+  | objects | margin | succeed | none of 1000 does |
+  |---|---|---|---|
+  | 3, 5, 7 | 0.4 | 0.97, 0.88, 0.76 | never |
+  | 8, 9, 10 | 0.4 | 0.68, 0.50, 0.16 | < 1e-70 |
+  | 11 | 0.4 | 0.017 | 6e-8 |
+  | 12, 13, 14 | 0.2 | 0.25, 0.15, 0.065 | < 1e-29 |
+  | 15, 16 | 0.1 | 0.085, 0.039 | < 1e-17 |
+
+  Args:
+    key: typed PRNG key.
+    num_objects: (lo, hi), least and largest number of objects, 1 to 16.
+    max_objects: O, rows of the scene, >= hi.
+    margin: least distance along the floor's directions, at most
+      `widest_margin(hi)`, which is the default and CLEVR's 0.4 for up to 11.
+    min_pixels: least number of visible pixels of each object in an image of 320
+      by 240, 0 to 200; 0 for none.
+    shape_color_allowed: [3, 8] bool, colors allowed for each shape; given it,
+      color is uniform among those (CLEVR-CoGenT). Default: all.
+
+  Returns:
+    A `Scene`.
+
+  Raises:
+    ValueError: if an argument is out of its range, or no color is allowed.
+
+  Example:
+    >>> import jax
+    >>> from slot_attention_jax.data.procedural.clevr import sampling
+    >>> scene = sampling.sample(jax.random.key(0), num_objects=(3, 6))
+    >>> scene.coords.shape, 3 <= int(scene.present.sum()) <= 6
+    ((10, 3), True)
+  """
+  margin = widest_margin(num_objects[1]) if margin is None else margin
+  _check(num_objects, max_objects, margin, min_pixels)
+  o = max_objects
+  rules = placement.Rules(max_objects=o, margin=margin, min_pixels=min_pixels)
+  num_key, jitter_key, search_key, look_key, texture_key = jax.random.split(
+    key, 5
+  )
+  lo, hi = num_objects
+  num = jax.random.randint(num_key, (), lo, hi + 1, jnp.int32)
+  base = np.array(
+    [
+      scene_lib.CAMERA,
+      scene_lib.KEY_LIGHT,
+      scene_lib.FILL_LIGHT,
+      scene_lib.BACK_LIGHT,
+    ],
+    np.float32,
+  )
+  jitter = np.array([_CAMERA_JITTER] + 3 * [_LIGHT_JITTER], np.float32)[:, None]
+  shift = jax.random.uniform(jitter_key, (4, 3), minval=-1.0, maxval=1.0)
+  camera, key_light, fill_light, back_light = base + jitter * shift
+
+  attempt = placement.search(rules)(search_key, camera, num)
+  layout = placement.lay_out(search_key, attempt, num, rules)
+  material_key, color_key = jax.random.split(look_key)
+  material = jax.random.randint(material_key, (o,), 0, 2, jnp.int32)
+  allowed = _check_colors(shape_color_allowed)[layout.shape]  # [O, 8]
+  color = jax.random.categorical(
+    color_key, jnp.where(allowed, 0.0, -jnp.inf), axis=-1
+  ).astype(jnp.int32)
+  present = jnp.arange(o, dtype=jnp.int32) < num
+
+  def real(values):
+    mask = present.reshape(o, *[1] * (values.ndim - 1))
+    return jnp.where(mask, values, jnp.zeros_like(values))
+
+  return scene_lib.Scene(
+    coords=real(layout.coords),
+    rotation=real(layout.rotation),
+    size=real(layout.size),
+    material=real(material),
+    shape=real(layout.shape),
+    color=real(color),
+    texture_seed=jax.random.bits(texture_key, (o + 1,), jnp.uint32),
+    present=present,
+    camera=camera,
+    key_light=key_light,
+    fill_light=fill_light,
+    back_light=back_light,
+  )
