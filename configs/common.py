@@ -16,7 +16,8 @@ def base() -> ml_collections.ConfigDict:
   config.seed = 0
 
   config.data = data = ml_collections.ConfigDict()
-  # "clevr" (TFDS), "multi_dsprites" or "tetrominoes" (rendered).
+  # "clevr" (TFDS; "clevr_scenes" if there is none), "clevr_scenes",
+  # "multi_dsprites" or "tetrominoes" (rendered).
   data.name = "clevr"
   # TFDS data directory; "": $TFDS_DATA_DIR or ~/tensorflow_datasets, and the
   # package's own scenes if there is nothing.
@@ -38,6 +39,16 @@ def base() -> ml_collections.ConfigDict:
   data.on_device = "auto"
   # Own scenes: scenes of an evaluation split.
   data.num_scenes = 320
+  # Own scenes: fewest and most objects; (0, 0): as in the original data.
+  data.num_objects = (0, 0)
+  # Own scenes. Multi-dSprites: "colored_on_grayscale" (also ""),
+  # "colored_on_colored", "binarized". CLEVR: "" or "textured".
+  data.variant = ""
+  # Own CLEVR scenes: "cogent_a" or "cogent_b" keep to the combinations of shape
+  # and color of that condition of CLEVR-CoGenT; "": all.
+  data.held_out = ""
+  # Own CLEVR scenes: (H, W) of the camera's frame, before the crop.
+  data.frame = (240, 320)
   # Tetrominoes: positions are multiples of it, in pixels of 35, 1 to 5.
   data.tetrominoes_step = 1
 

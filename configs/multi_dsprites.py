@@ -5,8 +5,8 @@ Run: `python -m slot_attention_jax.main --config=configs/multi_dsprites.py`.
 Cost: 0.55 EFLOP.
 Expected: the paper reports FG-ARI 91.3 +- 0.3 % on Multi-dSprites of
   multi_object_datasets (5 seeds).
-Deviations: there is no loader of Multi-dSprites yet: the run takes the
-  package's own Tetrominoes scenes at 64x64 and says so.
+Deviations: endless own scenes (`data.variant`) in place of 60,000 images; there
+  is no loader of multi_object_datasets' files yet, and the run says so.
 """
 
 import ml_collections

@@ -7,7 +7,9 @@ from absl import logging
 
 from slot_attention_jax.data import clevr, procedural, types
 
-NAMES = ("clevr", "multi_dsprites", "tetrominoes")
+NAMES = ("clevr", "clevr_scenes", "multi_dsprites", "tetrominoes")
+# Keys of own scenes, and the value that leaves a family as it is.
+_SCENE_KEYS = {"num_objects": (0, 0), "variant": "", "held_out": ""}
 _ON_DEVICE = {"auto": "auto", "yes": True, "no": False}
 
 
@@ -54,6 +56,13 @@ def create_dataset(
   if data.name == "clevr":
     builder = clevr.find_clevr(data.data_dir or None)
     if builder is not None:
+      changed = [k for k, v in _SCENE_KEYS.items() if data[k] != v]
+      if changed:
+        raise ValueError(
+          f"Expected data.{changed[0]} to be left alone where CLEVR's own "
+          f"images are read, got {data[changed[0]]!r}. Set "
+          "data.name=clevr_scenes to use rendered scenes."
+        )
       return clevr.create_clevr(
         builder,
         split,
@@ -75,11 +84,12 @@ def create_dataset(
       f"is rendered, got {data.data_dir!r}. Remove the override."
     )
   family = create_family(config)
-  if warn and data.name != "tetrominoes":
+  original = {"clevr": "CLEVR", "multi_dsprites": "MULTI_DSPRITES"}
+  if warn and data.name in original:
     logging.warning(
       "NO %s DATA FOUND: using the package's own scenes %r at %dx%d instead. "
       "Numbers of this run are not numbers on %s.",
-      data.name.upper(),
+      original[data.name],
       family.name,
       *resolution,
       data.name,
@@ -105,6 +115,42 @@ def create_family(config: Any) -> procedural.SceneFamily:
     A family of scenes.
 
   Raises:
-    ValueError: on an unknown name or options that do not fit the family.
+    ValueError: on an unknown name, or on a key that does not fit the family.
   """
-  return procedural.Tetrominoes(step=config.data.tetrominoes_step)
+  data = config.data
+  ignored = {
+    "clevr": ("tetrominoes_step",),
+    "clevr_scenes": ("tetrominoes_step",),
+    "multi_dsprites": ("held_out", "tetrominoes_step"),
+    "tetrominoes": ("num_objects", "variant", "held_out"),
+  }
+  if data.name not in ignored:
+    raise ValueError(f"Expected data.name out of {NAMES}, got {data.name!r}.")
+  defaults = {"tetrominoes_step": 1, **_SCENE_KEYS}
+  for key in ignored[data.name]:
+    if data[key] != defaults[key]:
+      raise ValueError(
+        f"Expected data.{key} to be {defaults[key]!r} for the scenes of "
+        f"data.name={data.name!r}, which do not read it, got {data[key]!r}."
+      )
+  given = tuple(data.num_objects)
+  num_objects = None if given == (0, 0) else given
+  if data.name == "tetrominoes":
+    return procedural.Tetrominoes(step=data.tetrominoes_step)
+  if data.name == "multi_dsprites":
+    return procedural.MultiDSprites(
+      variant=data.variant or "colored_on_grayscale", num_objects=num_objects
+    )
+  if data.variant not in ("", "textured"):
+    raise ValueError(
+      f"Expected data.variant '' or 'textured' for CLEVR scenes, got "
+      f"{data.variant!r}."
+    )
+  low, high = num_objects or (3, 10)
+  return procedural.Clevr(
+    num_objects=(low, min(high, data.max_objects or high)),
+    frame=tuple(data.frame),
+    crop=data.crop or None,
+    textured=data.variant == "textured",
+    held_out=data.held_out,
+  )

@@ -1,5 +1,6 @@
 """The package's own scenes, rendered on the device."""
 
+from slot_attention_jax.data.procedural.clevr import Clevr
 from slot_attention_jax.data.procedural.multi_dsprites import MultiDSprites
 from slot_attention_jax.data.procedural.scenes import (
   Rendering,

@@ -11,6 +11,9 @@ import numpy as np
 from slot_attention_jax.data import types
 
 EVALUATION_SPLITS = ("validation", "test")
+# Scenes rendered at once on a device have so many pixels at most: a renderer
+# takes a few hundred bytes a pixel.
+_CHUNK_PIXELS = 64 * 128 * 128
 
 
 @flax.struct.dataclass
@@ -32,14 +35,17 @@ class SceneFamily(Protocol):
   """A distribution of scenes; all methods are pure, jit-able, vmap-able.
 
   Attributes:
-    name: name of the data in logs, metrics and metadata.
     layout: layout of the targets.
     resolution: (H, W) the family is meant for; it renders at any.
   """
 
-  name: ClassVar[str]
   layout: ClassVar[types.PropertyLayout]
   resolution: ClassVar[tuple[int, int]]
+
+  @property
+  def name(self) -> str:
+    """Name of the data, which tells variants of a family apart."""
+    ...
 
   @property
   def max_objects(self) -> int:
@@ -171,18 +177,32 @@ class SceneDataset:
         "target": family.targets(scene),
       }
 
+    chunk = max(1, _CHUNK_PIXELS // (size[0] * size[1]))
+
+    def shard(step, rows):
+      """Examples of the rows that one device holds."""
+      if training:
+        parent, numbers = jax.random.fold_in(root, step), rows
+      else:
+        parent, numbers = root, step * batch_size + rows
+      keys = jax.vmap(jax.random.fold_in, (None, 0))(parent, numbers)
+      if rows.shape[0] <= chunk:
+        batch = jax.vmap(example)(keys)
+      else:
+        batch = jax.lax.map(example, keys, batch_size=chunk)
+      return batch if training else batch | {"valid": numbers < num_examples}
+
     @functools.partial(jax.jit, out_shardings=sharding)
     def make(step):
       rows = jnp.arange(batch_size, dtype=jnp.uint32)
-      rows = jax.lax.with_sharding_constraint(rows, sharding)
-      if training:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(
-          jax.random.fold_in(root, step), rows
-        )
-        return jax.vmap(example)(keys)
-      index = step * batch_size + rows
-      keys = jax.vmap(jax.random.fold_in, (None, 0))(root, index)
-      return jax.vmap(example)(keys) | {"valid": index < num_examples}
+      # Each device loops over its own scenes only as long as they need.
+      return jax.shard_map(
+        shard,
+        mesh=sharding.mesh,
+        in_specs=(jax.P(), sharding.spec),
+        out_specs=sharding.spec,
+        check_vma=False,
+      )(step, rows)
 
     self._make = make
 
