@@ -42,7 +42,9 @@ def _grey_levels(image: np.ndarray) -> np.ndarray:
   return np.round(np.clip(image + 1.0, 0.0, 2.0) * 127.5).astype(np.uint8)
 
 
-def _ious(segmentation: np.ndarray, mask: np.ndarray, count: int) -> list[float]:
+def _ious(
+  segmentation: np.ndarray, mask: np.ndarray, count: int
+) -> list[float]:
   """Overlap of each object that either picture shows."""
   ious = []
   for i in range(1, count + 1):
@@ -102,9 +104,11 @@ def main(argv):
     ours = _grey_levels(rendering.image)
     psnr_full.append(_psnr(ours, image))
     cropped = transforms.preprocess_image(image, _CROPPED, "paper")
-    cropped = _grey_levels(np.asarray(cropped, np.float32)) if (
-      np.issubdtype(cropped.dtype, np.floating)
-    ) else cropped
+    cropped = (
+      _grey_levels(np.asarray(cropped, np.float32))
+      if (np.issubdtype(cropped.dtype, np.floating))
+      else cropped
+    )
     psnr_crop.append(_psnr(_grey_levels(small), cropped))
     count = len(item["objects"])
     ious += _ious(rendering.segmentation, mask, count)
@@ -119,7 +123,9 @@ def main(argv):
   print("| measure | mean | worst |")
   print("|---|---|---|")
   print(_row("PSNR at 128x128, the paper's crop (dB)", psnr_crop, min, 2))
-  print(_row(f"PSNR at {size[0]}x{size[1]}, full frame (dB)", psnr_full, min, 2))
+  print(
+    _row(f"PSNR at {size[0]}x{size[1]}, full frame (dB)", psnr_full, min, 2)
+  )
   print(_row("instance mask IoU", ious, min, 4))
   print(_row("pixel coordinates, error in pixels", pixels, max, 3))
   if _SHEET.value:

@@ -23,6 +23,7 @@ from slot_attention_jax.data.procedural.clevr import (
   lighting,
   render,
   shading,
+  tiles,
 )
 
 _DATA = flags.DEFINE_string("data", None, "Pictures and masks.", required=True)
@@ -30,6 +31,7 @@ _SCENES = flags.DEFINE_string("scenes", None, "Their scenes.", required=True)
 _STEPS = flags.DEFINE_integer("steps", 3000, "Updates.")
 _PIXELS = flags.DEFINE_integer("pixels", 3000, "Pixels of each kind a picture.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the pixels.")
+_SIZE = (240, 320)
 # Errors in grey levels beyond this count linearly: highlights.
 _LARGE = 60.0
 
@@ -47,22 +49,38 @@ def _interior(mask: np.ndarray) -> np.ndarray:
 @jax.jit
 def _surfaces(s, columns, rows):
   """Surfaces at pixels of a picture, and what they mirror."""
-  view = render.View()
+  size = _SIZE
   bodies = render.bodies_of(s)
   lamps = lighting.lamps_of(s, bodies)
-  eye = geometry.Vector.of(s.camera)
-  rays = render._camera_rays(s.camera, columns, rows, view)
+  objects = render._objects(s, bodies, False)
+  others = bodies, jax.tree.map(lambda x: x[:-1], objects.albedo)
+  camera = render._camera(s, size, render.View(frame=size))
+
+  width = jnp.sqrt(camera.column.dot(camera.column))
+
+  def hit(origin, direction, owner):
+    def one(best, inputs):
+      number, body = inputs
+      t = geometry.intersect(body, origin, direction)
+      closer = (t < best[0]) & (owner != number)
+      return (
+        jnp.where(closer, t, best[0]),
+        jnp.where(closer, number, best[1]),
+      ), None
+
+    start = jnp.full(columns.shape, geometry.FAR), jnp.full_like(owner, -1)
+    numbers = jnp.arange(s.present.shape[0], dtype=jnp.int32)
+    (distance, index), _ = jax.lax.scan(one, start, (numbers, bodies))
+    here = jax.tree.map(lambda x: x[index], objects)
+    return index, render._surface(
+      here, others, lamps, origin, direction, distance, index, False, width
+    )
+
   nobody = jnp.full(columns.shape, -1, jnp.int32)
-  distance, index = render._nearest_hit(bodies, eye, rays, nobody)
-  surface = render._surface(
-    s, bodies, lamps, eye, rays, distance, index, textured=False
-  )
+  index, surface = hit(camera.eye, tiles.rays(camera, columns, rows), nobody)
   back = surface.view
   mirror = surface.normal * (2.0 * surface.normal.dot(back)) - back
-  far, other = render._nearest_hit(bodies, surface.point, mirror, index)
-  mirrored = render._surface(
-    s, bodies, lamps, surface.point, mirror, far, other, textured=False
-  )
+  _, mirrored = hit(surface.point, mirror, index)
   return lamps, surface, mirrored, index + 1
 
 
@@ -112,6 +130,8 @@ def main(argv):
   rng = np.random.default_rng(_SEED.value)
   with np.load(_DATA.value) as data, open(_SCENES.value) as file:
     images, masks = data["image"], data["mask"]
+    if images.shape[1:3] != _SIZE:
+      raise ValueError(f"Expected pictures of {_SIZE}, got {images.shape}.")
     samples = _samples(images, masks, json.load(file), rng)
   materials = jax.tree.map(jnp.asarray, shading.FITTED)
   optimizer = optax.adam(optax.cosine_decay_schedule(0.01, _STEPS.value))
@@ -141,7 +161,9 @@ def main(argv):
   for kind, name in enumerate(("backdrop", "rubber", "metal")):
     chosen = agree & (np.asarray(surface.kind) == kind)
     squares = np.square(np.moveaxis(error, 1, -1)[chosen])
-    print(f"{name}: root mean square error {np.sqrt(squares.mean()):.2f} of 255")
+    print(
+      f"{name}: root mean square error {np.sqrt(squares.mean()):.2f} of 255"
+    )
   for field, value in vars(materials).items():
     print(f"  {field}={np.round(np.asarray(value), 4).tolist()},")
 

@@ -214,6 +214,24 @@ def normal(body: Body, point: Vector) -> Vector:
   return body.turn_out(gradient).unit()
 
 
+def curvature(body: Body, point: Vector) -> jax.Array:
+  """Largest curvature of the surface at points of it, in 1 / length.
+
+  That of the rounding, where a point lies on one, and else 0: faces are flat,
+  and the side of a cylinder bends less than any rounding.
+  """
+  p = body.turn_in(point - body.centre) * (1.0 / body.radius)
+  core_r = jnp.asarray(_CORE_RADIUS)[body.shape]
+  core_z = jnp.asarray(_CORE_HEIGHT)[body.shape]
+  high = jnp.abs(p.z) > core_z
+  x, y = jnp.abs(p.x) > core_r, jnp.abs(p.y) > core_r
+  wide = p.x * p.x + p.y * p.y > core_r * core_r
+  cube = (x & y) | (high & (x | y))
+  rounded = jnp.where(body.shape == CUBE, cube, high & wide)
+  rounded |= body.shape == SPHERE
+  return jnp.where(rounded, 1.0 / ((1.0 - core_r) * body.radius), 0.0)
+
+
 def support(body: Body, v: Vector) -> jax.Array:
   """Largest inner product of a body's points, from its centre, with `v`."""
   v = body.turn_in(v)
@@ -314,9 +332,7 @@ def outlines(
   return planes, jnp.where(parallel, from_body, from_apex)
 
 
-def backdrop(
-  origin: Vector, direction: Vector
-) -> tuple[jax.Array, Vector]:
+def backdrop(origin: Vector, direction: Vector) -> tuple[jax.Array, Vector]:
   """Distance and normal where rays meet the backdrop.
 
   Args:

@@ -15,8 +15,10 @@ from slot_attention_jax.data.procedural.clevr import geometry, scene
 # Planes around an outline.
 _PLANES = 12
 SUN = (0.41449564695358276, -0.1945834904909134, 0.8890054225921631)
-# Half the side of the square lamps key, fill and back; half the sun's angle.
-_HALF_SIZE = np.array([0.25, 0.25, 0.5, 0.05], np.float32)
+HALF_SIZE = np.array([0.55, 0.63, 1.33, 0.14], np.float32)
+"""Half extent of the key, fill and back lamp, and half the sun's angle, as the
+penumbras show them: fitted to Blender's pictures, about twice what its lamps
+have."""
 
 
 @flax.struct.dataclass
@@ -80,7 +82,10 @@ def lamps_of(s: scene.Scene, bodies: geometry.Body) -> Lamps:
 
 
 def visibility(
-  lamps: Lamps, point: geometry.Vector, owner: jax.Array
+  lamps: Lamps,
+  point: geometry.Vector,
+  owner: jax.Array,
+  half_size: jax.Array | np.ndarray = HALF_SIZE,
 ) -> list[jax.Array]:
   """How much of each lamp can be seen from points.
 
@@ -89,6 +94,7 @@ def visibility(
     point: points [P].
     owner: [P] int32, the object on whose surface a point lies, from 0; it
       throws no shadow on itself. -1 for the backdrop.
+    half_size: [4], half the lamps' sides, and half the angle of the sun.
 
   Returns:
     For each of the 4 lamps [P] in [0, 1].
@@ -112,7 +118,7 @@ def visibility(
         + point.y * forward.y[j]
         + (point.z * forward.z[j] - depth[j])
       )
-      spread = _HALF_SIZE[j] * (1.0 if j == 3 else 1.0 / reach[j])
+      spread = half_size[j] * (1.0 if j == 3 else 1.0 / reach[j])
       width = spread * jnp.maximum(beyond, 0.05)
       x = jnp.clip(distance / width, -1.0, 1.0)
       # Area of a disc on one side of a straight edge, as a cubic.
@@ -125,7 +131,52 @@ def visibility(
   seen, _ = jax.lax.scan(
     one,
     ones,
-    (indices, lamps.planes, lamps.offset, lamps.forward, lamps.depth,
-     lamps.reach),
+    (
+      indices,
+      lamps.planes,
+      lamps.offset,
+      lamps.forward,
+      lamps.depth,
+      lamps.reach,
+    ),
   )
   return seen
+
+
+def neighbours(
+  bodies: geometry.Body,
+  albedo: geometry.Vector,
+  point: geometry.Vector,
+  normal: geometry.Vector,
+  owner: jax.Array,
+) -> tuple[jax.Array, geometry.Vector]:
+  """How much of what points look at are objects, taken as spheres.
+
+  Args:
+    bodies: objects [O].
+    albedo: their colors [O].
+    point: points [P].
+    normal: unit normals [P].
+    owner: [P] int32, the object on whose surface a point lies; -1 for none.
+
+  Returns:
+    Form factors [P], summed over the other objects, and the same weighted by
+    their colors.
+  """
+
+  def one(total, inputs):
+    index, body, color = inputs
+    towards = jax.tree.map(lambda c, p: c - p, body.centre, point)
+    inverse = 1.0 / jnp.maximum(towards.dot(towards), body.radius**2)
+    facing = jnp.maximum(normal.dot(towards), 0.0) * jnp.sqrt(inverse)
+    factor = jnp.where(
+      body.present & (owner != index), body.radius**2 * inverse * facing, 0.0
+    )
+    weighted = jax.tree.map(lambda c: c * factor, color)
+    return jax.tree.map(lambda a, b: a + b, total, (factor, weighted)), None
+
+  zero = jnp.zeros_like(point.x)
+  start = zero, geometry.Vector(zero, zero, zero)
+  indices = jnp.arange(bodies.radius.shape[0], dtype=owner.dtype)
+  (covered, color), _ = jax.lax.scan(one, start, (indices, bodies, albedo))
+  return covered, color

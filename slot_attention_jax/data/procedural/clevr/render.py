@@ -43,9 +43,7 @@ class View:
     scenes.check_resolution(self.frame)
     if self.crop is None:
       return 0, self.frame[0], 0, self.frame[1]
-    return transforms.crop_window(
-      *self.frame, literal=self.crop == "literal"
-    )
+    return transforms.crop_window(*self.frame, literal=self.crop == "literal")
 
 
 @flax.struct.dataclass
@@ -103,13 +101,14 @@ def render(
   lamps = lighting.lamps_of(s, bodies)
   surface = _surface(
     jax.tree.map(lambda x: x[seen.index], objects),
-    bodies,
+    (bodies, jax.tree.map(lambda x: x[:-1], objects.albedo)),
     lamps,
     camera.eye,
     rays,
     seen.distance,
     seen.index,
     textured,
+    jnp.sqrt(camera.column.dot(camera.column)),
   )
   surroundings = _batched(_mirror, materials, textured)(
     surface, seen.index, bodies, objects, lamps
@@ -198,19 +197,20 @@ def _objects(s, bodies, textured) -> _Objects:
 
 
 def _surface(
-  here, bodies, lamps, origin, direction, distance, index, textured
+  here, others, lamps, origin, direction, distance, index, textured, footprint
 ) -> shading.Surface:
   """What lies where rays end: at an object, the backdrop or nowhere.
 
   Args:
     here: `_Objects`, of each ray's object or the backdrop.
-    bodies: all bodies, which throw shadows.
+    others: bodies and albedo [O] of all objects, whose light falls around them.
     lamps: the lamps.
     origin: origins of the rays.
     direction: unit directions.
     distance: to the object.
     index: int32, the object; -1 for none.
     textured: whether there are textures.
+    footprint: width of a pixel at distance 1.
   """
   is_object = index >= 0
   far, floor_normal = geometry.backdrop(origin, direction)
@@ -224,9 +224,9 @@ def _surface(
   albedo = here.albedo
   if textured:
     own = here.body.turn_in(point - here.body.centre)
-    albedo = textures.mix(
-      here.texture, albedo, own * (1.0 / here.body.radius)
-    )
+    albedo = textures.mix(here.texture, albedo, own * (1.0 / here.body.radius))
+  bodies, colors = others
+  covered, bounced = lighting.neighbours(bodies, colors, point, normal, index)
   return shading.Surface(
     point=point,
     normal=normal,
@@ -235,6 +235,9 @@ def _surface(
     albedo=albedo,
     radius=here.body.radius,
     seen=lighting.visibility(lamps, point, index),
+    covered=covered,
+    bounced=bounced,
+    spread=footprint * distance * geometry.curvature(here.body, point),
   )
 
 
@@ -274,13 +277,15 @@ def _mirror(
     (surface.point, surface.normal, surface.view, owner),
   )
   table = jax.tree.map(lambda x: x.reshape(b * (num + 1)), objects)
+  albedo = jax.tree.map(lambda x: x[:, :-1], objects.albedo)
 
   def work(item):
     point, normal, back, mine = jax.tree.map(lambda x: x[item], flat)
     image = item // t
     # [O, ..., C, 1]: one row of parameters for each tile's image.
-    rows, lights = jax.tree.map(
-      lambda x: jnp.moveaxis(x[image], 0, -1)[..., None], (bodies, lamps)
+    rows, colors, lights = jax.tree.map(
+      lambda x: jnp.moveaxis(x[image], 0, -1)[..., None],
+      (bodies, albedo, lamps),
     )
     direction = normal * (2.0 * normal.dot(back)) - back
 
@@ -299,7 +304,15 @@ def _mirror(
     place = image[:, None] * (num + 1) + jnp.where(index < 0, num, index)
     here = jax.tree.map(lambda x: x[place], table)
     seen = _surface(
-      here, rows, lights, point, direction, distance, index, textured
+      here,
+      (rows, colors),
+      lights,
+      point,
+      direction,
+      distance,
+      index,
+      textured,
+      footprint=0.0,  # No gloss is seen in a mirror.
     )
     return shading.mirrored(materials, lights, seen)
 

@@ -49,6 +49,8 @@ class Materials:
       rough half.
     mirrored_metal: light on metal that is seen in a mirror, at an upright
       normal's height of 0, and per height.
+    neighbour: effect of other objects on the indirect light of backdrop and
+      rubber: what they take, backdrop and rubber, and what they give, the same.
     mirrored_nothing: light where a mirrored ray leaves the scene.
   """
 
@@ -62,6 +64,7 @@ class Materials:
   metal_alpha: jax.Array
   metal_gain: jax.Array
   mirrored_metal: jax.Array
+  neighbour: jax.Array
   mirrored_nothing: jax.Array
 
 
@@ -77,6 +80,9 @@ class Surface:
     albedo: color, linear light, as (x, y, z) = (red, green, blue).
     radius: half extent of the object.
     seen: share of each of the 4 lamps that can be seen.
+    covered: share of the view that other objects fill.
+    bounced: the same, weighted by their colors.
+    spread: how far the normal turns within a pixel, in radians.
   """
 
   point: geometry.Vector
@@ -86,6 +92,9 @@ class Surface:
   albedo: geometry.Vector
   radius: jax.Array
   seen: list[jax.Array]
+  covered: jax.Array
+  bounced: geometry.Vector
+  spread: jax.Array
 
 
 def _fresnel(cosine: jax.Array, ior: jax.Array) -> jax.Array:
@@ -96,15 +105,19 @@ def _fresnel(cosine: jax.Array, ior: jax.Array) -> jax.Array:
   return 0.5 * a * a * (1.0 + b * b)
 
 
-def _facets(cosine: jax.Array, alpha: jax.Array) -> jax.Array:
-  """Density of GGX microfacets."""
-  a2 = alpha * alpha
+def _facets(
+  cosine: jax.Array, alpha: jax.Array, spread: jax.Array
+) -> jax.Array:
+  """Density of GGX microfacets around normals that turn within a pixel.
+
+  Highlights narrower than a pixel would else flicker along the rims.
+  """
+  # The normals of a pixel are uniform within the spread, to both sides.
+  a2 = alpha * alpha + jnp.minimum(spread * spread / 6.0, 0.1)
   return a2 / jnp.square(cosine * cosine * (a2 - 1.0) + 1.0)
 
 
-def _bounces(
-  weights: jax.Array, v: geometry.Vector, s: Surface
-) -> jax.Array:
+def _bounces(weights: jax.Array, v: geometry.Vector, s: Surface) -> jax.Array:
   """Smooth light from a direction `v` at the height of a point."""
   z = s.point.z / (2.0 * s.radius)
   terms = (
@@ -172,7 +185,7 @@ def _glossy(m: Materials, lamps: lighting.Lamps, s: Surface, alphas):
     # Fades in over the terminator.
     lit = strength * s.seen[j] * jnp.minimum(20.0 * cosine, 1.0) * masking
     for i, alpha in enumerate(alphas):
-      light = lit * _facets(half, alpha)
+      light = lit * _facets(half, alpha, s.spread)
       for c in range(3):
         colors[i][c] = colors[i][c] + _LAMP_COLORS[j][c] * light
   return [geometry.Vector(*c) for c in colors]
@@ -185,13 +198,24 @@ def _rubber(m, s, diffuse, coat) -> geometry.Vector:
   ambient = _bounces(m.rubber_ambient, s.normal, s)
   below = (1.0 - gloss) * (1.0 - sheen + m.rubber_gain[1] * sheen)
   out = [
-    below * albedo * (m.rubber_gain[0] * light + ambient)
-    + gloss * (m.rubber_gain[2] * shine + m.rubber_gain[3] * ambient)
-    for albedo, light, shine in zip(
-      *map(_components, (s.albedo, diffuse, coat)), strict=True
+    below * albedo * (m.rubber_gain[0] * light + around)
+    + gloss * (m.rubber_gain[2] * shine + m.rubber_gain[3] * around)
+    for albedo, light, shine, around in zip(
+      *map(_components, (s.albedo, diffuse, coat)),
+      _indirect(m, s, ambient, 1),
+      strict=True,
     )
   ]
   return geometry.Vector(*out)
+
+
+def _indirect(
+  m: Materials, s: Surface, ambient: jax.Array, i: int
+) -> list[jax.Array]:
+  """Indirect light on the backdrop (i = 0) or rubber (1), by color."""
+  left = ambient * jnp.maximum(1.0 - m.neighbour[i] * s.covered, 0.0)
+  gain = m.neighbour[2 + i]
+  return [left + gain * color for color in _components(s.bounced)]
 
 
 def _components(v: geometry.Vector) -> tuple[jax.Array, ...]:
@@ -206,11 +230,15 @@ def mirrored(
   ambient = _bounces(m.rubber_ambient, s.normal, s)
   metal = m.mirrored_metal[0] + m.mirrored_metal[1] * s.normal.z
   out = []
-  for albedo, light in zip(
-    _components(s.albedo), _components(diffuse), strict=True
+  for albedo, light, floor, around in zip(
+    _components(s.albedo),
+    _components(diffuse),
+    _indirect(m, s, m.backdrop_ambient, 0),
+    _indirect(m, s, ambient, 1),
+    strict=True,
   ):
-    backdrop = albedo * (light + m.backdrop_ambient)
-    rubber = albedo * (m.rubber_gain[0] * light + ambient)
+    backdrop = albedo * (light + floor)
+    rubber = albedo * (m.rubber_gain[0] * light + around)
     color = jnp.where(s.kind == RUBBER, rubber, backdrop)
     color = jnp.where(s.kind == METAL, albedo * metal, color)
     out.append(jnp.where(s.kind == NOTHING, m.mirrored_nothing, color))
@@ -242,11 +270,12 @@ def radiance(
   reflected = s.normal * (2.0 * s.normal.dot(s.view)) - s.view
   ambient = _bounces(m.metal_ambient, reflected, s)
   out = []
-  for albedo, light, soft, shine, mirror, plain in zip(
+  for albedo, light, soft, shine, mirror, plain, floor in zip(
     *map(_components, (s.albedo, diffuse, coat, sharp, surroundings, rubber)),
+    _indirect(m, s, m.backdrop_ambient, 0),
     strict=True,
   ):
-    backdrop = albedo * (light + m.backdrop_ambient)
+    backdrop = albedo * (light + floor)
     metal = albedo * (
       m.metal_gain[0] * mirror
       + m.metal_gain[1] * shine
@@ -271,24 +300,25 @@ def from_srgb(value: jax.Array) -> jax.Array:
 
 
 FITTED = Materials(
-  power=np.array([7.6198, 2.3881, 4.1055, 0.1283], np.float32),
-  backdrop_ambient=np.float32(0.0285),
+  power=np.array([7.6262, 2.3926, 4.1457, 0.1322], np.float32),
+  backdrop_ambient=np.float32(0.0231),
   rubber_ambient=np.array(
-    [0.1134, -0.0851, -0.0195, 0.0052, 0.0439]
-    + [-0.0035, 0.0117, -0.0235, -0.0621, 0.0199],
+    [0.131, -0.0873, -0.0322, 0.0154, 0.0574]
+    + [-0.0062, 0.0126, -0.0244, -0.0899, 0.0153],
     np.float32,
   ),
-  rubber_ior=np.array([1.1662, 1.8475], np.float32),
-  rubber_alpha=np.float32(0.3741),
-  rubber_gain=np.array([1.0852, 0.8928, 1.8686, 0.7213], np.float32),
+  rubber_ior=np.array([1.1495, 1.7496], np.float32),
+  rubber_alpha=np.float32(0.367),
+  rubber_gain=np.array([1.092, 0.713, 2.083, 0.7531], np.float32),
   metal_ambient=np.array(
-    [-0.0431, -0.3649, -0.0224, 0.0124, -0.0332]
-    + [-0.0793, 0.0624, 0.0721, 0.2880, -0.0050],
+    [-0.0126, -0.3133, -0.0357, 0.0191, -0.0303]
+    + [-0.1089, 0.0799, 0.0357, 0.2157, 0.0045],
     np.float32,
   ),
-  metal_alpha=np.array([0.0474, 0.2990], np.float32),
-  metal_gain=np.array([0.7033, 0.6226, 0.3803], np.float32),
-  mirrored_metal=np.array([0.1474, -0.0439], np.float32),
-  mirrored_nothing=np.float32(0.0233),
+  metal_alpha=np.array([0.0503, 0.3115], np.float32),
+  metal_gain=np.array([0.7149, 0.5701, 0.3239], np.float32),
+  mirrored_metal=np.array([0.1483, -0.0504], np.float32),
+  neighbour=np.array([1.9228, 1.7818, 0.17, 0.2047], np.float32),
+  mirrored_nothing=np.float32(0.0216),
 )
 """Constants fitted to Blender's pictures."""
