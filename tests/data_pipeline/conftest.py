@@ -1,8 +1,10 @@
 """What the tests of CLEVR share."""
 
 import importlib
+import pathlib
 import warnings
 
+import numpy as np
 import pytest
 
 
@@ -19,3 +21,15 @@ def tfds():
 @pytest.fixture(scope="module")
 def cache_dir(tmp_path_factory):
   return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def calibration():
+  """The 40 scenes of the original generator, padding 0, and `present`."""
+  path = pathlib.Path(__file__).parents[1] / "data/clevr_calibration"
+  with np.load(path / "scenes.npz") as file:
+    data = dict(file)
+  data["present"] = np.arange(10)[None] < data["num_objects"][:, None]
+  for name in ("size", "shape", "material", "color"):
+    data[name] = np.maximum(data[name], 0)
+  return data
