@@ -289,7 +289,8 @@ def outlines(
   angles = jnp.take_along_axis(angles, order, axis=-1)
   following = jnp.concatenate([angles[..., 1:], angles[..., :1] + np.pi], -1)
   part = np.arange(half // 3, dtype=np.float32) / (half // 3)
-  cube = angles[..., None] + (following - angles)[..., None] * part
+  row = part.reshape((1,) * angles.ndim + part.shape)
+  cube = angles[..., None] + (following - angles)[..., None] * row
   cube = cube.reshape(*cube.shape[:-2], half)  # [..., K / 2]
   even = np.pi * np.arange(half, dtype=np.float32) / half
   is_cube = (body.shape == CUBE)[..., None]

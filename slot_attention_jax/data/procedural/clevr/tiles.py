@@ -183,7 +183,7 @@ def _see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
   # Round m works on the m-th object of every tile that has one: these are the
   # first `tiles[m]` of the order.
   rounds = jnp.arange(o, dtype=jnp.int32)
-  tiles = (count[:, None] > rounds).sum(axis=0, dtype=jnp.int32)
+  tiles = (count[:, None] > rounds[None]).sum(axis=0, dtype=jnp.int32)
   chunks = (tiles + _CHUNK - 1) // _CHUNK
   ends = jnp.cumsum(chunks)
   left, top = jnp.asarray(left), jnp.asarray(top)
