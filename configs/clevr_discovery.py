@@ -3,7 +3,7 @@
 Paper: Locatello et al. 2020, section 3.1 and appendix.
 Run: `python -m slot_attention_jax.main --config=configs/clevr_discovery.py`,
   with CLEVR prepared by TFDS (see the README); without it the run takes the
-  package's own scenes and says so.
+  package's own CLEVR scenes and says so.
 Cost: 4.0 EFLOP; the authors trained for days on one V100 of 16 GB.
 Expected: FG-ARI 98.8 +- 0.3 % on CLEVR-with-masks of at most 6 objects (the
   paper, 5 seeds). TFDS's CLEVR has no masks, so here only the MSE is measured.

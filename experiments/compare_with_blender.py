@@ -24,6 +24,7 @@ from slot_attention_jax.data.procedural.clevr import annotations, render, scene
 _DATA = flags.DEFINE_string("data", None, "Pictures and masks.", required=True)
 _SCENES = flags.DEFINE_string("scenes", None, "Their scenes.", required=True)
 _LIMIT = flags.DEFINE_integer("limit", 0, "Only so many scenes; 0: all.")
+_SKIP = flags.DEFINE_integer("skip", 0, "Scenes left out at the start.")
 _SHEET = flags.DEFINE_string(
   "sheet", "", "Where to write a contact sheet (PNG); empty: nowhere."
 )
@@ -72,10 +73,14 @@ def _read():
       "Expected as many pictures as masks and scenes, got "
       f"{len(images)}, {len(masks)} and {len(items)}."
     )
-  if _LIMIT.value < 0:
-    raise ValueError(f"Expected a limit of at least 0, got {_LIMIT.value}.")
-  limit = _LIMIT.value or len(items)
-  return images[:limit], masks[:limit], items[:limit]
+  first, limit = _SKIP.value, _LIMIT.value
+  if limit < 0 or not 0 <= first < len(items):
+    raise ValueError(
+      f"Expected a limit of at least 0 and to skip fewer than {len(items)} "
+      f"scenes, got limit {limit} and skip {first}."
+    )
+  chosen = slice(first, first + limit if limit else None)
+  return images[chosen], masks[chosen], items[chosen]
 
 
 def _row(name: str, values: list[float], worst, digits: int) -> str:

@@ -28,6 +28,7 @@ from slot_attention_jax.data.procedural.clevr import (
 
 _DATA = flags.DEFINE_string("data", None, "Pictures and masks.", required=True)
 _SCENES = flags.DEFINE_string("scenes", None, "Their scenes.", required=True)
+_LIMIT = flags.DEFINE_integer("limit", 0, "Only so many scenes; 0: all.")
 _STEPS = flags.DEFINE_integer("steps", 3000, "Updates.")
 _PIXELS = flags.DEFINE_integer("pixels", 3000, "Pixels of each kind a picture.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the pixels.")
@@ -129,10 +130,11 @@ def main(argv):
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
   rng = np.random.default_rng(_SEED.value)
   with np.load(_DATA.value) as data, open(_SCENES.value) as file:
-    images, masks = data["image"], data["mask"]
+    limit = _LIMIT.value or None
+    images, masks = data["image"][:limit], data["mask"][:limit]
     if images.shape[1:3] != _SIZE:
       raise ValueError(f"Expected pictures of {_SIZE}, got {images.shape}.")
-    samples = _samples(images, masks, json.load(file), rng)
+    samples = _samples(images, masks, json.load(file)[:limit], rng)
   materials = jax.tree.map(jnp.asarray, shading.FITTED)
   optimizer = optax.adam(optax.cosine_decay_schedule(0.01, _STEPS.value))
 

@@ -1,0 +1,71 @@
+"""Draws the README's pictures of the package's own scenes.
+
+  python experiments/draw_scenes.py --out=docs
+
+`scenes.png`: the families that configs use; `harder_scenes.png`: their harder
+relatives. Each row shows scenes of the validation split; every other picture is
+the segmentation of the one to its left.
+"""
+
+import pathlib
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from slot_attention_jax import sharding, visualize
+from slot_attention_jax.data import procedural
+
+_OUT = flags.DEFINE_string("out", "docs", "Directory of the pictures.")
+_COLUMNS = flags.DEFINE_integer("columns", 4, "Scenes in a row.")
+_SIDE = flags.DEFINE_integer("side", 128, "Side of a scene in pixels.")
+
+PICTURES = {
+  "scenes": (
+    procedural.Clevr(crop="paper"),
+    procedural.MultiDSprites("colored_on_grayscale"),
+    procedural.MultiDSprites("colored_on_colored"),
+    procedural.MultiDSprites("binarized"),
+    procedural.Tetrominoes(),
+  ),
+  "harder_scenes": (
+    procedural.Clevr(num_objects=(11, 16), crop="paper"),
+    procedural.Clevr(textured=True, crop="paper"),
+    procedural.Clevr(num_objects=(11, 16), textured=True, crop="paper"),
+    procedural.Clevr(held_out="cogent_a", crop="paper"),
+    procedural.Clevr(held_out="cogent_b", crop="paper"),
+  ),
+}
+
+
+def _draw(family: procedural.SceneFamily) -> np.ndarray:
+  """A row of images beside their segmentations, uint8."""
+  dataset = procedural.SceneDataset(
+    family,
+    split="validation",
+    batch_size=_COLUMNS.value,
+    sharding=sharding.over_batch(sharding.create_mesh()),
+    resolution=(_SIDE.value, _SIDE.value),
+    num_examples=_COLUMNS.value,
+  )
+  batch = jax.device_get(dataset.batch(0))
+  return visualize.scene_sheet(
+    visualize.to_uint8(batch["image"]),
+    batch["segmentation"],
+    columns=_COLUMNS.value,
+  )
+
+
+def main(argv):
+  """Writes the pictures."""
+  if len(argv) > 1:
+    raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+  for name, families in PICTURES.items():
+    picture = np.concatenate([_draw(family) for family in families])
+    path = pathlib.Path(_OUT.value) / f"{name}.png"
+    visualize.save_png(path, picture)
+    print(f"{path}: {', '.join(family.name for family in families)}")
+
+
+if __name__ == "__main__":
+  app.run(main)
