@@ -464,7 +464,7 @@ def test_multi_dsprites_scenes(
   scenes = json.loads((tmp_path / "scenes.json").read_text())["scenes"]
   _, images = pictures(tmp_path / "images")
   _, masks = pictures(tmp_path / "masks")
-  got = records(tmp_path / "multi_dsprites_scenes_validation.tfrecords")
+  got = records(tmp_path / f"{family.name}_validation.tfrecords")
   names = (None, *family.layout["shape"].labels)
   for record, image, mask, scene in zip(
     got, images, masks, scenes, strict=True

@@ -146,7 +146,6 @@ class MultiDSprites:
   variant: str = "colored_on_grayscale"
   num_objects: tuple[int, int] | None = None
 
-  name: ClassVar[str] = "multi_dsprites_scenes"
   layout: ClassVar[types.PropertyLayout] = LAYOUT
   resolution: ClassVar[tuple[int, int]] = (64, 64)
 
@@ -172,6 +171,13 @@ class MultiDSprites:
   @property
   def _range(self) -> tuple[int, int]:
     return self.num_objects or VARIANTS[self.variant]
+
+  @property
+  def name(self) -> str:
+    """Name of the data; it tells every variant but the paper's."""
+    if self.variant == "colored_on_grayscale":
+      return "multi_dsprites_scenes"
+    return f"multi_dsprites_scenes_{self.variant}"
 
   @property
   def max_objects(self) -> int:

@@ -120,7 +120,6 @@ class Tetrominoes:
   num_objects: int = 3
   step: int = 1
 
-  name: ClassVar[str] = "tetrominoes_scenes"
   layout: ClassVar[types.PropertyLayout] = LAYOUT
   resolution: ClassVar[tuple[int, int]] = (CANVAS, CANVAS)
 
@@ -136,6 +135,11 @@ class Tetrominoes:
         f"Expected an integer step of 1 to {CELL}, got {step}; positions are "
         "multiples of it, in canvas units."
       )
+
+  @property
+  def name(self) -> str:
+    """Name of the data."""
+    return "tetrominoes_scenes"
 
   @property
   def max_objects(self) -> int:

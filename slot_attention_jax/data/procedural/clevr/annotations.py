@@ -55,17 +55,14 @@ def scene_of(
         )
       column[i] = labels.index(item[name])
   lamps = annotation.get("lamp_locations", {})
-  return scene.Scene(
-    coords=coords,
-    rotation=rotation,
-    texture_seed=np.zeros(max_objects + 1, np.uint32),
-    present=np.arange(max_objects) < len(objects),
-    camera=np.array(
-      annotation.get("camera_location", scene.CAMERA), np.float32
-    ),
-    **{
-      field: np.array(lamps.get(name, default), np.float32)
-      for field, (name, default) in _LAMPS.items()
-    },
-    **ids,
-  )
+  fields: dict[str, Any] = {
+    field: np.array(lamps.get(name, default), np.float32)
+    for field, (name, default) in _LAMPS.items()
+  }
+  fields |= ids
+  fields["coords"], fields["rotation"] = coords, rotation
+  fields["texture_seed"] = np.zeros(max_objects + 1, np.uint32)
+  fields["present"] = np.arange(max_objects) < len(objects)
+  camera = annotation.get("camera_location", scene.CAMERA)
+  fields["camera"] = np.array(camera, np.float32)
+  return scene.Scene(**fields)

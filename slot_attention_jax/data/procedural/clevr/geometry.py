@@ -6,6 +6,8 @@ over contiguous pixels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -39,9 +41,9 @@ _BACKDROP_HEIGHT = 23.214930
 class Vector:
   """Vectors, as one array per component; all of one shape."""
 
-  x: jax.Array
-  y: jax.Array
-  z: jax.Array
+  x: Any
+  y: Any
+  z: Any
 
   @classmethod
   def of(cls, array: jax.Array) -> Vector:

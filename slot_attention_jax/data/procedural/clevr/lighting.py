@@ -5,6 +5,8 @@ so that a point's signed distance from the shadow is a maximum of inner
 products; the penumbra of an area lamp is a ramp along it.
 """
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -105,7 +107,7 @@ def visibility(
     other = owner != index
     out = []
     for j in range(4):
-      distance = None
+      distance: Any = None
       for k in range(_PLANES):
         d = (
           point.x * planes.x[j, k]

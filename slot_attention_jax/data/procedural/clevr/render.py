@@ -3,7 +3,6 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from slot_attention_jax.data import transforms
 from slot_attention_jax.data.procedural import scenes

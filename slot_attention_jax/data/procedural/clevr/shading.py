@@ -9,6 +9,8 @@ assets (`experiments/fit_clevr_materials.py`).
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -54,18 +56,18 @@ class Materials:
     mirrored_nothing: light where a mirrored ray leaves the scene.
   """
 
-  power: jax.Array
-  backdrop_ambient: jax.Array
-  rubber_ambient: jax.Array
-  rubber_ior: jax.Array
-  rubber_alpha: jax.Array
-  rubber_gain: jax.Array
-  metal_ambient: jax.Array
-  metal_alpha: jax.Array
-  metal_gain: jax.Array
-  mirrored_metal: jax.Array
-  neighbour: jax.Array
-  mirrored_nothing: jax.Array
+  power: Any
+  backdrop_ambient: Any
+  rubber_ambient: Any
+  rubber_ior: Any
+  rubber_alpha: Any
+  rubber_gain: Any
+  metal_ambient: Any
+  metal_alpha: Any
+  metal_gain: Any
+  mirrored_metal: Any
+  neighbour: Any
+  mirrored_nothing: Any
 
 
 @flax.struct.dataclass
@@ -132,7 +134,10 @@ def _bounces(weights: jax.Array, v: geometry.Vector, s: Surface) -> jax.Array:
     z * v.z,
     0.1 * s.point.x,
   )
-  return sum((weights[i] * t for i, t in enumerate(terms)), 0.0)
+  total: Any = 0.0
+  for i, term in enumerate(terms):
+    total = total + weights[i] * term
+  return total
 
 
 def _lamp(
@@ -159,7 +164,9 @@ def _along(a: geometry.Vector, b: geometry.Vector) -> jax.Array:
 
 def _diffuse(m: Materials, lamps: lighting.Lamps, s: Surface):
   """Light of the lamps that falls on surfaces, as a color."""
-  red = green = blue = 0.0
+  red: Any = 0.0
+  green: Any = 0.0
+  blue: Any = 0.0
   for j in range(4):
     towards, strength = _lamp(m, lamps, s.point, j)
     cosine = jnp.maximum(_along(s.normal, towards), 0.0)
@@ -172,7 +179,7 @@ def _diffuse(m: Materials, lamps: lighting.Lamps, s: Surface):
 def _glossy(m: Materials, lamps: lighting.Lamps, s: Surface, alphas):
   """Light of the lamps off microfacets, a color for each roughness."""
   facing = jnp.maximum(s.normal.dot(s.view), 1e-3)
-  colors = [[0.0, 0.0, 0.0] for _ in alphas]
+  colors: list[list[Any]] = [[0.0, 0.0, 0.0] for _ in alphas]
   for j in range(4):
     towards, strength = _lamp(m, lamps, s.point, j)
     cosine = jnp.maximum(_along(s.normal, towards), 0.0)
@@ -287,32 +294,30 @@ def radiance(
 
 
 def to_srgb(light: jax.Array) -> jax.Array:
-  """sRGB values in [0, 1] of linear light, clipped at 1."""
+  """Linear light as sRGB values in [0, 1], clipped at 1."""
   light = jnp.clip(light, 0.0, 1.0)
   curve = 1.055 * jnp.power(jnp.maximum(light, 0.0031308), 1 / 2.4) - 0.055
   return jnp.where(light <= 0.0031308, 12.92 * light, curve)
-
-
-def from_srgb(value: jax.Array) -> jax.Array:
-  """Linear light of sRGB values in [0, 1]."""
-  curve = jnp.power((jnp.maximum(value, 0.04045) + 0.055) / 1.055, 2.4)
-  return jnp.where(value <= 0.04045, value / 12.92, curve)
 
 
 FITTED = Materials(
   power=np.array([7.6262, 2.3926, 4.1457, 0.1322], np.float32),
   backdrop_ambient=np.float32(0.0231),
   rubber_ambient=np.array(
-    [0.131, -0.0873, -0.0322, 0.0154, 0.0574]
-    + [-0.0062, 0.0126, -0.0244, -0.0899, 0.0153],
+    [
+      *(0.131, -0.0873, -0.0322, 0.0154, 0.0574),
+      *(-0.0062, 0.0126, -0.0244, -0.0899, 0.0153),
+    ],
     np.float32,
   ),
   rubber_ior=np.array([1.1495, 1.7496], np.float32),
   rubber_alpha=np.float32(0.367),
   rubber_gain=np.array([1.092, 0.713, 2.083, 0.7531], np.float32),
   metal_ambient=np.array(
-    [-0.0126, -0.3133, -0.0357, 0.0191, -0.0303]
-    + [-0.1089, 0.0799, 0.0357, 0.2157, 0.0045],
+    [
+      *(-0.0126, -0.3133, -0.0357, 0.0191, -0.0303),
+      *(-0.1089, 0.0799, 0.0357, 0.2157, 0.0045),
+    ],
     np.float32,
   ),
   metal_alpha=np.array([0.0503, 0.3115], np.float32),

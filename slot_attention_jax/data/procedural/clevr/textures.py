@@ -5,6 +5,8 @@ checks, rings, or bent noise of sines. Objects carry it in their own axes, so
 that it turns with them; the backdrop in the world's.
 """
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -67,7 +69,7 @@ def of_seeds(seeds: jax.Array) -> Texture:
       ),
     )
 
-  drawn = jax.vmap(one)(seeds)
+  drawn: Any = jax.vmap(one)(seeds)
   last = jnp.arange(seeds.shape[0]) == seeds.shape[0] - 1
   return drawn.replace(
     strength=jnp.where(last, 0.7 * drawn.strength, drawn.strength),

@@ -167,7 +167,7 @@ def _see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
   left, top = grid.corners()
   # An outline touches a tile if it comes this close to its middle.
   reach = SIDE * np.sqrt(0.5) + 1.0
-  touch = None
+  touch: Any = None
   for k in range(_PLANES):
     middle = (
       lines[0][..., k, None] * (left + SIDE / 2)[None, None]
@@ -204,7 +204,7 @@ def _see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
     here = jax.tree.map(lambda x: x[image][:, None], camera)
     x, y = left[tile][:, None] + dx, top[tile][:, None] + dy  # [C, S]
     hit = geometry.intersect(body, here.eye, rays(here, x, y))
-    outside = None
+    outside: Any = None
     for k in range(_PLANES):
       distance = line[0][:, k, None] * x + line[1][:, k, None] * y
       distance += line[2][:, k, None]
