@@ -1,0 +1,301 @@
+"""Pictures of CLEVR scenes, against Blender's and against themselves."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from slot_attention_jax.data.procedural.clevr import (
+  Clevr,
+  annotations,
+  render,
+  scene,
+  shading,
+)
+
+ROOT = pathlib.Path(__file__).parents[2]
+DATA = ROOT / "tests/data/clevr_render"
+SMALL = (48, 64)
+FULL = (240, 320)
+NUM_RANDOM = 64
+
+
+def psnr(image, reference):
+  """In dB, of pictures in [-1, 1]."""
+  square = np.square(np.asarray(image, np.float64) - reference).mean()
+  return 10.0 * np.log10(4.0 / square)
+
+
+@pytest.fixture(scope="module")
+def blender():
+  """Pictures [3, H, W, 3] in [-1, 1], masks [3, H, W] and annotations."""
+  images, masks = (
+    np.stack([np.asarray(Image.open(DATA / f"{n}_{i}.png")) for i in range(3)])
+    for n in ("image", "mask")
+  )
+  items = json.loads((DATA / "scenes.json").read_text())["scenes"]
+  return images / 127.5 - 1.0, masks, items
+
+
+@pytest.fixture(scope="module")
+def known(blender):
+  """Blender's 3 scenes and, last, one without objects."""
+  scenes = [annotations.scene_of(item) for item in blender[2]]
+  nothing = scenes[0].replace(present=np.zeros(10, bool))
+  return jax.tree.map(lambda *x: np.stack(x), *scenes, nothing)
+
+
+@pytest.fixture(scope="module")
+def many(known):
+  """64 random scenes, followed by the known ones."""
+  keys = jax.random.split(jax.random.key(1), NUM_RANDOM)
+  drawn = jax.device_get(jax.jit(jax.vmap(Clevr().sample))(keys))
+  return jax.tree.map(lambda *x: np.concatenate(x), drawn, known)
+
+
+def pictures(scenes, resolution, **options):
+  view = render.View(options.pop("frame", FULL), options.pop("crop", None))
+  draw = jax.vmap(lambda s: render.render(s, resolution, view, **options))
+  return jax.device_get(jax.jit(draw)(scenes))
+
+
+def segmentations(scenes, resolution, frame, crop=None):
+  view = render.View(frame, crop)
+  draw = jax.vmap(lambda s: render.segment(s, resolution, view))
+  return np.asarray(jax.jit(draw)(scenes))
+
+
+@pytest.fixture(scope="module")
+def full(known):
+  return pictures(known, FULL)
+
+
+@pytest.fixture(scope="module")
+def small(many):
+  return pictures(many, SMALL)
+
+
+# Against Blender.
+
+
+def test_pictures_are_blenders(full, blender):
+  images, masks, items = blender
+  for n, item in enumerate(items):
+    assert psnr(full.image[n], images[n]) >= 30.0
+    for i in range(1, len(item["objects"]) + 1):
+      ours, theirs = full.segmentation[n] == i, masks[n] == i
+      iou = (ours & theirs).sum() / max((ours | theirs).sum(), 1)
+      assert iou >= 0.98 or not (ours | theirs).any(), (n, i)
+    assert full.segmentation[n].max() == masks[n].max()
+
+
+def test_pixel_coordinates_are_blenders(known, blender):
+  for n, item in enumerate(blender[2]):
+    told = np.array([o["pixel_coords"] for o in item["objects"]])
+    s = jax.tree.map(lambda x, n=n: x[n], known)
+    got = Clevr().describe(s, FULL)["pixel_coords"]
+    np.testing.assert_allclose(got[: len(told), :2], told[:, :2], atol=1.0)
+    np.testing.assert_allclose(got[: len(told), 2], told[:, 2], rtol=1e-4)
+    np.testing.assert_array_equal(got[len(told) :], 0.0)
+
+
+def test_comparison_with_blender(tmp_path, blender):
+  images, masks, _ = blender
+  data = tmp_path / "images.npz"
+  np.savez(data, image=np.uint8(np.round((images + 1) * 127.5)), mask=masks)
+  result = subprocess.run(
+    [
+      sys.executable,
+      ROOT / "experiments/compare_with_blender.py",
+      f"--data={data}",
+      f"--scenes={DATA / 'scenes.json'}",
+      f"--sheet={tmp_path / 'sheet.png'}",
+    ],
+    cwd=ROOT,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert result.returncode == 0, result.stderr
+  told = json.loads(result.stdout.splitlines()[-1])
+  assert {"psnr_mean", "iou_mean", "pixel_error_mean"} <= set(told)
+  assert told["num_scenes"] == 3
+  # Both the paper's crop at 128x128 and the full frame.
+  assert told["psnr_min"] >= 30.0
+  assert told["psnr_mean"] <= min(told["psnr_128_mean"], told["psnr_full_mean"])
+  assert told["iou_min"] >= 0.98
+  assert told["pixel_error_max"] <= 1.0
+  with Image.open(tmp_path / "sheet.png") as sheet:
+    assert sheet.size == (4 * 320, 2 * 240)
+
+
+# Against themselves.
+
+
+def test_pictures_are_sound(small, many):
+  assert small.image.shape == (NUM_RANDOM + 4, *SMALL, 3)
+  assert np.isfinite(small.image).all()
+  assert small.image.min() >= -1.0
+  assert small.image.max() <= 1.0
+  assert small.image.dtype == np.float32
+  assert small.segmentation.dtype == small.visibility.dtype == np.int32
+  for i in range(10):
+    count = (small.segmentation == i + 1).sum(axis=(1, 2))
+    np.testing.assert_array_equal(small.visibility[:, i], count)
+  assert (small.segmentation.max(axis=(1, 2)) <= many.present.sum(1)).all()
+  # By the rules of sampling some part of every object is seen.
+  assert (small.visibility > 0)[:NUM_RANDOM][many.present[:NUM_RANDOM]].all()
+
+
+def test_nothing_but_the_backdrop(small, full):
+  for pictures_ in (small, full):
+    np.testing.assert_array_equal(pictures_.segmentation[-1], 0)
+    np.testing.assert_array_equal(pictures_.visibility[-1], 0)
+    # Gray, and as smooth as a floor without shadows.
+    image = pictures_.image[-1]
+    assert np.ptp(image, axis=-1).max() < 0.1
+  steps = [np.abs(np.diff(full.image[-1], axis=a)).max() for a in (0, 1)]
+  assert max(steps) < 0.03
+  assert np.abs(np.diff(full.image[0], axis=0)).max() > 0.3
+
+
+def test_one_picture_is_that_of_a_batch(small, many):
+  view = render.View()
+  one = jax.jit(lambda s: render.render(s, SMALL, view))
+  for n in (0, 5, NUM_RANDOM + 1):
+    got = one(jax.tree.map(lambda x, n=n: x[n], many))
+    np.testing.assert_array_equal(got.segmentation, small.segmentation[n])
+    np.testing.assert_array_equal(got.visibility, small.visibility[n])
+    np.testing.assert_allclose(got.image, small.image[n], atol=2e-3)
+
+
+def test_edges_are_smooth(small, full):
+  """A picture is the mean of a finer one, also where an edge runs."""
+  h, w = SMALL
+  light = shading.from_srgb(jnp.asarray(full.image[:3] + 1.0) / 2.0)
+  light = np.asarray(light).reshape(3, h, 5, w, 5, 3).mean(axis=(2, 4))
+  expected = 2.0 * np.asarray(shading.to_srgb(jnp.asarray(light))) - 1.0
+  parts = full.segmentation[:3].reshape(3, h, 5, w, 5)
+  edge = parts.min(axis=(2, 4)) != parts.max(axis=(2, 4))
+  got = small.image[NUM_RANDOM : NUM_RANDOM + 3]
+  # The pixel at the middle alone, as pictures would be without mixing.
+  rough = full.image[:3, 2::5, 2::5]
+  smooth, plain = (psnr(x[edge], expected[edge]) for x in (got, rough))
+  assert smooth > 24.0
+  assert smooth > plain + 6.0
+
+
+def test_crop_is_a_window_of_the_frame(known, full):
+  # Pixels of the window are those of the frame.
+  cropped = pictures(known, (192, 192), crop="paper")
+  rows, columns = slice(29, 221), slice(64, 256)
+  window = full.segmentation[:, rows, columns]
+  # Sums in another order: a ray that grazes an edge may go either way.
+  assert (cropped.segmentation != window).sum() <= 3
+  difference = np.abs(cropped.image - full.image[:, rows, columns])
+  # At the window's border, what lies across an edge may be out of sight.
+  inner = difference[:, 1:-1, 1:-1]
+  assert (inner > 0.02).mean() < 1e-4
+  assert difference.mean() < 1e-3
+  # Fewer pixels: the same window, three times as coarse.
+  coarse = segmentations(known, (64, 64), FULL, "paper")
+  assert (coarse != window[:, 1::3, 1::3]).sum() <= 3
+
+
+def test_frames(known):
+  # A frame of 320 x 480 is one of 360 x 480 without 20 rows on either side;
+  # here both in pixels of 10 x 10.
+  wide = segmentations(known, (32, 48), (320, 480))
+  tall = segmentations(known, (36, 48), (360, 480))
+  assert wide[:3].any()
+  assert (wide != tall[:, 2:34]).sum() <= 2
+  # The literal crop is a window of the same pixels whatever the frame.
+  literal = segmentations(known, (192, 192), (320, 480), "literal")
+  coarse = segmentations(known, (320, 480), (320, 480))
+  assert (literal != coarse[:, 29:221, 64:256]).sum() <= 3
+
+
+def test_textures(small, many):
+  seeds = np.arange(many.texture_seed.size, dtype=np.uint32)
+  seeds = seeds.reshape(many.texture_seed.shape)
+  textured = jax.jit(
+    jax.vmap(lambda s: render.render(s, SMALL, render.View(), textured=True))
+  )
+  first, again, other = (
+    jax.device_get(textured(many.replace(texture_seed=s)))
+    for s in (seeds, seeds, seeds + np.uint32(100_000))
+  )
+  for name in ("image", "segmentation", "visibility"):
+    np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+  for a, b in ((first, small), (first, other)):
+    np.testing.assert_array_equal(a.segmentation, b.segmentation)
+    # Every picture changes, on objects and on the backdrop.
+    change = np.abs(a.image - b.image).max(axis=-1)
+    for mask in (a.segmentation > 0, a.segmentation == 0):
+      seen = mask.any(axis=(1, 2))
+      mean = np.where(mask, change, 0.0).sum((1, 2)) / mask.sum((1, 2)).clip(1)
+      assert (mean[seen] > 0.01).mean() > 0.95
+  assert np.isfinite(first.image).all()
+  assert np.abs(first.image).max() <= 1.0
+
+
+@pytest.mark.parametrize(
+  ("resolution", "view", "message"),
+  [
+    ((0, 4), render.View(), r"at least \(1, 1\), got \(0, 4\)"),
+    ((4, 4), render.View(frame=(0, 320)), r"at least \(1, 1\), got \(0, 320\)"),
+    ((4, 4), render.View(frame=(320, 40), crop="paper"), "320 x 40"),
+    ((4, 4), render.View(frame=(200, 320), crop="literal"), "200 x 320"),
+  ],
+)
+def test_errors(known, resolution, view, message):
+  s = jax.tree.map(lambda x: x[0], known)
+  for function in (render.render, render.segment):
+    with pytest.raises(ValueError, match=message):
+      function(s, resolution, view)
+
+
+# Annotations.
+
+
+def test_scenes_of_annotations(blender):
+  item = blender[2][1]
+  s = annotations.scene_of(item, 12)
+  assert s.present.tolist() == [True] * 10 + [False] * 2
+  labels = Clevr.layout
+  for i, o in enumerate(item["objects"]):
+    for name in ("size", "material", "shape", "color"):
+      assert labels[name].labels[getattr(s, name)[i]] == o[name]
+    np.testing.assert_array_equal(s.coords[i], np.float32(o["3d_coords"]))
+    assert s.rotation[i] == np.float32(o["rotation"])
+  np.testing.assert_allclose(s.radius[:10], s.coords[:10, 2], rtol=1e-6)
+  np.testing.assert_array_equal(s.coords[10:], 0.0)
+  np.testing.assert_array_equal(s.camera, np.float32(item["camera_location"]))
+  lamps = item["lamp_locations"]
+  for field, name in (
+    ("key_light", "Lamp_Key"),
+    ("fill_light", "Lamp_Fill"),
+    ("back_light", "Lamp_Back"),
+  ):
+    np.testing.assert_array_equal(getattr(s, field), np.float32(lamps[name]))
+  # The published annotations do not tell the jitter.
+  bare = annotations.scene_of({"objects": item["objects"]})
+  np.testing.assert_array_equal(bare.camera, np.float32(scene.CAMERA))
+  np.testing.assert_array_equal(bare.fill_light, np.float32(scene.FILL_LIGHT))
+
+
+def test_errors_of_annotations(blender):
+  item = blender[2][1]
+  with pytest.raises(ValueError, match="at most 9 objects, got 10"):
+    annotations.scene_of(item, 9)
+  wrong = dict(item["objects"][1], color="pink")
+  with pytest.raises(ValueError, match=r"a color of .*'pink' for object 1"):
+    annotations.scene_of({"objects": [item["objects"][0], wrong]})

@@ -1,0 +1,125 @@
+"""Tiles against all pixels and all objects."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slot_attention_jax.data.procedural.clevr import (
+  Clevr,
+  geometry,
+  render,
+  tiles,
+)
+
+# Neither is a multiple of a tile's side.
+RESOLUTION = (75, 100)
+FINE = 6
+NUM_SCENES = 12
+
+
+@pytest.fixture(scope="module")
+def scenes():
+  keys = jax.random.split(jax.random.key(4), NUM_SCENES)
+  family = Clevr(num_objects=(1, 10))
+  return jax.device_get(jax.jit(jax.vmap(family.sample))(keys))
+
+
+def camera_of(scene, resolution):
+  return render._camera(scene, resolution, render.View())
+
+
+def look(scene):
+  """What is seen, as pictures [H, W]."""
+  grid = tiles.Grid(RESOLUTION)
+  bodies = render.bodies_of(scene)
+  seen = tiles.see(grid, bodies, camera_of(scene, RESOLUTION))
+  return jax.tree.map(grid.picture, seen)
+
+
+@pytest.fixture(scope="module")
+def seen(scenes):
+  return jax.device_get(jax.jit(jax.vmap(look))(scenes))
+
+
+def brute_force(scene, resolution):
+  """Distances [O, H, W] of all objects at all pixels."""
+  camera = camera_of(scene, resolution)
+  x, y = (jnp.arange(size) + 0.5 for size in reversed(resolution))
+  rays = tiles.rays(camera, x[None], y[:, None])
+  each = jax.tree.map(lambda v: v[:, None, None], render.bodies_of(scene))
+  rays = jax.tree.map(lambda v: v[None], rays)
+  return geometry.intersect(each, camera.eye, rays)
+
+
+def test_nearest_objects(scenes, seen):
+  distance = jax.device_get(
+    jax.jit(jax.vmap(lambda s: brute_force(s, RESOLUTION)))(scenes)
+  )
+  nearest = distance.min(axis=1)
+  index = np.where(nearest < geometry.FAR, distance.argmin(axis=1), -1)
+  assert seen.index.shape == (NUM_SCENES, *RESOLUTION)
+  # Sums in another order: a ray that grazes an object may go either way.
+  same = seen.index == index
+  assert (~same).sum() <= 3
+  np.testing.assert_allclose(seen.distance[same], nearest[same], rtol=1e-4)
+  assert len(np.unique(index)) == 11
+
+
+def test_one_scene_is_that_of_a_batch(scenes, seen):
+  one = jax.jit(look)
+  for n in (0, 3):
+    got = one(jax.tree.map(lambda x, n=n: x[n], scenes))
+    np.testing.assert_array_equal(got.index, seen.index[n])
+    np.testing.assert_allclose(got.distance, seen.distance[n], rtol=1e-5)
+    np.testing.assert_allclose(got.cover, seen.cover[n], atol=1e-2)
+
+
+def test_shares_of_edge_pixels(scenes, seen):
+  """`cover` and `beside` are shares of the pixel, as rays tell them."""
+  fine = tuple(FINE * size for size in RESOLUTION)
+  for n in range(4):
+    scene = jax.tree.map(lambda x, n=n: x[n], scenes)
+    hits = np.asarray(jax.jit(brute_force, static_argnums=1)(scene, fine))
+    share = (hits < geometry.FAR).reshape(
+      -1, RESOLUTION[0], FINE, RESOLUTION[1], FINE
+    )
+    share = share.mean(axis=(2, 4))  # [O, H, W]
+    for index, got, edge in (
+      (seen.index[n], seen.cover[n], seen.cover[n] < 1),
+      (seen.beside_index[n], seen.beside[n], seen.beside[n] > 0),
+    ):
+      own = np.take_along_axis(share, np.maximum(index, 0)[None], axis=0)[0]
+      partly = (index >= 0) & (own > 0) & (own < 1)
+      assert partly.sum() > 50
+      assert np.abs(got - own)[partly].mean() < 0.06
+      # Elsewhere there is nothing to mix.
+      assert np.abs(got - own)[edge & (index >= 0)].mean() < 0.06
+    nothing = seen.index[n] < 0
+    np.testing.assert_array_equal(seen.cover[n][nothing], 1.0)
+
+
+@pytest.mark.parametrize("resolution", [(1, 1), (8, 16), (37, 53), (240, 320)])
+def test_pictures_of_tiles(resolution):
+  grid = tiles.Grid(resolution)
+  x, y = grid.pixels()
+  assert x.shape == y.shape == (grid.num_tiles, tiles.SIDE**2)
+  rows, columns = np.indices(resolution) + 0.5
+  np.testing.assert_array_equal(grid.picture(x), columns)
+  np.testing.assert_array_equal(grid.picture(y), rows)
+  assert grid.num_tiles == -(-resolution[0] // 8) * -(-resolution[1] // 8)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_work_on_flagged_rows(share):
+  num = 333  # Several chunks, the last not full.
+  flags = np.random.default_rng(0).random(num) < share
+  start = jnp.full((num, 2), -1.0)
+  got = jax.jit(
+    lambda f: tiles.for_flagged(
+      f, lambda item: jnp.stack([item, 2 * item], -1).astype(jnp.float32), start
+    )
+  )(jnp.asarray(flags))
+  row = np.arange(num)
+  expected = np.where(flags[:, None], np.stack([row, 2 * row], -1), -1)
+  np.testing.assert_array_equal(got, expected)
