@@ -45,22 +45,22 @@ def warnings_in(caplog):
 
 
 @pytest.mark.parametrize(
-  ("module", "name", "resolution"),
+  ("module", "name", "resolution", "scenes"),
   [
-    (clevr_discovery, "CLEVR", (128, 128)),
-    (clevr_set, "CLEVR", (128, 128)),
-    (multi_dsprites, "MULTI_DSPRITES", (64, 64)),
+    (clevr_discovery, "CLEVR", (128, 128), "clevr_scenes_3_to_6"),
+    (clevr_set, "CLEVR", (128, 128), "clevr_scenes"),
+    (multi_dsprites, "MULTI_DSPRITES", (64, 64), "multi_dsprites_scenes"),
   ],
 )
 def test_own_scenes_take_the_place_of_missing_data_and_one_line_says_so(
-  module, name, resolution, over_batch, no_data, caplog
+  module, name, resolution, scenes, over_batch, no_data, caplog
 ):
   config = module.get_config("debug")
   dataset = data.create_dataset(
     config, "train", batch_size=4, sharding=over_batch
   )
   assert dataset.info.own_scenes
-  assert dataset.info.name == "tetrominoes_scenes"
+  assert dataset.info.name == scenes
   assert dataset.info.image_shape == (*resolution, 3)
   assert dataset.num_batches is None
   (line,) = warnings_in(caplog)
