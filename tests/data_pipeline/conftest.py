@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 import pytest
 
+from slot_attention_jax.data.procedural.clevr import scene
+
 
 @pytest.fixture(scope="module")
 def tfds():
@@ -33,3 +35,33 @@ def calibration():
   for name in ("size", "shape", "material", "color"):
     data[name] = np.maximum(data[name], 0)
   return data
+
+
+@pytest.fixture(scope="session")
+def crowds():
+  """64 CLEVR scenes of 1 to 10 objects anywhere, even in each other."""
+  rng = np.random.default_rng(5)
+  num = 64
+  shape = (num, 10)
+  size = rng.integers(0, 2, shape, np.int32)
+  height = np.float32(scene.RADII)[size]
+  ground = rng.uniform(-3, 3, (*shape, 2)).astype(np.float32)
+
+  def near(location):
+    jitter = rng.uniform(-0.5, 0.5, (num, 3))
+    return (np.array(location) + jitter).astype(np.float32)
+
+  return scene.Scene(
+    coords=np.concatenate([ground, height[..., None]], axis=-1),
+    rotation=rng.uniform(0, 360, shape).astype(np.float32),
+    size=size,
+    material=rng.integers(0, 2, shape, np.int32),
+    shape=rng.integers(0, 3, shape, np.int32),
+    color=rng.integers(0, 8, shape, np.int32),
+    texture_seed=np.arange(num * 11, dtype=np.uint32).reshape(num, 11),
+    present=np.arange(10)[None] < rng.integers(1, 11, (num, 1)),
+    camera=near(scene.CAMERA),
+    key_light=near(scene.KEY_LIGHT),
+    fill_light=near(scene.FILL_LIGHT),
+    back_light=near(scene.BACK_LIGHT),
+  )

