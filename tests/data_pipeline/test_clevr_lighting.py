@@ -156,3 +156,13 @@ def test_shadows_multiply():
   each = seen_of(scene_of(a), points) * seen_of(scene_of(b), points)
   np.testing.assert_allclose(both, each, atol=1e-5)
   assert (both < 0.9).any()
+
+
+def test_no_shadow_before_an_object():
+  scene = scene_of(("sphere", 0.0, 0.0, 0.7))
+  centre = np.array([0.0, 0.0, 0.7])
+  lamps = (scene.key_light, scene.fill_light, scene.back_light)
+  for j, lamp in enumerate(lamps):
+    share = np.array([[0.3], [0.6], [0.8], [1.3]])
+    got = seen_of(scene, lamp + share * (centre - lamp))[j]
+    np.testing.assert_array_equal(got, [1, 1, 1, 0])
