@@ -108,8 +108,8 @@ def main(argv):
   )
   print(
     "| config | data | resolution | batch | render, ms per image | "
-    "step, ms per image | share | compile, s: render | step | memory of a batch "
-    f"of {_MEMORY_BATCH.value}, MiB: temporary | results |"
+    "step, ms per image | share | compile, s: render | step | memory of "
+    f"{_MEMORY_BATCH.value} scenes, MiB: temporary | results |"
   )
   print("|" + "---|" * 11)
   for name in _CONFIGS.value:

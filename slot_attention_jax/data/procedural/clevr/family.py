@@ -81,7 +81,7 @@ class Clevr:
 
   @property
   def name(self) -> str:
-    """Name of the data; it tells whatever differs from plain CLEVR."""
+    """Name of the data; it tells how the objects differ from plain CLEVR's."""
     parts = ["clevr_scenes"]
     if self.num_objects != (3, _CLEVR_OBJECTS):
       parts.append("{}_to_{}".format(*self.num_objects))
