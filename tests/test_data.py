@@ -242,3 +242,69 @@ def test_rendered_scenes_with_a_data_directory_are_an_error(
   config.data.data_dir = str(tmp_path)
   with pytest.raises(ValueError, match=r"data.data_dir to be empty.*Remove"):
     data.create_dataset(config, "train", batch_size=4, sharding=over_batch)
+
+
+@pytest.mark.parametrize(
+  ("module", "arg", "name", "rows"),
+  [
+    (clevr_set, "", "clevr_scenes", 10),
+    (clevr_set, "data.name=clevr_scenes", "clevr_scenes", 10),
+    (clevr_discovery, "", "clevr_scenes_3_to_6", 10),
+    (clevr_set, "data.num_objects=(3, 16)", "clevr_scenes_3_to_16", 16),
+    (clevr_set, "data.variant=textured", "clevr_scenes_textured", 10),
+    (clevr_set, "data.held_out=cogent_b", "clevr_scenes_cogent_b", 10),
+    (multi_dsprites, "", "multi_dsprites_scenes", 5),
+    (
+      multi_dsprites,
+      "data.variant=binarized",
+      "multi_dsprites_scenes_binarized",
+      3,
+    ),
+    (multi_dsprites, "data.num_objects=(1, 8)", "multi_dsprites_scenes", 8),
+    (tetrominoes, "", "tetrominoes_scenes", 3),
+  ],
+)
+def test_the_scenes_of_a_config(module, arg, name, rows):
+  config = module.get_config(arg)
+  family = data.create_family(config)
+  assert (family.name, family.max_objects) == (name, rows)
+
+
+def test_the_camera_of_a_config():
+  family = data.create_family(clevr_set.get_config())
+  assert (family.frame, family.crop) == ((320, 480), None)
+  family = data.create_family(clevr_discovery.get_config())
+  assert (family.frame, family.crop) == ((240, 320), "paper")
+
+
+@pytest.mark.parametrize(
+  ("module", "arg", "message"),
+  [
+    (clevr_set, "data.num_objects=(0, 5)", r"1 <= lo <= hi <= 16, got \(0, 5"),
+    (clevr_set, "data.num_objects=(3, 17)", r"got \(3, 17\)"),
+    (clevr_set, "data.max_objects=2", r"got \(3, 2\)"),
+    (clevr_set, "data.variant=binarized", r"'textured'.*got 'binarized'"),
+    (clevr_set, "data.held_out=cogent_c", r"cogent_a.*got 'cogent_c'"),
+    (clevr_set, "data.frame=(0, 320)", r"resolution .*got \(0, 320\)"),
+    (clevr_set, "data.tetrominoes_step=5", r"tetrominoes_step to be 1.*got 5"),
+    (multi_dsprites, "data.variant=textured", r"variant of .*got 'textured'"),
+    (multi_dsprites, "data.num_objects=(2, 17)", r"1 <= fewest.*\(2, 17\)"),
+    (multi_dsprites, "data.held_out=cogent_a", r"held_out to be ''.*cogent_a"),
+    (tetrominoes, "data.num_objects=(1, 2)", r"num_objects to be \(0, 0\)"),
+    (tetrominoes, "data.variant=textured", r"variant to be ''.*'textured'"),
+    (tetrominoes, "data.name=clever", r"data.name out of .*got 'clever'"),
+  ],
+)
+def test_scenes_that_do_not_exist_are_errors(module, arg, message):
+  with pytest.raises(ValueError, match=message):
+    data.create_family(module.get_config(arg))
+
+
+def test_keys_of_scenes_are_errors_where_clevr_itself_is_read(
+  over_batch, tfds, tmp_path
+):
+  config = on_clevr(
+    clevr_set.get_config("debug,data.variant=textured"), tmp_path
+  )
+  with pytest.raises(ValueError, match=r"data.variant .*clevr_scenes"):
+    data.create_dataset(config, "train", batch_size=4, sharding=over_batch)

@@ -1,0 +1,102 @@
+"""Tests of batches of CLEVR scenes over devices: bits, programs, bytes."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from slot_attention_jax import sharding
+from slot_attention_jax.data.procedural import clevr, scenes
+
+FAMILY = clevr.Clevr(crop="paper")
+
+
+def dataset(num_devices, *, split="train", resolution=(24, 32), **options):
+  mesh = jax.make_mesh(
+    (num_devices,),
+    ("data",),
+    axis_types=(jax.sharding.AxisType.Auto,),
+    devices=jax.devices()[:num_devices],
+  )
+  return scenes.SceneDataset(
+    FAMILY,
+    split=split,
+    sharding=sharding.over_batch(mesh),
+    resolution=resolution,
+    **{"batch_size": 8} | options,
+  )
+
+
+def compiled(data):
+  return data._make.lower(np.uint32(0)).compile()
+
+
+@pytest.fixture(scope="module")
+def on_four():
+  return dataset(4, seed=3)
+
+
+@pytest.fixture(scope="module")
+def batch(on_four):
+  return on_four.batch(5)
+
+
+def test_batches_are_the_same_on_1_and_4_devices_bit_for_bit(on_four, batch):
+  assert len(batch["image"].sharding.device_set) == 4
+  single = dataset(1, seed=3).batch(5)
+  assert set(single) == set(batch) == {"image", "segmentation", "target"}
+  for name, values in single.items():
+    np.testing.assert_array_equal(values, batch[name], err_msg=name)
+  other = on_four.batch(6)
+  assert not np.array_equal(other["target"], batch["target"])
+
+
+def test_chunks_change_no_bit(batch, monkeypatch):
+  # Two scenes a device: one at a time in place of both at once.
+  monkeypatch.setattr(scenes, "_CHUNK_PIXELS", 24 * 32)
+  chunked = dataset(4, seed=3)
+  for name, values in chunked.batch(5).items():
+    np.testing.assert_array_equal(values, batch[name], err_msg=name)
+
+
+def test_devices_render_without_asking_each_other(on_four):
+  program = compiled(on_four).as_text()
+  assert "while" in program  # It is the program of the scenes.
+  collectives = r"all-reduce|all-gather|all-to-all|collective-permute"
+  assert not re.search(collectives, program)
+
+
+def test_three_batches_compile_once(on_four):
+  for step in range(3):
+    on_four.batch(step)
+  assert on_four._make._cache_size() == 1
+
+
+def test_evaluation_scenes_depend_on_neither_seed_nor_batch_size():
+  small = dataset(
+    1, split="validation", num_examples=3, batch_size=2, resolution=(8, 8)
+  )
+  large = dataset(
+    1,
+    split="validation",
+    num_examples=3,
+    batch_size=4,
+    resolution=(8, 8),
+    seed=9,
+  )
+  rows = np.concatenate([small.batch(i)["target"] for i in range(2)])
+  whole = large.batch(0)
+  np.testing.assert_array_equal(rows, whole["target"])
+  np.testing.assert_array_equal(whole["valid"], [True, True, True, False])
+
+
+def test_512_scenes_take_less_than_1_gib():
+  # Compiled, not run. All at once they would take 2 GiB.
+  data = dataset(1, batch_size=512, resolution=(128, 128))
+  memory = compiled(data).memory_analysis()
+  results = 512 * (128 * 128 * (3 + 1) + 10 * 19) * 4
+  assert memory.output_size_in_bytes >= results
+  assert memory.temp_size_in_bytes > 0
+  total = memory.temp_size_in_bytes + memory.output_size_in_bytes
+  assert total < 2**30, f"{total / 2**20:.0f} MiB"
