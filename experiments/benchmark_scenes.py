@@ -19,7 +19,9 @@ a batch in chunks, so memory grows with the batch only by the results.
 """
 
 import importlib
+import pathlib
 import statistics
+import sys
 import time
 
 import jax
@@ -45,6 +47,10 @@ _MEMORY_BATCH = flags.DEFINE_integer(
 
 def load(name):
   """The config of a name; clevr becomes its scenes, no data are read."""
+  # Configs are no part of the installed package.
+  root = str(pathlib.Path(__file__).parents[1])
+  if root not in sys.path:
+    sys.path.insert(0, root)
   module, _, arg = name.partition(":")
   config = importlib.import_module(f"configs.{module}").get_config(arg)
   if config.data.name == "clevr":
