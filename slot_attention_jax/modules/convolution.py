@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import dtypes
 
-from slot_attention_jax.modules import dense_convolution
+from slot_attention_jax.modules import dense_convolution, platform_convolution
 
 _glorot_uniform = nn.initializers.glorot_uniform()
 
@@ -42,7 +42,7 @@ class Conv(nn.Module):
       inputs, kernel, bias, dtype=self.dtype
     )
     return (
-      dense_convolution.conv2d(inputs, kernel, self.stride)
+      platform_convolution.conv2d(inputs, kernel, self.stride)
       + bias[None, None, None, :]
     )
 
@@ -87,7 +87,7 @@ class ConvTranspose(nn.Module):
     inputs, constant, kernel, bias = dtypes.promote_dtype(
       inputs, constant, kernel, bias, dtype=self.dtype
     )
-    outputs = dense_convolution.conv_transpose2d(inputs, kernel, self.stride)
+    outputs = platform_convolution.conv_transpose2d(inputs, kernel, self.stride)
     if constant is not None:
       _, h, w, _ = inputs.shape
       outputs = outputs + dense_convolution.conv_transpose2d_of_constant(
