@@ -45,9 +45,15 @@ from slot_attention_jax import data as data_lib
 from slot_attention_jax import optimizers, sharding, steps, tasks
 
 PEERS = ("torch", "torch_compile", "none")
-# Largest differences from the peer: of the output, of the loss, and of each
-# gradient relative to its norm.
-_OUTPUT_BOUND, _LOSS_BOUND, _GRADIENT_BOUND = 1e-4, 1e-4, 1e-3
+# Largest differences from the peer. Gradients are relative to the norm of each
+# parameter's; at the start of a training those of the encoder are the sum of
+# terms a thousand times as large, which rounds them.
+_BOUNDS = {
+  "output": 1e-4,
+  "loss": 1e-4,
+  "gradient norm": 1e-3,
+  "gradient": 1e-2,
+}
 _MATMUL_SIZE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 
 
@@ -148,8 +154,7 @@ def check_peer(task: Any, params: Any, batch: dict, peer: Any) -> dict:
     peer: the peer, which holds the same weights.
 
   Returns:
-    The largest differences: `output`, `loss` and `gradient`, the latter
-    relative to the norm of each parameter's.
+    The largest differences by the names of `_BOUNDS`.
 
   Raises:
     ValueError: if the two do not compute the same.
@@ -185,28 +190,27 @@ def check_peer(task: Any, params: Any, batch: dict, peer: Any) -> dict:
   )
   ours = torch_peer.to_state_dict(gradients["params"])
   whole = np.sqrt(sum(np.sum(x.numpy() ** 2) for x in ours.values()))
-  worst = 0.0
-  for name, mine in ours.items():
-    rest = theirs[name] - mine.numpy()
-    if name.endswith("bias_hh"):
-      rest = np.where(mine.numpy() == 0, 0, rest)
-    # Some are zero but for rounding: a bias of all queries changes nothing.
-    scale = max(np.linalg.norm(mine.numpy()), 1e-3 * whole)
-    worst = max(worst, float(np.linalg.norm(rest) / scale))
-  differences = {
-    "output": float(np.max(np.abs(output - output_of_peer))),
-    "loss": abs(float(value) - value_of_peer) / abs(float(value)),
-    "gradient": worst,
-  }
-  bounds = (_OUTPUT_BOUND, _LOSS_BOUND, _GRADIENT_BOUND)
-  for (name, difference), bound in zip(
-    differences.items(), bounds, strict=True
-  ):
-    if not difference <= bound:
+  differences = dict.fromkeys(_BOUNDS, 0.0)
+  differences["output"] = float(np.max(np.abs(output - output_of_peer)))
+  differences["loss"] = abs(float(value) - value_of_peer) / abs(float(value))
+  for name, tensor in ours.items():
+    mine, other = tensor.numpy(), theirs[name]
+    if name.endswith("bias_hh"):  # Its other gates are those of bias_ih.
+      other = np.where(mine == 0, 0, other)
+    norms = np.linalg.norm(mine), np.linalg.norm(other)
+    # One is zero but for rounding: a bias of all queries changes nothing.
+    scale = max(norms[0], 1e-3 * whole)
+    for key, difference in (
+      ("gradient norm", abs(norms[0] - norms[1])),
+      ("gradient", np.linalg.norm(mine - other)),
+    ):
+      differences[key] = max(differences[key], float(difference / scale))
+  for name, difference in differences.items():
+    if not difference <= _BOUNDS[name]:
       raise ValueError(
         f"Expected the peer to compute the same, got a difference of the "
-        f"{name} of {difference:.1e} where {bound:g} is allowed: it is another "
-        "model, and its time says nothing."
+        f"{name} of {difference:.1e} where {_BOUNDS[name]:g} is allowed: it is "
+        "another model, and its time says nothing."
       )
   return differences
 
