@@ -7,7 +7,9 @@ A step is forward pass, backward pass and Adam's update with its schedule, as
 of the config's data that stays on the device. First both sides compute the
 loss, the output and all gradients from the same weights, arrays and slot noise
 in float32, and the benchmark stops if they differ. Then they take turns of
-`--turn` steps, each until the device is done. Medians are over the turns.
+`--turn` steps, each until the device is done. Medians are over the turns; on a
+CPU that other programs use too, threads that wait for each other make them
+useless, PyTorch's above all: see that the least is near the median.
 
 The peer (`experiments/torch_peer.py`) is plain PyTorch, compiled as a whole
 with `--peer=torch_compile`. `--peer=none` needs no PyTorch.
