@@ -69,6 +69,11 @@ def main(argv: list[str]) -> None:
       os.path.expanduser(_COMPILATION_CACHE.value),
     )
   workdir = _WORKDIR.value or str(pathlib.Path("runs") / _config_name())
+  if "://" in workdir:
+    raise app.UsageError(
+      f"Expected a --workdir on a file system, got {workdir}. Mount it on "
+      "every host and give the path of the mount, see docs/launch.md."
+    )
   logging.info(
     "JAX %s, process %d of %d, devices %s, workdir %s.",
     jax.__version__,

@@ -51,7 +51,11 @@ def free_port():
 class Processes:
   """So many processes of one command; all are gone when the context is left."""
 
-  def __init__(self, command, count, cache, logs, *, last=()):
+  def __init__(self, command, count, cache, logs, *, last=(), cluster=None):
+    """Starts them, by flags or in the environment `cluster(count, index)`.
+
+    `last` are arguments of the last one alone.
+    """
     logs.mkdir(parents=True, exist_ok=True)
     port = free_port()
     self.logs = [logs / f"{i}_of_{count}.txt" for i in range(count)]
@@ -63,14 +67,18 @@ class Processes:
         f"--num_processes={count}",
         f"--process_id={i}",
       ]
-      flags = flags if count > 1 else []
+      variables = environment(cache)
+      if cluster is not None:
+        variables |= cluster(count, i) | {"JAX_COORDINATOR_PORT": str(port)}
+      if cluster is not None or count == 1:
+        flags = []
       flags += last if i == count - 1 else []
       with self.logs[i].open("wb") as log, self.outputs[i].open("wb") as out:
         self.processes.append(
           subprocess.Popen(
             [sys.executable, *map(str, command), *flags],
             cwd=ROOT,
-            env=environment(cache),
+            env=variables,
             stdout=out,
             stderr=log,
           )
@@ -171,7 +179,8 @@ def resume(workdir, count, cache):
   """Starts processes that go on and end well; returns what each printed."""
   with start(workdir, count, cache) as processes:
     printed = processes.printed()
-    log = processes.logs[0].read_text()
+    log, *others = (path.read_text() for path in processes.logs)
+  assert all("Evaluated 6 examples" in text for text in [log, *others])
   assert f"Training steps 0 to {STEPS}" not in log
   return printed
 
@@ -191,9 +200,11 @@ def test_two_processes_train_as_one_though_they_are_killed(
   assert metadata["devices"] == "2 x cpu"
 
 
-def test_evaluation_counts_each_example_once(alone, cache):
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_evaluation_counts_each_example_once(count, alone, cache):
   """6 scenes in batches of 4, so that of the last batch one half counts."""
-  with start(alone, 2, cache, "--mode=evaluate") as processes:
+  with start(alone, count, cache, "--mode=evaluate") as processes:
     processes.printed()
     for log in processes.logs:
       assert "Evaluated 6 examples" in log.read_text()
@@ -211,12 +222,15 @@ import numpy as np
 from slot_attention_jax import distributed, evaluate, sharding
 from slot_attention_jax.data import cached_dataset, types
 
-count, index = (int(a.split("=")[1]) for a in sys.argv[2:4])
-distributed.initialize(
-  coordinator_address=sys.argv[1].split("=")[1],
-  num_processes=count,
-  process_id=index,
-)
+if len(sys.argv) > 1:
+  count, index = (int(a.split("=")[1]) for a in sys.argv[2:4])
+  distributed.initialize(
+    coordinator_address=sys.argv[1].split("=")[1],
+    num_processes=count,
+    process_id=index,
+  )
+else:
+  distributed.initialize(detect=True)
 read = set()
 
 
@@ -274,6 +288,22 @@ def test_processes_of_other_settings_all_fail(cache, tmp_path):
     "Start all with the same flags but --process_id" in x for x in logs
   )
   assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_in_a_bucket_is_refused(cache):
+  command = ["-m", "slot_attention_jax.main", f"--config={CONFIG}"]
+  command += [f"--compilation_cache={cache}", "--workdir=gs://bucket/run"]
+  process = subprocess.run(
+    [sys.executable, *command],
+    cwd=ROOT,
+    env=environment(cache),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert process.returncode
+  assert "on a file system, got gs://bucket/run" in process.stderr
+  assert not (ROOT / "gs:").exists()
 
 
 def test_a_machine_of_no_cluster_is_told_so(tmp_path, cache):
