@@ -214,23 +214,13 @@ def test_evaluation_counts_each_example_once(count, alone, cache):
 
 
 ROWS = """
-import sys
-
 import jax
 import numpy as np
 
 from slot_attention_jax import distributed, evaluate, sharding
 from slot_attention_jax.data import cached_dataset, types
 
-if len(sys.argv) > 1:
-  count, index = (int(a.split("=")[1]) for a in sys.argv[2:4])
-  distributed.initialize(
-    coordinator_address=sys.argv[1].split("=")[1],
-    num_processes=count,
-    process_id=index,
-  )
-else:
-  distributed.initialize(detect=True)
+distributed.initialize(detect=True)
 read = set()
 
 
@@ -266,16 +256,56 @@ print(own, *metrics.values())
 """
 
 
-@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 4])
+def slurm(count, index):
+  """What SLURM sets for a task of a step, as far as JAX reads it."""
+  return {
+    "SLURM_JOB_ID": "1234",
+    "SLURM_STEP_NODELIST": "localhost",
+    "SLURM_NTASKS": str(count),
+    "SLURM_PROCID": str(index),
+    "SLURM_LOCALID": str(index),
+  }
+
+
+def run_in_slurm(code, count, cache, directory):
+  """Starts so many processes of a script that detects the cluster."""
+  script = directory / "script.py"
+  script.write_text(code)
+  logs = directory / "logs"
+  return Processes([script], count, cache, logs, cluster=slurm)
+
+
+@pytest.mark.parametrize("count", [2, 4])
 def test_each_process_reads_its_rows_only(count, cache, tmp_path):
-  script = tmp_path / "rows.py"
-  script.write_text(ROWS)
-  with Processes([script], count, cache, tmp_path / "logs") as processes:
+  with run_in_slurm(ROWS, count, cache, tmp_path) as processes:
     printed = processes.printed()
   size = 4 // count
   for i, lines in enumerate(printed):
     own = list(range(i * size, (i + 1) * size))
     assert lines == [f"{own} 111111.0 6"]
+
+
+FAIL = """
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from slot_attention_jax import distributed
+
+distributed.initialize(detect=True)
+with distributed.all_or_none():
+  multihost_utils.process_allgather(np.float32(0))
+  if jax.process_index() == 1:
+    raise KeyError("gone")
+  multihost_utils.process_allgather(np.float32(1))
+"""
+
+
+def test_if_one_fails_the_others_end(cache, tmp_path):
+  with run_in_slurm(FAIL, 2, cache, tmp_path) as processes:
+    # Without `all_or_none` it would wait for the others for 300 s.
+    assert all(processes.codes(seconds=60))
+    assert "KeyError: 'gone'" in processes.logs[1].read_text()
 
 
 def test_processes_of_other_settings_all_fail(cache, tmp_path):
