@@ -275,7 +275,7 @@ def run_in_slurm(code, count, cache, directory):
   return Processes([script], count, cache, logs, cluster=slurm)
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_each_process_reads_its_rows_only(count, cache, tmp_path):
   with run_in_slurm(ROWS, count, cache, tmp_path) as processes:
     printed = processes.printed()
