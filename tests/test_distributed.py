@@ -181,6 +181,11 @@ def resume(workdir, count, cache):
     printed = processes.printed()
     log, *others = (path.read_text() for path in processes.logs)
   assert all("Evaluated 6 examples" in text for text in [log, *others])
+  # Process 0 alone writes metrics, to its log and to their file.
+  written = f"step {STEPS}/{STEPS} | "
+  assert [written in text for text in [log, *others]] == [True] + [False] * len(
+    others
+  )
   assert f"Training steps 0 to {STEPS}" not in log
   return printed
 
