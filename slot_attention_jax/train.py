@@ -11,6 +11,7 @@ from absl import logging
 
 from slot_attention_jax import (
   checkpoints,
+  distributed,
   metadata,
   optimizers,
   steps,
@@ -73,7 +74,13 @@ def train(config: Any, workdir: str) -> dict[str, float]:
         keep_best=config.checkpoint.keep_best,
       )
     )
-    if checkpointer.latest_step() is None:
+    latest = checkpointer.latest_step()
+    distributed.check_same(
+      f"last checkpoint in {path}",
+      latest,
+      "Put the workdir on storage that all processes share.",
+    )
+    if latest is None:
       state = steps.create_state(task, optimizer, config.seed, mesh)
     else:
       _check_same_run(config, checkpointer.restore_config())
@@ -104,8 +111,11 @@ def train(config: Any, workdir: str) -> dict[str, float]:
       contextlib.closing(writers.ProgressLine(total, start))
     )
     window = _Window(dataset.info, config.logging.every_steps)
+    # A thread would make the order of the devices' programs differ between
+    # processes; they run ahead of the host anyway.
+    ahead = 2 if jax.process_count() == 1 else 0
     batches = stack.enter_context(
-      contextlib.closing(prefetch.prefetch(dataset.batch, start))
+      contextlib.closing(prefetch.prefetch(dataset.batch, start, ahead))
     )
     metrics: dict[str, float] = {}
     for step in range(start + 1, total + 1):
@@ -128,7 +138,8 @@ def train(config: Any, workdir: str) -> dict[str, float]:
         picture = evaluate_lib.draw(task, state.params, eval_dataset, config)
         if picture is not None:
           writer.write_images(step, {eval_dataset.info.split: picture})
-          visualize.save_png(path / "images" / f"{step:08d}.png", picture)
+          if jax.process_index() == 0:
+            visualize.save_png(path / "images" / f"{step:08d}.png", picture)
       if saving:
         writer.flush()
         checkpointer.save(
