@@ -199,9 +199,7 @@ def _transposed(gradient, kernel, stride, size):
     return transpose(gradient)[0]
 
   phases = functools.partial(_by_phases, stride=stride, size=size)
-  return jax.lax.platform_dependent(
-    gradient, kernel, cpu=phases, default=dense
-  )
+  return jax.lax.platform_dependent(gradient, kernel, cpu=phases, default=dense)
 
 
 def _of_kernel(inputs, gradient, kernel, stride):
