@@ -13,13 +13,13 @@ Keys of a line, all of them of the program that one chip runs:
 
 estimated_cycles: sum of the `estimated_cycles` that XLA:TPU writes beside its
   instructions in the optimized program: instructions of the entry computation,
-  those of the body and condition of a loop times its known trip count, those
-  of called computations, of a conditional's branches the dearest. A fusion
+  those of the body and condition of a loop times its trip count, those of
+  called computations, of a conditional's branches the dearest. A fusion
   counts once, as a whole. Instructions without an estimate (collectives, some
   copies) count as nothing, so does the overlap of copies with computation:
   the sum is a measure of the work, not of the time.
-unknown_trips: loops whose trip count XLA does not know, counted as one trip
-  (the loops of the matching).
+unknown_trips: loops whose trip count the program does not tell, counted as one
+  trip (the loops of the matching).
 cycles_by_kind: the same sum, by what an instruction holds: convolutions (also
   matrix products), custom calls, everything else.
 flops: XLA's `cost_analysis`; a loop's body counts once. A packed convolution
@@ -118,7 +118,7 @@ class Program:
       yield line, trips, looped
       op = opcode(line)
       if op == "while":
-        times = trips * (trip_count(line) or 1)
+        times = trips * (self.trip_count(line) or 1)
         for key in ("body", "condition"):
           yield from self.walk(called(line, key)[0], times, True)
       elif op in ("call", "async-start"):
@@ -132,6 +132,28 @@ class Program:
         ]
         listed = [list(self.walk(b, trips, looped)) for b in branches]
         yield from max(listed, key=lambda b: sum(cycles(x) * n for x, n, _ in b))
+
+  def trip_count(self, line: str) -> int | None:
+    """Trip count of a loop, None if it is not known.
+
+    XLA:TPU does not write it down. A loop that runs as long as a counter is
+    less than a constant is taken to count from 0 by 1, as JAX's scan does.
+    """
+    match = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
+    if match:
+      return int(match[1])
+    condition = self.computations[called(line, "condition")[0]]
+    values = dict(
+      x.strip().removeprefix("ROOT ").split(" = ", 1) for x in condition
+    )
+    root = next(x for x in condition if x.strip().startswith("ROOT "))
+    match = re.search(
+      r"compare\((%[\w.\-]+), (%[\w.\-]+)\), direction=LT", root
+    )
+    if not match or "get-tuple-element(" not in values.get(match[1], ""):
+      return None
+    limit = re.search(r"constant\((\d+)\)", values.get(match[2], ""))
+    return int(limit[1]) if limit else None
 
   def kind(self, line: str) -> str:
     """What an instruction's estimate is for."""
@@ -159,12 +181,6 @@ def called(line: str, key: str) -> list[str]:
   return re.findall(r"[\w.\-]+", match[1]) if match else []
 
 
-def trip_count(line: str) -> int | None:
-  """Known trip count of a loop."""
-  match = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
-  return int(match[1]) if match else None
-
-
 def cycles(line: str) -> int:
   """Estimated cycles of an instruction, 0 without an estimate."""
   match = re.search(r'"estimated_cycles":"(\d+)"', line)
@@ -190,7 +206,7 @@ def measure(text: str) -> dict:
   for line, times, looped in program.walk():
     kinds[program.kind(line)] += times * cycles(line)
     op = opcode(line).removesuffix("-start")
-    unknown += op == "while" and trip_count(line) is None
+    unknown += op == "while" and program.trip_count(line) is None
     if op in _COLLECTIVES:
       entry = collectives.setdefault(
         op, {"count": 0, "in_loops": 0, "bytes": 0}
