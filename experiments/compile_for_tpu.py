@@ -131,7 +131,9 @@ class Program:
           *called(line, "false_computation"),
         ]
         listed = [list(self.walk(b, trips, looped)) for b in branches]
-        yield from max(listed, key=lambda b: sum(cycles(x) * n for x, n, _ in b))
+        yield from max(
+          listed, key=lambda b: sum(cycles(x) * n for x, n, _ in b)
+        )
 
   def trip_count(self, line: str) -> int | None:
     """Trip count of a loop, None if it is not known.
@@ -271,9 +273,7 @@ def lower(config, step: str, mesh: jax.sharding.Mesh):
     )
   first = jax.ShapeDtypeStruct((), jnp.int32)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  return steps.make_eval_step(task, mesh).lower(
-    state.params, batch, key, first
-  )
+  return steps.make_eval_step(task, mesh).lower(state.params, batch, key, first)
 
 
 def main(argv):

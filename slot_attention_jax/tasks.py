@@ -113,9 +113,7 @@ class _SlotTask:
   ) -> jax.Array:
     """Slot noise [B, K, D] of a training batch, as the model draws it."""
     rngs = {"slots": key}
-    return self.model.apply(
-      params, batch_size, rngs=rngs, method="draw_noise"
-    )
+    return self.model.apply(params, batch_size, rngs=rngs, method="draw_noise")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
