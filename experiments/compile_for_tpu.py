@@ -24,8 +24,10 @@ cycles_by_kind: the same sum, by what an instruction holds: convolutions (also
   matrix products), custom calls, everything else.
 flops: XLA's `cost_analysis`; a loop's body counts once. A packed convolution
   counts the zeros of its kernel too.
-memory_gib, hbm_gib: peak of XLA's `memory_analysis` (arguments, results,
-  temporaries and code together) and what the chip has.
+memory_gib: of XLA's `memory_analysis`, arguments, results (less those that take
+  an argument's place), temporaries and code, added up.
+peak_gib: the most of them that are alive at once, by the same analysis.
+hbm_gib: what the chip has.
 collectives: instructions by kind, how many of them stand in a loop, and the
   bytes of their results.
 compile_seconds: of XLA alone, on this machine.
@@ -130,6 +132,17 @@ def lower(config, step: str, mesh: jax.sharding.Mesh):
   return steps.make_eval_step(task, mesh).lower(state.params, batch, key, first)
 
 
+def total_bytes(memory) -> int:
+  """Bytes of everything in a `memory_analysis`."""
+  return (
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+    + memory.temp_size_in_bytes
+    + memory.generated_code_size_in_bytes
+  )
+
+
 def main(argv):
   """Prints a JSON line for each step."""
   if len(argv) > 1:
@@ -164,7 +177,8 @@ def main(argv):
       ),
       **measured,
       "flops": compiled.cost_analysis()["flops"],
-      "memory_gib": round(memory.peak_memory_in_bytes / 2**30, 3),
+      "memory_gib": round(total_bytes(memory) / 2**30, 3),
+      "peak_gib": round(memory.peak_memory_in_bytes / 2**30, 3),
       "hbm_gib": _HBM.get(_TOPOLOGY.value.partition(":")[0]),
       "compile_seconds": round(seconds, 1),
       "jax": jax.__version__,
