@@ -160,6 +160,10 @@ class _SlotModel(nn.Module):
     """
     return self.slot_attention(self.encoder(images), **slot_options)
 
+  def draw_noise(self, batch_size: int) -> jax.Array:
+    """Noise [B, K, D] that a call draws; see `SlotAttention.draw_noise`."""
+    return self.slot_attention.draw_noise(batch_size)
+
 
 class SlotAttentionAutoEncoder(_SlotModel):
   """Unsupervised object discovery: image to slots and back.

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import optax
+from jax import flatten_util
 
 from slot_attention_jax import sharding as sharding_lib
 from slot_attention_jax import tasks, train_state
@@ -71,6 +72,9 @@ def make_train_step(
   `fold_in(state.key, state.step)`. The state is donated; do not use it after
   the call.
 
+  Every device computes the loss and the gradients of its own examples; their
+  means over the devices are the step's only communication, one all-reduce.
+
   Args:
     task: what is trained.
     optimizer: the optimizer.
@@ -82,10 +86,14 @@ def make_train_step(
     scalars: loss, learning_rate, grad_norm, param_norm.
   """
   whole = sharding_lib.replicated(mesh)
+  loss_and_grads = _on_each_device(jax.value_and_grad(task.loss), mesh)
 
   def step(state, batch):
     key = jax.random.fold_in(state.key, state.step)
-    loss, grads = jax.value_and_grad(task.loss)(state.params, batch, key)
+    # Drawn for the whole batch: the same whatever the number of devices.
+    batch_size = jax.tree.leaves(batch)[0].shape[0]
+    noise = task.draw_noise(state.params, batch_size, key)
+    loss, grads = loss_and_grads(state.params, batch, noise)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {
@@ -106,6 +114,41 @@ def make_train_step(
     donate_argnums=0,
   )
   return _under_mesh(compiled, mesh)
+
+
+def _on_each_device(loss_and_grads, mesh):
+  """Means of a function's results over the devices, each on its examples.
+
+  Left to itself, the partitioner adds up the gradients where they arise, the
+  weights shared over the iterations of Slot Attention once per iteration.
+
+  Args:
+    loss_and_grads: function of (params, batch, noise) whose results are means
+      over examples.
+    mesh: the mesh; batch and noise are split over it.
+
+  Returns:
+    The same function for a batch split over the mesh.
+  """
+  if mesh.size == 1:
+    return loss_and_grads
+
+  def local(params, batch, noise):
+    results = loss_and_grads(params, batch, noise)
+    # As one vector: an all-reduce each is what not all backends combine.
+    vector, unravel = flatten_util.ravel_pytree(results)
+    return unravel(jax.lax.pmean(vector, sharding_lib.AXIS))
+
+  whole, split = jax.P(), jax.P(sharding_lib.AXIS)
+  # check_vma would make gradients of replicated parameters sums over the
+  # devices at once.
+  return jax.shard_map(
+    local,
+    mesh=mesh,
+    in_specs=(whole, split, split),
+    out_specs=whole,
+    check_vma=False,
+  )
 
 
 def make_eval_step(

@@ -39,8 +39,16 @@ class Task(Protocol):
     """Initial parameters."""
     ...
 
-  def loss(self, params: Any, batch: types.Batch, key: jax.Array) -> jax.Array:
-    """Scalar float32 loss of a training batch."""
+  def draw_noise(
+    self, params: Any, batch_size: int, key: jax.Array
+  ) -> jax.Array:
+    """Slot noise [B, K, D] of a training batch."""
+    ...
+
+  def loss(
+    self, params: Any, batch: types.Batch, noise: jax.Array
+  ) -> jax.Array:
+    """Scalar float32 loss of a training batch, a mean over its examples."""
     ...
 
   def apply(
@@ -100,8 +108,12 @@ class _SlotTask:
       params, images, noise=noise, num_iterations=self.num_iterations
     )
 
-  def _train_output(self, params, images, key):
-    return self.model.apply(params, images, rngs={"slots": key})
+  def draw_noise(
+    self, params: Any, batch_size: int, key: jax.Array
+  ) -> jax.Array:
+    """Slot noise [B, K, D] of a training batch, as the model draws it."""
+    rngs = {"slots": key}
+    return self.model.apply(params, batch_size, rngs=rngs, method="draw_noise")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,10 +135,12 @@ class ObjectDiscovery(_SlotTask):
     """`mse`; with ground truth also `fg_ari`, `ari`, `miou`."""
     return ("mse", "fg_ari", "ari", "miou") if self.max_objects else ("mse",)
 
-  def loss(self, params: Any, batch: types.Batch, key: jax.Array) -> jax.Array:
+  def loss(
+    self, params: Any, batch: types.Batch, noise: jax.Array
+  ) -> jax.Array:
     """Mean squared error over B, H, W and C."""
     images = batch["image"]
-    output = self._train_output(params, images, key)
+    output = self.model.apply(params, images, noise=noise)
     return losses.reconstruction_loss(output.reconstruction, images).mean()
 
   def evaluate(
@@ -189,10 +203,12 @@ class SetPrediction(_SlotTask):
     weights = None if self.weights is None else jnp.asarray(self.weights)
     return losses.set_prediction_loss(predictions, targets, weights=weights)
 
-  def loss(self, params: Any, batch: types.Batch, key: jax.Array) -> jax.Array:
+  def loss(
+    self, params: Any, batch: types.Batch, noise: jax.Array
+  ) -> jax.Array:
     """Hungarian Huber loss, summed over pairs, mean over the batch."""
     images = batch["image"]
-    output = self._train_output(params, images, key)
+    output = self.model.apply(params, images, noise=noise)
     return self._loss(output.predictions, batch["target"]).mean()
 
   def evaluate(

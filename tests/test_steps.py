@@ -198,22 +198,38 @@ def loop_bodies(text):
   ]
 
 
+def collectives(text):
+  return re.findall(rf" {COLLECTIVES}(?:-start)?\(", text)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", NAMES)
-def test_devices_only_add_up_gradients(name):
-  text = run(name, 4).text
-  assert "num_partitions=4" in text
-  pattern = rf" {COLLECTIVES}(-start)?\("
-  found = [m[1] for m in re.finditer(pattern, text)]
-  assert set(found) == {"all-reduce"}
-  # A loop with a collective keeps all devices in step at each iteration: the
-  # matching must not.
-  loops = loop_bodies(text)
+def test_devices_only_add_up_gradients_and_loss_once(name, precision):
+  four = run(name, 4, precision)
+  assert "num_partitions=4" in four.text
+  assert collectives(four.text) == ["all-reduce"]
+  found = [line for line in four.text.split("\n") if collectives(line)]
+  size = sum(x.size for x in jax.tree.leaves(four.state.params))
+  assert f" = f32[{size + 1}]" in found[0]
+  # A loop with a collective would keep all devices in step at each iteration,
+  # of the matching as of Slot Attention.
+  loops = loop_bodies(four.text)
   assert loops
-  found = [line for line in loops if re.search(pattern, line)]
-  for line in found:
-    # The gradients of the shared weights, added up at each of T iterations.
-    assert "transpose(jvp(" in line, line
-    assert "/slot_attention._iterate" in line, line
+  assert not collectives("\n".join(loops))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_devices_evaluate_without_talking(name):
+  task, _, _ = tiny(name)
+  params = run(name, 4).abstract.params
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  step = steps.make_eval_step(task, mesh_of(4))
+  lowered = step.lower(params, scenes(4).batch(0), key, np.int32(0))
+  text = lowered.compile(
+    compiler_options={"xla_backend_optimization_level": 0}
+  ).as_text()
+  assert "num_partitions=4" in text
+  assert collectives(text) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -233,9 +249,9 @@ def test_steps_draw_other_noise_at_each_step():
   params = jax.device_put(state.params, jax.devices()[0])
   loss = jax.jit(type(one.task).loss, static_argnums=0)
   key = jax.random.wrap_key_data(one.key)
-  got = [
-    float(loss(one.task, params, batch, jax.random.fold_in(key, step)))
-    for step in (0, 1)
-  ]
+  got = []
+  for step in (0, 1):
+    noise = one.task.draw_noise(params, 8, jax.random.fold_in(key, step))
+    got.append(float(loss(one.task, params, batch, noise)))
   assert got[0] == pytest.approx(one.losses()[0], rel=1e-5)
   assert got[1] != pytest.approx(got[0], rel=1e-5)

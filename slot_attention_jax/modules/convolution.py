@@ -1,5 +1,6 @@
 """Convolution layers with the reference's parameters and initialiser."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -7,7 +8,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import dtypes
 
-from slot_attention_jax.modules import dense_convolution, platform_convolution
+from slot_attention_jax.modules import (
+  dense_convolution,
+  packed_convolution,
+  platform_convolution,
+)
 
 _glorot_uniform = nn.initializers.glorot_uniform()
 
@@ -30,14 +35,19 @@ class Conv(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, inputs: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), F]."""
+  def weights(self, channels: int) -> tuple[jax.Array, jax.Array]:
+    """The parameters (kernel, bias) for inputs of C channels."""
     k = self.kernel_size
-    shape = (k, k, inputs.shape[-1], self.features)
+    shape = (k, k, channels, self.features)
     kernel = self.param("kernel", _glorot_uniform, shape, self.param_dtype)
     bias = self.param(
       "bias", nn.initializers.zeros, (self.features,), self.param_dtype
     )
+    return kernel, bias
+
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), F]."""
+    kernel, bias = self.weights(inputs.shape[-1])
     inputs, kernel, bias = dtypes.promote_dtype(
       inputs, kernel, bias, dtype=self.dtype
     )
@@ -65,6 +75,16 @@ class ConvTranspose(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
+  def weights(self, channels: int) -> tuple[jax.Array, jax.Array]:
+    """The parameters (kernel, bias) for inputs of C channels."""
+    k = self.kernel_size
+    shape = (k, k, self.features, channels)
+    kernel = self.param("kernel", _glorot_uniform, shape, self.param_dtype)
+    bias = self.param(
+      "bias", nn.initializers.zeros, (self.features,), self.param_dtype
+    )
+    return kernel, bias
+
   def __call__(
     self, inputs: jax.Array, constant: jax.Array | None = None
   ) -> jax.Array:
@@ -78,12 +98,7 @@ class ConvTranspose(nn.Module):
     Returns:
       [B, H * stride, W * stride, F].
     """
-    k = self.kernel_size
-    shape = (k, k, self.features, inputs.shape[-1])
-    kernel = self.param("kernel", _glorot_uniform, shape, self.param_dtype)
-    bias = self.param(
-      "bias", nn.initializers.zeros, (self.features,), self.param_dtype
-    )
+    kernel, bias = self.weights(inputs.shape[-1])
     inputs, constant, kernel, bias = dtypes.promote_dtype(
       inputs, constant, kernel, bias, dtype=self.dtype
     )
@@ -94,3 +109,63 @@ class ConvTranspose(nn.Module):
         constant, (h, w), kernel, self.stride
       )
     return outputs + bias[None, None, None, :]
+
+
+def promote(
+  inputs: jax.Array, weights: packed_convolution.Weights, dtype: Any
+) -> tuple[jax.Array, packed_convolution.Weights]:
+  """Inputs and weights of a stack in the dtype of its computation.
+
+  Args:
+    inputs: [B, H, W, C].
+    weights: (kernel, bias) of each layer.
+    dtype: dtype of the computation; None: that of inputs and parameters.
+
+  Returns:
+    The pair (inputs, weights).
+  """
+  flat = [x for layer in weights for x in layer]
+  inputs, *flat = dtypes.promote_dtype(inputs, *flat, dtype=dtype)
+  return inputs, list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def conv_stack(
+  inputs: jax.Array, weights: packed_convolution.Weights, strides: Sequence[int]
+) -> jax.Array:
+  """Convolutions with bias and a ReLU after each, as fits the platform.
+
+  Args and result are those of `packed_convolution.conv_stack`, which is what
+  TPUs run.
+  """
+
+  def plain(x, weights):
+    for (kernel, bias), stride in zip(weights, strides, strict=True):
+      x = platform_convolution.conv2d(x, kernel, stride)
+      x = nn.relu(x + bias[None, None, None, :])
+    return x
+
+  def packed(x, weights):
+    return packed_convolution.conv_stack(x, weights, strides)
+
+  return jax.lax.platform_dependent(inputs, weights, tpu=packed, default=plain)
+
+
+def conv_transpose_stack(
+  inputs: jax.Array, weights: packed_convolution.Weights, strides: Sequence[int]
+) -> jax.Array:
+  """Transposed convolutions with bias, a ReLU before each, by platform.
+
+  Args and result are those of `packed_convolution.conv_transpose_stack`, which
+  is what TPUs run.
+  """
+
+  def plain(x, weights):
+    for (kernel, bias), stride in zip(weights, strides, strict=True):
+      x = platform_convolution.conv_transpose2d(nn.relu(x), kernel, stride)
+      x = x + bias[None, None, None, :]
+    return x
+
+  def packed(x, weights):
+    return packed_convolution.conv_transpose_stack(x, weights, strides)
+
+  return jax.lax.platform_dependent(inputs, weights, tpu=packed, default=plain)

@@ -87,11 +87,20 @@ class SpatialBroadcastDecoder(nn.Module):
     x = jnp.zeros((1, h, w, d), slots.dtype)
     x = position.SoftPositionEmbed(name="position", **dtypes)(x)
     constant = slots.reshape(b * k, d)
-    layers = zip(channels, self.kernel_sizes, self.strides, strict=True)
-    for i, (features, kernel_size, stride) in enumerate(layers):
-      x = nn.relu(x) if i else x
-      x = convolution.ConvTranspose(
-        features, kernel_size, stride, name=f"conv_{i}", **dtypes
-      )(x, None if i else constant)
+    weights = []
+    for i, features in enumerate(channels):
+      layer = convolution.ConvTranspose(
+        features,
+        self.kernel_sizes[i],
+        self.strides[i],
+        name=f"conv_{i}",
+        **dtypes,
+      )
+      if i:
+        weights.append(layer.weights(channels[i - 1]))
+      else:
+        x = layer(x, constant)
+    x, weights = convolution.promote(x, weights, self.dtype)
+    x = convolution.conv_transpose_stack(x, weights, self.strides[1:])
     x = x.reshape(b, k, *x.shape[1:])  # [B, K, H, W, C + 1]
     return x[..., :-1], x[..., -1:]

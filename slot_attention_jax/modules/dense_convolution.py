@@ -16,7 +16,17 @@ import numpy as np
 _DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
-def check_image_and_kernel(inputs, kernel, stride, in_axis):
+def check_image_and_kernel(
+  inputs: jax.Array, kernel: jax.Array, stride: int, in_axis: int
+) -> None:
+  """Raises ValueError unless a kernel fits a batch of images.
+
+  Args:
+    inputs: [B, H, W, C].
+    kernel: four axes, of which `in_axis` has size C.
+    stride: at least 1.
+    in_axis: 2 or 3.
+  """
   if inputs.ndim != 4 or kernel.ndim != 4:
     raise ValueError(
       "Expected inputs [B, H, W, C] and a kernel of 4 axes, got "

@@ -79,13 +79,15 @@ class CNNEncoder(nn.Module):
     if images.ndim != 4:
       raise ValueError(f"Expected images [B, H, W, C], got {images.shape}.")
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    x = images
-    layers = zip(self.channels, self.kernel_sizes, self.strides, strict=True)
-    for i, (features, kernel_size, stride) in enumerate(layers):
-      x = convolution.Conv(
-        features, kernel_size, stride, name=f"conv_{i}", **dtypes
-      )(x)
-      x = nn.relu(x)
+    weights, inputs = [], images.shape[-1]
+    for i, features in enumerate(self.channels):
+      layer = convolution.Conv(
+        features, self.kernel_sizes[i], name=f"conv_{i}", **dtypes
+      )
+      weights.append(layer.weights(inputs))
+      inputs = features
+    x, weights = convolution.promote(images, weights, self.dtype)
+    x = convolution.conv_stack(x, weights, self.strides)
     x = position.SoftPositionEmbed(name="position", **dtypes)(x)
     x = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, N, C]
     x = nn.LayerNorm(

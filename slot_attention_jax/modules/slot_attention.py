@@ -244,6 +244,25 @@ class SlotAttention(nn.Module):
     )(self, slots, (keys, values, mask))
     return slots.astype(keys.dtype), attention
 
+  def draw_noise(
+    self, batch_size: int, num_slots: int | None = None
+  ) -> jax.Array:
+    """The noise that a call draws from the RNG stream `"slots"`.
+
+    Draw it for a whole batch, pass it as `noise`, and each example starts as
+    in a call on the whole batch, wherever it is computed.
+
+    Args:
+      batch_size: B.
+      num_slots: K; default: the module's.
+
+    Returns:
+      [B, K, D] standard-normal sample.
+    """
+    shape = (batch_size, num_slots or self.num_slots, self.slot_size)
+    dtype = jnp.promote_types(jnp.float32, self.slots_mu.dtype)
+    return jax.random.normal(self.make_rng("slots"), shape, dtype)
+
   def _start(self, inputs, num_slots, noise, initial_slots):
     """Initial slots [B, K, D], float32 or wider."""
     given = initial_slots if initial_slots is not None else noise
@@ -272,7 +291,7 @@ class SlotAttention(nn.Module):
     mu, log_sigma = self.slots_mu, self.slots_log_sigma
     dtype = jnp.promote_types(jnp.float32, mu.dtype)
     if noise is None:
-      noise = jax.random.normal(self.make_rng("slots"), shape, dtype)
+      noise = self.draw_noise(shape[0], num_slots)
     return mu.astype(dtype) + jnp.exp(log_sigma.astype(dtype)) * noise
 
   def _iterate(self, slots, constants):
