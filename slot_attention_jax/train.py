@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 
 from slot_attention_jax import (
@@ -23,6 +24,9 @@ from slot_attention_jax import data as data_lib
 from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax import sharding as sharding_lib
 from slot_attention_jax.data import prefetch, types
+
+# Where train.steps_per_call leaves it open and the devices are no CPUs.
+_STEPS_PER_CALL = 10
 
 
 def train(config: Any, workdir: str) -> dict[str, float]:
@@ -97,7 +101,10 @@ def train(config: Any, workdir: str) -> dict[str, float]:
     )
     if jax.process_index() == 0:
       metadata.write_metadata(path, config, dataset.info)
-    train_step = steps.make_train_step(task, optimizer, schedule, mesh)
+    per_call = _steps_per_call(config, dataset, start)
+    train_step = _make_train_step(
+      task, optimizer, schedule, mesh, dataset, per_call
+    )
     eval_step = steps.make_eval_step(task, mesh)
     writer = writers.create_writer(
       path,
@@ -115,10 +122,12 @@ def train(config: Any, workdir: str) -> dict[str, float]:
     # processes; they run ahead of the host anyway.
     ahead = 2 if jax.process_count() == 1 else 0
     batches = stack.enter_context(
-      contextlib.closing(prefetch.prefetch(dataset.batch, start, ahead))
+      contextlib.closing(
+        prefetch.prefetch(_loader(dataset, start, per_call), 0, ahead)
+      )
     )
     metrics: dict[str, float] = {}
-    for step in range(start + 1, total + 1):
+    for step in range(start + per_call, total + 1, per_call):
       _, batch = next(batches)
       state, step_metrics = train_step(state, batch)
       evaluating = step == total or step % config.eval.every_steps == 0
@@ -157,8 +166,51 @@ def train(config: Any, workdir: str) -> dict[str, float]:
   return metrics
 
 
+def _steps_per_call(config, dataset, start):
+  """Updates in a call of the compiled step; calls end where work is due."""
+  asked = config.train.steps_per_call
+  if dataset.draw is None:
+    if asked > 1:
+      raise ValueError(
+        "Expected train.steps_per_call of 0 or 1 for data on the host, got "
+        f"{asked}. Hold the data on the devices with data.on_device=yes."
+      )
+    return 1
+  if not asked:
+    asked = 1 if jax.default_backend() == "cpu" else _STEPS_PER_CALL
+  due = math.gcd(
+    config.train.num_steps,
+    config.eval.every_steps,
+    config.checkpoint.every_steps,
+    start,
+  )
+  return max(n for n in range(1, asked + 1) if due % n == 0)
+
+
+def _make_train_step(task, optimizer, schedule, mesh, dataset, per_call):
+  """A function (state, what `_loader` loads) -> (state, metrics)."""
+  if per_call == 1:
+    return steps.make_train_step(task, optimizer, schedule, mesh)
+  several = steps.make_train_steps(
+    task, optimizer, schedule, mesh, dataset.draw
+  )
+  return lambda state, inputs: several(state, dataset.resident, inputs)
+
+
+def _loader(dataset, start, per_call):
+  """Makes what the call number `call` needs."""
+
+  def load(call):
+    first = start + call * per_call
+    if per_call == 1:
+      return dataset.batch(first)
+    return dataset.inputs(first, per_call)
+
+  return load
+
+
 class _Window:
-  """Metrics of the steps since the last log line, fetched one step late."""
+  """Metrics of the steps since the last log line, fetched one call late."""
 
   def __init__(self, info: types.DatasetInfo, every_steps: int):
     self.loss = math.nan
@@ -170,7 +222,16 @@ class _Window:
     )
 
   def add(self, step: int, metrics: steps.Metrics, *, flush: bool):
-    """Takes a step's metrics; yields the (step, scalars) that are due."""
+    """Takes metrics of a call that ends at `step`; yields those that are due.
+
+    Args:
+      step: the last step of the call.
+      metrics: scalars, or [n] of the last n steps.
+      flush: whether to wait for them.
+
+    Yields:
+      Pairs (step, scalars by name).
+    """
     yield from self._settle()
     self._pending = (step, metrics)
     if flush:
@@ -179,9 +240,14 @@ class _Window:
   def _settle(self):
     if self._pending is None:
       return
-    step, metrics = self._pending
+    last, metrics = self._pending
     self._pending = None
-    scalars = {k: float(v) for k, v in jax.device_get(metrics).items()}
+    rows = {k: np.atleast_1d(v) for k, v in jax.device_get(metrics).items()}
+    count = len(rows["loss"])
+    for i, step in enumerate(range(last - count + 1, last + 1)):
+      yield from self._row(step, {k: float(v[i]) for k, v in rows.items()})
+
+  def _row(self, step, scalars):
     self.loss = scalars["loss"]
     self._losses.append((step, self.loss))
     # All of them: a finite loss may have an infinite gradient.
@@ -207,6 +273,11 @@ def _check(config: Any, num_devices: int) -> None:
   sharding_lib.check_batch_size(
     "eval.batch_size", config.eval.batch_size, num_devices
   )
+  if config.train.steps_per_call < 0:
+    raise ValueError(
+      "Expected train.steps_per_call of at least 0, got "
+      f"{config.train.steps_per_call}."
+    )
   for group, key in (
     ("train", "num_steps"),
     ("eval", "every_steps"),
