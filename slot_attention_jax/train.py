@@ -297,6 +297,8 @@ def _check_same_run(config: Any, saved: dict[str, Any]) -> None:
   for group in groups:
     old = saved.get(group, {})
     pairs += [(f"{group}.{k}", v, old.get(k)) for k, v in config[group].items()]
+  # How many updates a call holds changes none of them.
+  pairs = [pair for pair in pairs if pair[0] != "train.steps_per_call"]
   for key, new, old in pairs:
     if metadata.jsonable(new) != old:
       logging.warning(
