@@ -218,6 +218,39 @@ def test_devices_only_add_up_gradients_and_loss_once(name, precision):
   assert not collectives("\n".join(loops))
 
 
+def slow_forms(text):
+  """Convolutions over dilated inputs and calls of the host, in any HLO."""
+  dilated = re.findall(r"lhs_dilate=\S+", text)
+  dilated += re.findall(r"lhs_dilate = \[(?!1, 1\])[^]]*\]", text)
+  hosts = r"(?:callback|infeed|outfeed|send-done|stablehlo\.send)"
+  return dilated + re.findall(hosts, text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_slow_convolution_and_no_call_of_the_host(name):
+  assert " convolution(" in run(name, 4).text
+  assert slow_forms(run(name, 4).text) == []
+  task, optimizer, schedule = tiny(name)
+  step = steps.make_train_step(task, optimizer, schedule, mesh_of(4))
+  args = run(name, 4).abstract, scenes(4).batch(0)
+  gpu = step.lower(*args, platforms=("cuda",)).as_text()
+  assert "stablehlo.convolution" in gpu
+  assert slow_forms(gpu) == []
+
+
+def test_slow_forms_are_found():
+  x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
+
+  @jax.jit
+  def fun(x):
+    x = jax.lax.conv_transpose(x, kernel, (2, 2), "SAME")
+    return jax.pure_callback(lambda x: x, x, x)
+
+  lowered = fun.lower(x)
+  assert len(slow_forms(lowered.as_text())) >= 2
+  assert len(slow_forms(lowered.compile().as_text())) >= 2
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_devices_evaluate_without_talking(name):
   task, _, _ = tiny(name)
