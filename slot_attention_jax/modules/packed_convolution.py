@@ -167,11 +167,11 @@ def conv_stack(
       packing = _PACKING // stride if few and not _PACKING % stride else 0
       # Blocks end where the image ends.
       packing = 0 if packing and width % (stride * packing) else packing
+      x = nn.relu(_written(x)) if i else x
       x = repack(x, packed, stride * packing or 1)
       packed, width = packing or 1, -(-width // stride)
       x = conv2d(x, kernel, stride, packing) + _tile(bias, packed)
-      x = nn.relu(_written(x))
-  return repack(x, packed, 1)
+  return repack(nn.relu(x), packed, 1)
 
 
 def conv_transpose_stack(
@@ -207,10 +207,9 @@ def conv_transpose_stack(
       # A larger image that is not packed on is cheaper left to XLA.
       if stride > 1 and set(strides[i + 1 : i + 2]) != {1}:
         packing = 0
-      x = repack(nn.relu(x), packed, packing or 1)
+      x = repack(nn.relu(_written(x) if i else x), packed, packing or 1)
       packed, width = stride * packing or 1, width * stride
       x = conv_transpose2d(x, kernel, stride, packing) + _tile(bias, packed)
-      x = _written(x)
   return repack(x, packed, 1)
 
 

@@ -149,7 +149,10 @@ def convolutions(text):
 @pytest.mark.parametrize("name", ["conv_stack", "conv_transpose_stack"])
 def test_tpus_convolve_128_channels_and_others_know_nothing_of_it(name):
   gradient = traced(name)
-  tpu = convolutions(gradient.lower(lowering_platforms=("tpu",)).as_text())
+  tpu = gradient.lower(lowering_platforms=("tpu",)).as_text()
+  # Layers are not computed again inside the next one.
+  assert tpu.count("stablehlo.optimization_barrier") == 1
+  tpu = convolutions(tpu)
   lowered = gradient.lower(lowering_platforms=("cpu",))
   cpu = convolutions(lowered.as_text())
   # Two layers, forwards and their two gradients each; all of them packed.
