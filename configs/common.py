@@ -104,6 +104,10 @@ def base() -> ml_collections.ConfigDict:
   train.batch_size = 64
   # Updates.
   train.num_steps = 500_000
+  # Updates in one call of the compiled step, for data on the devices: at most
+  # so many, fewer where evaluations and checkpoints are due in between. 0: 10
+  # on GPU and TPU, 1 on CPU.
+  train.steps_per_call = 0
 
   config.eval = evaluation = ml_collections.ConfigDict()
   # "validation", "test"; CLEVR also "train_eval".

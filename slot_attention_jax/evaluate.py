@@ -73,9 +73,7 @@ def evaluate(
     first = np.uint32(i * dataset.batch_size)
     valid = batch.pop("valid")
     results = eval_step(params, batch, key, first) | {"valid": valid}
-    if jax.process_count() > 1:
-      results = multihost_utils.process_allgather(results, tiled=True)
-    results = jax.device_get(results)
+    results = jax.device_get(_whole(results))
     for name, values in results.items():
       if name != "valid":
         rows = np.asarray(values)[np.asarray(results["valid"])]
@@ -106,20 +104,27 @@ def draw(
     config: a whole `ConfigDict`; `logging.num_images` and `eval.seed` are read.
 
   Returns:
-    A picture [H', W', 3] uint8, or None if `logging.num_images` is 0 or there
-    are several processes, none of which holds the whole batch.
+    A picture [H', W', 3] uint8, the same in all processes, or None if
+    `logging.num_images` is 0.
   """
   count = min(config.logging.num_images, dataset.batch_size)
-  if not count or jax.process_count() > 1:
+  if not count:
     return None
   # On the host: a few rows need not divide over the devices.
-  images = np.asarray(dataset.batch(0)["image"])[:count]
+  images = np.asarray(_whole(dataset.batch(0)["image"]))[:count]
   host_params = jax.device_get(params)
   key = jax.random.key(config.eval.seed)
   output = jax.device_get(_apply(task, host_params, images, key))
   if isinstance(task, tasks.ObjectDiscovery):
     return visualize.decomposition_sheet(images, output)
   return visualize.attention_sheet(images, output.attention)
+
+
+def _whole(arrays: Any) -> Any:
+  """Arrays of which this process holds all rows, not its own alone."""
+  if jax.process_count() == 1:
+    return arrays
+  return multihost_utils.process_allgather(arrays, tiled=True)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -7,7 +7,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from slot_attention_jax import evaluate, render, train
+from slot_attention_jax import distributed, evaluate, render, train
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -32,7 +32,19 @@ _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
   "Start JAX's multi-process runtime, found from the cluster's environment "
-  "(TPU pods, SLURM).",
+  "(TPU pods, SLURM, Kubernetes); see docs/launch.md.",
+)
+_COORDINATOR_ADDRESS = flags.DEFINE_string(
+  "coordinator_address",
+  None,
+  "HOST:PORT of process 0. With --num_processes and --process_id it starts "
+  "the multi-process runtime anywhere.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "How many processes run this program together."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Which of them this is, from 0."
 )
 _COMPILATION_CACHE = flags.DEFINE_string(
   "compilation_cache",
@@ -45,14 +57,23 @@ def main(argv: list[str]) -> None:
   """Runs the mode that the flags ask for."""
   if len(argv) > 1:
     raise app.UsageError(f"Expected only flags, got {argv[1:]}.")
-  if _DISTRIBUTED.value:
-    jax.distributed.initialize()
+  distributed.initialize(
+    detect=_DISTRIBUTED.value,
+    coordinator_address=_COORDINATOR_ADDRESS.value,
+    num_processes=_NUM_PROCESSES.value,
+    process_id=_PROCESS_ID.value,
+  )
   if _COMPILATION_CACHE.value:
     jax.config.update(
       "jax_compilation_cache_dir",
       os.path.expanduser(_COMPILATION_CACHE.value),
     )
   workdir = _WORKDIR.value or str(pathlib.Path("runs") / _config_name())
+  if "://" in workdir:
+    raise app.UsageError(
+      f"Expected a --workdir on a file system, got {workdir}. Mount it on "
+      "every host and give the path of the mount, see docs/launch.md."
+    )
   logging.info(
     "JAX %s, process %d of %d, devices %s, workdir %s.",
     jax.__version__,
@@ -66,7 +87,13 @@ def main(argv: list[str]) -> None:
     "evaluate": evaluate.evaluate_checkpoint,
     "render": render.render,
   }
-  metrics = run[_MODE.value](_CONFIG.value, workdir)
+  with distributed.all_or_none():
+    distributed.check_same(
+      "mode, workdir and config",
+      (_MODE.value, workdir, _CONFIG.value.to_dict()),
+      "Start all with the same flags but --process_id.",
+    )
+    metrics = run[_MODE.value](_CONFIG.value, workdir)
   if jax.process_index() == 0:
     for name, value in metrics.items():
       print(f"{name}: {value:.6g}")

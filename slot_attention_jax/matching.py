@@ -1,7 +1,10 @@
 """Optimal one-to-one matching of two sets, on the device."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
@@ -9,6 +12,9 @@ from jax.sharding import PartitionSpec as P
 # Largest magnitude of a cost that is told apart: leaves room in float32 for the
 # sums of costs that the algorithm forms.
 _LARGEST_COST = 1e30
+# Most elements of the larger set that subsets are enumerated for. The work
+# more than doubles with each: at 14 the Hungarian algorithm is faster on a CPU.
+_MOST_FOR_SUBSETS = 12
 
 
 def hungarian_match(cost: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -23,14 +29,27 @@ def hungarian_match(cost: jax.Array) -> tuple[jax.Array, jax.Array]:
   Pure JAX: works under jit, vmap and on any backend. The indices carry no
   gradient; index the cost with them to differentiate the matched total.
 
+  Sets of at most 12 elements are matched by a dynamic program over subsets, a
+  fixed number of dense operations on the whole batch; with elements
+  :math:`1 \dots L` of the larger set and subsets :math:`S` of the smaller,
+
+  .. math::
+    F_l(S) = \min\Bigl(F_{l-1}(S),\;
+      \min_{s \in S} F_{l-1}(S \setminus s) + C_{s,l}\Bigr).
+
+  Larger sets are matched by the Hungarian algorithm, whose loops take as many
+  iterations as the hardest example needs.
+
   Under `jax.set_mesh` with a `"data"` axis that divides B, every device solves
   its own examples inside `jax.shard_map`, without any collective. A plain vmap
-  of the algorithm's loops would instead keep the loops of all devices in step,
-  with an all-reduce per iteration. Without a mesh it is a plain vmap.
+  of the Hungarian algorithm's loops would instead keep the loops of all devices
+  in step, with an all-reduce per iteration. The dynamic program needs no mesh
+  in the context: a batch that is split over devices is matched where it is.
 
   Args:
     cost: [B, K, O] cost of matching row k to column o, or [K, O] for a single
-      problem; any real dtype, computed in float32. K and O may differ. A pair
+      problem; any real dtype, computed in float32, so that the total is the
+      least up to float32's rounding of sums. K and O may differ. A pair
       that costs +inf or NaN is taken only if no complete matching avoids it;
       -inf is wanted as much as +inf is avoided. Such costs never hang the
       algorithm. Finite magnitudes above 1e30 count as 1e30.
@@ -56,7 +75,9 @@ def hungarian_match(cost: jax.Array) -> tuple[jax.Array, jax.Array]:
   References:
     Kuhn, `The Hungarian method for the assignment problem
     <https://doi.org/10.1002/nav.3800020109>`_, 1955; solved by
-    `optax.assignment.hungarian_algorithm`. Used as in Locatello et al.,
+    `optax.assignment.hungarian_algorithm`. Subsets as in Held and Karp, `A
+    Dynamic Programming Approach to Sequencing Problems
+    <https://doi.org/10.1137/0110015>`_, 1962. Used as in Locatello et al.,
     `Object-Centric Learning with Slot Attention
     <https://arxiv.org/abs/2006.15055>`_, 2020, section 3.2.
   """
@@ -66,9 +87,13 @@ def hungarian_match(cost: jax.Array) -> tuple[jax.Array, jax.Array]:
       f"{cost.shape}; add or merge batch axes first."
     )
   cost = jax.lax.stop_gradient(jnp.asarray(cost, jnp.float32))
+  small = 1 <= min(cost.shape[-2:]) <= max(cost.shape[-2:]) <= _MOST_FOR_SUBSETS
   if cost.ndim == 2:
-    return _match_one(cost)
-  match = jax.vmap(_match_one)
+    if not small:
+      return _match_one(cost)
+    rows, cols = _match_by_subsets(cost[None])
+    return rows[0], cols[0]
+  match = _match_by_subsets if small else jax.vmap(_match_one)
   shards = _data_shards()
   if shards and cost.shape[0] % shards == 0:
     # The mesh is the one in the context. check_vma rejects optax's loops, whose
@@ -87,6 +112,127 @@ def _data_shards() -> int:
   # Inside a caller's own shard_map the batch is already local.
   types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
   return 0 if types["data"] == AxisType.Manual else mesh.shape["data"]
+
+
+@jax.jit
+def _match_by_subsets(cost: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Matches cost [B, K, O] float32 -> rows, cols [B, M] int32, few elements."""
+  cost = jax.vmap(_finite)(cost)
+  _, k, o = cost.shape
+  # An element that is surely matched may cost less everywhere alike; sums of
+  # small numbers lose less.
+  if k <= o:
+    cost = cost - cost.min(axis=2, keepdims=True)
+  if k >= o:
+    cost = cost - cost.min(axis=1, keepdims=True)
+  # The larger set first, one layer each; the batch last, where vectors are.
+  layers = cost.transpose(1, 2, 0) if k >= o else cost.transpose(2, 1, 0)
+  partners = _partners(layers)  # [B, L]
+  if k < o:
+    cols = partners[:, None] == jnp.arange(k, dtype=jnp.int32)[None, :, None]
+    cols = jnp.argmax(cols, axis=2).astype(jnp.int32)  # [B, K]
+    rows = jnp.arange(k, dtype=jnp.int32)[None]
+    return jnp.broadcast_to(rows, cols.shape), cols
+  numbers = jnp.broadcast_to(
+    jnp.arange(k, dtype=jnp.int32)[None], partners.shape
+  )
+  if k == o:
+    return numbers, partners
+  rank = jnp.cumsum(partners < o, axis=1) - 1  # [B, K], among matched rows.
+  chosen = (partners < o)[:, None] & (
+    rank[:, None] == jnp.arange(o, dtype=rank.dtype)[None, :, None]
+  )  # [B, O, K]
+  rows = jnp.where(chosen, numbers[:, None], 0).sum(axis=2, dtype=jnp.int32)
+  cols = jnp.where(chosen, partners[:, None], 0).sum(axis=2, dtype=jnp.int32)
+  return rows, cols
+
+
+def _partners(cost: jax.Array) -> jax.Array:
+  """Least total cost by dynamic programming over subsets of the smaller set.
+
+  Args:
+    cost: [L, S, B] float32, finite, S <= L.
+
+  Returns:
+    [B, L] int32, the element of the smaller set that each of the larger gets; S
+    for none.
+  """
+  num_layers, s, b = cost.shape
+  # Having no partner costs nothing. The copy also keeps XLA from reading costs
+  # in the order of the input, a batch apart from each other.
+  cost = jnp.concatenate([cost, jnp.zeros((num_layers, 1, b), cost.dtype)], 1)
+  options = _subset_options(s, num_layers)
+  totals = jnp.zeros((1, b), cost.dtype)
+  choices = []
+  for layer, (before, partner) in zip(cost, options, strict=True):
+    candidates = _rows(totals, before) + _rows(layer, partner)  # [C, W, B]
+    totals, choice = _least(candidates)  # [C, B]
+    choices.append(choice)
+  subset = jnp.zeros((b,), jnp.int32)
+  partners = []
+  for choice, (before, partner) in zip(
+    reversed(choices), reversed(options), strict=True
+  ):
+    chosen = jnp.take_along_axis(
+      choice, subset[None], axis=0, mode="promise_in_bounds"
+    )[0]  # [B]
+    # Both answers in one number, for one gather.
+    table = (before * (s + 1) + partner).reshape(-1)
+    both = _rows(jnp.asarray(table), subset * before.shape[1] + chosen)
+    subset, partner = both // (s + 1), both % (s + 1)
+    partners.append(partner)
+  return jnp.stack(partners[::-1], axis=1)
+
+
+def _rows(array, index):
+  return array.at[index].get(mode="promise_in_bounds")
+
+
+def _least(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Least of values [C, W, B] over W and where it is, in one reduction."""
+
+  def less(a, b):
+    smaller = b[0] < a[0]
+    return jnp.where(smaller, b[0], a[0]), jnp.where(smaller, b[1], a[1])
+
+  where = jax.lax.broadcasted_iota(jnp.int32, values.shape, 1)
+  initial = np.array(np.inf, values.dtype), np.int32(0)
+  return jax.lax.reduce((values, where), initial, less, (1,))
+
+
+@functools.cache
+def _subset_options(
+  size: int, num_layers: int
+) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+  """How each subset of the smaller set may have come about.
+
+  After l elements of the larger set, l of L, only subsets are of interest that
+  are neither too large to have got l partners nor too small to be completed.
+
+  Args:
+    size: S, elements of the smaller set.
+    num_layers: L >= S, elements of the larger set.
+
+  Returns:
+    For each element of the larger set a pair ([C, W], [C, W]) of int32: for
+    each of C subsets after it, W options (the last ones may repeat), the number
+    of the subset before it and the element that is added, S for none.
+  """
+  layers, numbers = [], {0: 0}
+  for done in range(1, num_layers + 1):
+    fewest, most = max(0, size - (num_layers - done)), min(size, done)
+    subsets = [x for x in range(2**size) if fewest <= x.bit_count() <= most]
+    options = []
+    for subset in subsets:
+      ways = [(subset, size)]
+      ways += [(subset ^ 1 << i, i) for i in range(size) if subset >> i & 1]
+      options.append([(numbers[x], i) for x, i in ways if x in numbers])
+    width = max(map(len, options))
+    padded = [ways + ways[-1:] * (width - len(ways)) for ways in options]
+    before, partner = np.moveaxis(np.array(padded, np.int32), -1, 0)
+    layers.append((before, partner))
+    numbers = {x: i for i, x in enumerate(subsets)}
+  return tuple(layers)
 
 
 # Jitted so that calls outside a jit do not compile optax's loops each time.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import flatten_util
 
@@ -86,6 +87,65 @@ def make_train_step(
     scalars: loss, learning_rate, grad_norm, param_norm.
   """
   whole = sharding_lib.replicated(mesh)
+  compiled = jax.jit(
+    _update(task, optimizer, schedule, mesh),
+    in_shardings=(whole, sharding_lib.over_batch(mesh)),
+    out_shardings=(whole, whole),
+    donate_argnums=0,
+  )
+  return _under_mesh(compiled, mesh)
+
+
+def make_train_steps(
+  task: tasks.Task,
+  optimizer: optax.GradientTransformation,
+  schedule: optax.Schedule,
+  mesh: jax.sharding.Mesh,
+  draw: Callable[[Any, Any], types.Batch],
+) -> Callable[
+  [train_state.TrainState, Any, Any], tuple[train_state.TrainState, Metrics]
+]:
+  """Compiles several updates into one call, for data on the devices.
+
+  A call costs the host the same whatever it holds, and small models are done
+  before the host has made the next one. The updates are those of
+  `make_train_step`. XLA:CPU compiles loops over convolutions to naive code, so
+  there they are unrolled.
+
+  Args:
+    task: what is trained.
+    optimizer: the optimizer.
+    schedule: its learning rate, for the metrics.
+    mesh: the mesh.
+    draw: function of (resident, inputs of one step) that makes its batch on the
+      devices; see `types.Dataset.draw`.
+
+  Returns:
+    A function (state, resident, inputs [n, ...]) -> (state, metrics [n]) that
+    makes n updates; the state is donated.
+  """
+  whole, split = sharding_lib.replicated(mesh), sharding_lib.over_batch(mesh)
+  update = _update(task, optimizer, schedule, mesh)
+  unroll = mesh.devices.flat[0].platform == "cpu"
+
+  def steps(state, resident, inputs):
+    def body(state, inputs):
+      batch = jax.lax.with_sharding_constraint(draw(resident, inputs), split)
+      return update(state, batch)
+
+    return jax.lax.scan(body, state, inputs, unroll=unroll)
+
+  compiled = jax.jit(
+    steps,
+    in_shardings=(whole, whole, whole),
+    out_shardings=(whole, whole),
+    donate_argnums=0,
+  )
+  return _under_mesh(compiled, mesh)
+
+
+def _update(task, optimizer, schedule, mesh):
+  """The function (state, batch) -> (state, metrics) of one update."""
   loss_and_grads = _on_each_device(jax.value_and_grad(task.loss), mesh)
 
   def step(state, batch):
@@ -107,13 +167,7 @@ def make_train_step(
     )
     return state, metrics
 
-  compiled = jax.jit(
-    step,
-    in_shardings=(whole, sharding_lib.over_batch(mesh)),
-    out_shardings=(whole, whole),
-    donate_argnums=0,
-  )
-  return _under_mesh(compiled, mesh)
+  return step
 
 
 def _on_each_device(loss_and_grads, mesh):
@@ -156,6 +210,8 @@ def make_eval_step(
 ) -> Callable[[Any, types.Batch, jax.Array, Any], dict[str, jax.Array]]:
   """Compiles the evaluation of one batch on a mesh.
 
+  Every device evaluates its own examples, without any communication.
+
   Args:
     task: what is evaluated.
     mesh: the mesh.
@@ -164,15 +220,28 @@ def make_eval_step(
     A function (params, batch, key, first) -> dict of per-example arrays
     [B, ...], with `first` the index of the batch's first example in its split.
   """
+  whole, split = sharding_lib.replicated(mesh), sharding_lib.over_batch(mesh)
+
+  def local(params, batch, key, first):
+    rows = jax.tree.leaves(batch)[0].shape[0]
+    first = first + rows * jax.lax.axis_index(sharding_lib.AXIS)
+    return task.evaluate(params, batch, key, first)
+
+  def evaluate(params, batch, key, first):
+    first = jnp.asarray(first, jnp.uint32)
+    if mesh.size == 1:
+      return task.evaluate(params, batch, key, first)
+    specs = (whole.spec, split.spec, whole.spec, whole.spec)
+    return jax.shard_map(
+      local,
+      mesh=mesh,
+      in_specs=specs,
+      out_specs=split.spec,
+      check_vma=False,
+    )(params, batch, key, first)
+
   compiled = jax.jit(
-    task.evaluate,
-    in_shardings=(
-      sharding_lib.replicated(mesh),
-      sharding_lib.over_batch(mesh),
-      None,
-      None,
-    ),
-    out_shardings=sharding_lib.over_batch(mesh),
+    evaluate, in_shardings=(whole, split, None, None), out_shardings=split
   )
   return _under_mesh(compiled, mesh)
 
@@ -184,10 +253,10 @@ def _under_mesh(compiled, mesh):
     with jax.set_mesh(mesh):
       return compiled(*args)
 
-  call.lower = lambda *args: _lower(compiled, mesh, args)
+  def lower(*args, platforms=None):
+    """Lowers for this platform, or ahead of time for others."""
+    with jax.set_mesh(mesh):
+      return compiled.trace(*args).lower(lowering_platforms=platforms)
+
+  call.lower = lower
   return call
-
-
-def _lower(compiled, mesh, args):
-  with jax.set_mesh(mesh):
-    return compiled.lower(*args)

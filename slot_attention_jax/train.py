@@ -7,10 +7,12 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 
 from slot_attention_jax import (
   checkpoints,
+  distributed,
   metadata,
   optimizers,
   steps,
@@ -22,6 +24,9 @@ from slot_attention_jax import data as data_lib
 from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax import sharding as sharding_lib
 from slot_attention_jax.data import prefetch, types
+
+# Where train.steps_per_call leaves it open and the devices are no CPUs.
+_STEPS_PER_CALL = 10
 
 
 def train(config: Any, workdir: str) -> dict[str, float]:
@@ -73,7 +78,13 @@ def train(config: Any, workdir: str) -> dict[str, float]:
         keep_best=config.checkpoint.keep_best,
       )
     )
-    if checkpointer.latest_step() is None:
+    latest = checkpointer.latest_step()
+    distributed.check_same(
+      f"last checkpoint in {path}",
+      latest,
+      "Put the workdir on storage that all processes share.",
+    )
+    if latest is None:
       state = steps.create_state(task, optimizer, config.seed, mesh)
     else:
       _check_same_run(config, checkpointer.restore_config())
@@ -90,7 +101,10 @@ def train(config: Any, workdir: str) -> dict[str, float]:
     )
     if jax.process_index() == 0:
       metadata.write_metadata(path, config, dataset.info)
-    train_step = steps.make_train_step(task, optimizer, schedule, mesh)
+    per_call = _steps_per_call(config, dataset, start)
+    train_step = _make_train_step(
+      task, optimizer, schedule, mesh, dataset, per_call
+    )
     eval_step = steps.make_eval_step(task, mesh)
     writer = writers.create_writer(
       path,
@@ -104,11 +118,16 @@ def train(config: Any, workdir: str) -> dict[str, float]:
       contextlib.closing(writers.ProgressLine(total, start))
     )
     window = _Window(dataset.info, config.logging.every_steps)
+    # A thread would make the order of the devices' programs differ between
+    # processes; they run ahead of the host anyway.
+    ahead = 2 if jax.process_count() == 1 else 0
     batches = stack.enter_context(
-      contextlib.closing(prefetch.prefetch(dataset.batch, start))
+      contextlib.closing(
+        prefetch.prefetch(_loader(dataset, start, per_call), 0, ahead)
+      )
     )
     metrics: dict[str, float] = {}
-    for step in range(start + 1, total + 1):
+    for step in range(start + per_call, total + 1, per_call):
       _, batch = next(batches)
       state, step_metrics = train_step(state, batch)
       evaluating = step == total or step % config.eval.every_steps == 0
@@ -128,7 +147,8 @@ def train(config: Any, workdir: str) -> dict[str, float]:
         picture = evaluate_lib.draw(task, state.params, eval_dataset, config)
         if picture is not None:
           writer.write_images(step, {eval_dataset.info.split: picture})
-          visualize.save_png(path / "images" / f"{step:08d}.png", picture)
+          if jax.process_index() == 0:
+            visualize.save_png(path / "images" / f"{step:08d}.png", picture)
       if saving:
         writer.flush()
         checkpointer.save(
@@ -146,8 +166,51 @@ def train(config: Any, workdir: str) -> dict[str, float]:
   return metrics
 
 
+def _steps_per_call(config, dataset, start):
+  """Updates in a call of the compiled step; calls end where work is due."""
+  asked = config.train.steps_per_call
+  if dataset.draw is None:
+    if asked > 1:
+      raise ValueError(
+        "Expected train.steps_per_call of 0 or 1 for data on the host, got "
+        f"{asked}. Hold the data on the devices with data.on_device=yes."
+      )
+    return 1
+  if not asked:
+    asked = 1 if jax.default_backend() == "cpu" else _STEPS_PER_CALL
+  due = math.gcd(
+    config.train.num_steps,
+    config.eval.every_steps,
+    config.checkpoint.every_steps,
+    start,
+  )
+  return max(n for n in range(1, asked + 1) if due % n == 0)
+
+
+def _make_train_step(task, optimizer, schedule, mesh, dataset, per_call):
+  """A function (state, what `_loader` loads) -> (state, metrics)."""
+  if per_call == 1:
+    return steps.make_train_step(task, optimizer, schedule, mesh)
+  several = steps.make_train_steps(
+    task, optimizer, schedule, mesh, dataset.draw
+  )
+  return lambda state, inputs: several(state, dataset.resident, inputs)
+
+
+def _loader(dataset, start, per_call):
+  """Makes what the call number `call` needs."""
+
+  def load(call):
+    first = start + call * per_call
+    if per_call == 1:
+      return dataset.batch(first)
+    return dataset.inputs(first, per_call)
+
+  return load
+
+
 class _Window:
-  """Metrics of the steps since the last log line, fetched one step late."""
+  """Metrics of the steps since the last log line, fetched one call late."""
 
   def __init__(self, info: types.DatasetInfo, every_steps: int):
     self.loss = math.nan
@@ -159,7 +222,16 @@ class _Window:
     )
 
   def add(self, step: int, metrics: steps.Metrics, *, flush: bool):
-    """Takes a step's metrics; yields the (step, scalars) that are due."""
+    """Takes metrics of a call that ends at `step`; yields those that are due.
+
+    Args:
+      step: the last step of the call.
+      metrics: scalars, or [n] of the last n steps.
+      flush: whether to wait for them.
+
+    Yields:
+      Pairs (step, scalars by name).
+    """
     yield from self._settle()
     self._pending = (step, metrics)
     if flush:
@@ -168,9 +240,14 @@ class _Window:
   def _settle(self):
     if self._pending is None:
       return
-    step, metrics = self._pending
+    last, metrics = self._pending
     self._pending = None
-    scalars = {k: float(v) for k, v in jax.device_get(metrics).items()}
+    rows = {k: np.atleast_1d(v) for k, v in jax.device_get(metrics).items()}
+    count = len(rows["loss"])
+    for i, step in enumerate(range(last - count + 1, last + 1)):
+      yield from self._row(step, {k: float(v[i]) for k, v in rows.items()})
+
+  def _row(self, step, scalars):
     self.loss = scalars["loss"]
     self._losses.append((step, self.loss))
     # All of them: a finite loss may have an infinite gradient.
@@ -196,6 +273,11 @@ def _check(config: Any, num_devices: int) -> None:
   sharding_lib.check_batch_size(
     "eval.batch_size", config.eval.batch_size, num_devices
   )
+  if config.train.steps_per_call < 0:
+    raise ValueError(
+      "Expected train.steps_per_call of at least 0, got "
+      f"{config.train.steps_per_call}."
+    )
   for group, key in (
     ("train", "num_steps"),
     ("eval", "every_steps"),
@@ -215,6 +297,8 @@ def _check_same_run(config: Any, saved: dict[str, Any]) -> None:
   for group in groups:
     old = saved.get(group, {})
     pairs += [(f"{group}.{k}", v, old.get(k)) for k, v in config[group].items()]
+  # How many updates a call holds changes none of them.
+  pairs = [pair for pair in pairs if pair[0] != "train.steps_per_call"]
   for key, new, old in pairs:
     if metadata.jsonable(new) != old:
       logging.warning(

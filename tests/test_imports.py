@@ -32,6 +32,7 @@ FLOORS = {
   "models": 1,
   "losses": 1,
   "sharding": 1,
+  "distributed": 1,
   "train_state": 1,
   "data.cache": 1,
   "data.cached_dataset": 1,

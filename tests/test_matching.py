@@ -15,6 +15,8 @@ _COLLECTIVES = (
   "collective-permute",
   "reduce-scatter",
 )
+# Below it subsets are enumerated, from it on the Hungarian algorithm runs.
+_LARGE = 13
 
 
 def _mesh(axis_type=jax.sharding.AxisType.Auto):
@@ -42,11 +44,43 @@ def _check_optimal(cost, rows, cols):
 
 
 @pytest.mark.parametrize("kind", ["random", "tied", "negative"])
-@pytest.mark.parametrize("shape", [(64, 10, 10), (32, 7, 4), (32, 4, 7)])
+@pytest.mark.parametrize(
+  "shape",
+  [
+    (64, 10, 10),
+    (32, 7, 4),
+    (32, 4, 7),
+    (16, 12, 12),
+    (16, 12, 10),
+    (16, 3, 12),
+    (8, _LARGE, _LARGE),
+    (8, 4, _LARGE),
+    (8, _LARGE, 4),
+  ],
+)
 def test_total_cost_is_scipys(kind, shape):
   cost = _costs(kind, shape)
   rows, cols = jax.jit(matching.hungarian_match)(cost)
   _check_optimal(cost, rows, cols)
+
+
+@pytest.mark.parametrize("k", range(1, 9))
+def test_every_small_shape(k):
+  match = jax.jit(matching.hungarian_match)
+  for o in range(1, 9):
+    cost = np.concatenate(
+      [_costs(kind, (8, k, o)) for kind in ("random", "tied", "negative")]
+    )
+    drop = np.random.default_rng(1).random(cost.shape) < 0.2
+    drop[::2] = False
+    rows, cols = match(np.where(drop, np.nan, cost))
+    _check_optimal(np.where(drop, 100.0, cost), rows, cols)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 0), (4, 0, 5)])
+def test_an_empty_set_has_no_pairs(shape):
+  rows, cols = matching.hungarian_match(jnp.zeros(shape))
+  assert rows.shape == cols.shape == (4, 0)
 
 
 def test_small_differences_beside_large_costs_decide():
@@ -87,7 +121,9 @@ def test_infinite_and_nan_costs_are_avoided():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("shape", [(100, 5, 5), (100, 4, 6), (100, 6, 4)])
+@pytest.mark.parametrize(
+  "shape", [(100, 5, 5), (100, 4, 6), (100, 6, 4), (100, _LARGE, 4)]
+)
 def test_as_few_infinite_or_nan_costs_as_possible(value, shape):
   # optax alone takes more of them than it must in about a tenth of these.
   rng = np.random.default_rng(1)
@@ -105,7 +141,7 @@ def test_minus_infinite_costs_are_wanted():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38])
 @pytest.mark.parametrize("where", ["all", "one", "row"])
-@pytest.mark.parametrize("shape", [(2, 4, 4), (2, 5, 3)])
+@pytest.mark.parametrize("shape", [(2, 4, 4), (2, 5, 3), (2, _LARGE, 3)])
 def test_extreme_costs_end_in_a_matching(value, where, shape):
   cost = _costs("random", shape)
   index = {"all": ..., "one": (0, 1, 1), "row": (0, 1)}[where]
@@ -121,8 +157,9 @@ def test_extreme_costs_end_in_a_matching(value, where, shape):
 @pytest.mark.parametrize(
   "axis_type", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit]
 )
-def test_sharded_batch_is_matched_without_collectives(axis_type):
-  cost = _costs("random", (16, 6, 5))
+@pytest.mark.parametrize("shape", [(16, 6, 5), (16, 5, _LARGE)])
+def test_sharded_batch_is_matched_without_collectives(axis_type, shape):
+  cost = _costs("random", shape)
   mesh = _mesh(axis_type)
   sharded = jax.device_put(cost, NamedSharding(mesh, P("data")))
   with jax.set_mesh(mesh):
@@ -134,13 +171,26 @@ def test_sharded_batch_is_matched_without_collectives(axis_type):
   _check_optimal(cost, rows, cols)
 
 
-def test_plain_vmap_would_have_collectives():
-  # Shows that the test above can fail: no mesh in the context, plain vmap.
+@pytest.mark.parametrize("shape", [(16, 10, 10), (16, 5, 12), (16, 12, 5)])
+def test_small_sets_need_no_loop_and_no_mesh_in_the_context(shape):
+  cost = _costs("random", shape)
+  sharded = jax.device_put(cost, NamedSharding(_mesh(), P("data")))
+  compiled = jax.jit(matching.hungarian_match).lower(sharded).compile()
+  text = compiled.as_text()
+  assert not [c for c in (*_COLLECTIVES, "while(") if c in text]
+  rows, cols = compiled(sharded)
+  assert cols.sharding.is_equivalent_to(sharded.sharding, cols.ndim)
+  _check_optimal(cost, rows, cols)
+
+
+def test_large_sets_would_have_collectives_and_loops():
+  # Shows that the tests above can fail: no mesh in the context, plain vmap.
   sharded = jax.device_put(
-    _costs("random", (16, 6, 5)), NamedSharding(_mesh(), P("data"))
+    _costs("random", (16, _LARGE, 5)), NamedSharding(_mesh(), P("data"))
   )
   text = jax.jit(matching.hungarian_match).lower(sharded).compile().as_text()
   assert "all-reduce" in text
+  assert "while(" in text
 
 
 def test_gradient_of_a_sharded_loss_needs_no_collectives():
@@ -186,8 +236,9 @@ def test_other_axes_and_meshes_without_data():
       _check_optimal(cost, *jax.jit(matching.hungarian_match)(cost))
 
 
-def test_inside_the_callers_own_shard_map():
-  cost = _costs("random", (16, 4, 4))  # Four on each device: divisible again.
+@pytest.mark.parametrize("shape", [(16, 4, 4), (16, _LARGE, 4)])
+def test_inside_the_callers_own_shard_map(shape):
+  cost = _costs("random", shape)  # Four on each device: divisible again.
   with jax.set_mesh(_mesh()):
     match = jax.shard_map(
       matching.hungarian_match,

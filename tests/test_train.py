@@ -366,3 +366,47 @@ def test_no_best_checkpoint_by_a_metric_that_was_not_measured(whole, tmp_path):
   config = tiny("eval.checkpoint=best,checkpoint.best_metric=mes")
   with pytest.raises(FileNotFoundError, match=r"best.*'mes'"):
     evaluate.evaluate_checkpoint(config, str(copy_of(whole, tmp_path)))
+
+
+def test_several_steps_per_call_give_the_same_run(whole, tmp_path, caplog):
+  """Calls of 2 steps, of the 4 asked for: evaluations are due every second."""
+  every_second = "eval.every_steps=2"
+  train.train(tiny(every_second), str(tmp_path / "one"))
+  jax.config.update("jax_log_compiles", True)
+  try:
+    train.train(
+      tiny(f"{every_second},train.steps_per_call=4"), str(tmp_path / "two")
+    )
+  finally:
+    jax.config.update("jax_log_compiles", False)
+  one, two = rows_of(tmp_path / "one"), rows_of(tmp_path / "two")
+  assert [row["step"] for row in two] == [1, 2, 2, 3, 4, 4]
+  for a, b in zip(one, two, strict=True):
+    assert a.keys() == b.keys()
+    np.testing.assert_allclose(
+      list(a.values()), list(b.values()), rtol=1e-5, atol=1e-6
+    )
+  for a, b in zip(
+    jax.tree.leaves(state_of(tmp_path / "one")),
+    jax.tree.leaves(state_of(tmp_path / "two")),
+    strict=True,
+  ):
+    # Adam moves the alpha's bias, whose gradient is zero but for rounding.
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+  compiled = [
+    record.getMessage()
+    for record in caplog.records
+    if "Compiling jit(steps)" in record.getMessage()
+  ]
+  assert len(compiled) == 1
+
+
+def test_steps_per_call_needs_data_on_the_devices(tmp_path):
+  class OnTheHost:
+    draw = None
+
+  with pytest.raises(ValueError, match=r"data\.on_device=yes"):
+    train._steps_per_call(tiny("train.steps_per_call=2"), OnTheHost(), 0)
+  assert train._steps_per_call(tiny(), OnTheHost(), 0) == 1
+  with pytest.raises(ValueError, match="steps_per_call of at least 0, got -1"):
+    train.train(tiny("train.steps_per_call=-1"), str(tmp_path))

@@ -2,8 +2,8 @@
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -215,6 +215,28 @@ class CachedDataset(types.Dataset):
     if not self._shuffle:
       out["valid"] = _put(valid, self._sharding)
     return out
+
+  @property
+  def draw(self) -> Callable[[Any, Any], types.Batch] | None:
+    """Gathers a training batch; None if the rows are on the host."""
+    if not self.on_device or not self._shuffle:
+      return None
+
+    def gather(resident, chosen):
+      chosen = jax.lax.with_sharding_constraint(chosen, self._sharding)
+      return _finish(_gather(resident, chosen))
+
+    return gather
+
+  @property
+  def resident(self) -> dict[str, jax.Array]:
+    """All rows, on every device; empty if they are on the host."""
+    return self._resident if self.on_device else {}
+
+  def inputs(self, first: int, count: int) -> np.ndarray:
+    """The rows [count, B] int32 of `count` batches."""
+    chosen = [self._select(first + i)[0] for i in range(count)]
+    return np.stack(chosen).astype(np.int32)
 
 
 def _finish(raw: dict[str, jax.Array]) -> dict[str, jax.Array]:

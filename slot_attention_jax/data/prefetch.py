@@ -1,5 +1,6 @@
-"""Batches made one or two steps ahead, in a thread."""
+"""Batches made one or two steps ahead, in a thread, or in turn."""
 
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Generator
@@ -20,14 +21,16 @@ def prefetch(
   Args:
     batch: makes the batch of a step, e.g. `dataset.batch`.
     start: the first step.
-    depth: how many batches may wait, at least 1.
+    depth: how many batches may wait. With 0 there is no thread and each batch
+      is made when it is asked for: programs that run on the devices of several
+      processes must start in the same order in all of them.
 
   Yields:
     The step and its batch. An exception in `batch` is raised here, in the turn
     of the step that it belongs to.
 
   Raises:
-    ValueError: if `depth` is less than 1.
+    ValueError: if `depth` is negative.
 
   Example:
     >>> from slot_attention_jax.data import prefetch
@@ -36,8 +39,10 @@ def prefetch(
     ((3, 9), (4, 16))
     >>> batches.close()
   """
-  if depth < 1:
-    raise ValueError(f"Expected a prefetch depth of at least 1, got {depth}.")
+  if depth < 0:
+    raise ValueError(f"Expected a prefetch depth of at least 0, got {depth}.")
+  if not depth:
+    return ((step, batch(step)) for step in itertools.count(start))
   return _generate(batch, start, depth)
 
 

@@ -1,7 +1,7 @@
 """What a dataset gives: batches, and the layout of an object's properties."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 import jax
@@ -280,4 +280,22 @@ class Dataset(Protocol):
 
   def batch(self, step: int) -> Batch:
     """Batch number `step` (>= 0), the same for the same (seed, step)."""
+    ...
+
+  @property
+  def draw(self) -> Callable[[Any, Any], Batch] | None:
+    """Makes a batch on the devices, inside a compiled program.
+
+    A function of (`resident`, one entry of `inputs`) that can be traced; None
+    if batches come from the host.
+    """
+    ...
+
+  @property
+  def resident(self) -> Any:
+    """What `draw` reads: arrays that all devices hold."""
+    ...
+
+  def inputs(self, first: int, count: int) -> Any:
+    """Arrays [count, ...] that `draw` needs for `count` batches."""
     ...

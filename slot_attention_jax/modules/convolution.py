@@ -8,7 +8,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import dtypes
 
-from slot_attention_jax.modules import dense_convolution, packed_convolution
+from slot_attention_jax.modules import (
+  dense_convolution,
+  packed_convolution,
+  platform_convolution,
+)
 
 _glorot_uniform = nn.initializers.glorot_uniform()
 
@@ -48,7 +52,7 @@ class Conv(nn.Module):
       inputs, kernel, bias, dtype=self.dtype
     )
     return (
-      dense_convolution.conv2d(inputs, kernel, self.stride)
+      platform_convolution.conv2d(inputs, kernel, self.stride)
       + bias[None, None, None, :]
     )
 
@@ -98,7 +102,7 @@ class ConvTranspose(nn.Module):
     inputs, constant, kernel, bias = dtypes.promote_dtype(
       inputs, constant, kernel, bias, dtype=self.dtype
     )
-    outputs = dense_convolution.conv_transpose2d(inputs, kernel, self.stride)
+    outputs = platform_convolution.conv_transpose2d(inputs, kernel, self.stride)
     if constant is not None:
       _, h, w, _ = inputs.shape
       outputs = outputs + dense_convolution.conv_transpose2d_of_constant(
@@ -136,7 +140,7 @@ def conv_stack(
 
   def plain(x, weights):
     for (kernel, bias), stride in zip(weights, strides, strict=True):
-      x = dense_convolution.conv2d(x, kernel, stride)
+      x = platform_convolution.conv2d(x, kernel, stride)
       x = nn.relu(x + bias[None, None, None, :])
     return x
 
@@ -157,7 +161,7 @@ def conv_transpose_stack(
 
   def plain(x, weights):
     for (kernel, bias), stride in zip(weights, strides, strict=True):
-      x = dense_convolution.conv_transpose2d(nn.relu(x), kernel, stride)
+      x = platform_convolution.conv_transpose2d(nn.relu(x), kernel, stride)
       x = x + bias[None, None, None, :]
     return x
 

@@ -16,7 +16,17 @@ import numpy as np
 _DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
-def _check_image_and_kernel(inputs, kernel, stride, in_axis):
+def check_image_and_kernel(
+  inputs: jax.Array, kernel: jax.Array, stride: int, in_axis: int
+) -> None:
+  """Raises ValueError unless a kernel fits a batch of images.
+
+  Args:
+    inputs: [B, H, W, C].
+    kernel: four axes, of which `in_axis` has size C.
+    stride: at least 1.
+    in_axis: 2 or 3.
+  """
   if inputs.ndim != 4 or kernel.ndim != 4:
     raise ValueError(
       "Expected inputs [B, H, W, C] and a kernel of 4 axes, got "
@@ -108,7 +118,7 @@ def conv2d(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     >>> dense_convolution.conv2d(x, kernel, stride=2).shape
     (1, 4, 4, 16)
   """
-  _check_image_and_kernel(inputs, kernel, stride, in_axis=2)
+  check_image_and_kernel(inputs, kernel, stride, in_axis=2)
   if stride == 1:
     return _dense_convolution(inputs, kernel, "SAME")
   s = stride
@@ -158,7 +168,7 @@ def conv_transpose2d(
     >>> dense_convolution.conv_transpose2d(x, kernel, stride=2).shape
     (1, 16, 16, 16)
   """
-  _check_image_and_kernel(inputs, kernel, stride, in_axis=3)
+  check_image_and_kernel(inputs, kernel, stride, in_axis=3)
   kernel, padding = _dense_transposed(kernel, stride)
   outputs = _dense_convolution(inputs, kernel, padding)  # [B, H, W, s*s*F]
   return depth_to_space(outputs, stride) if stride > 1 else outputs
@@ -199,7 +209,7 @@ def conv_transpose2d_of_constant(
       "Expected vectors [B, C] and a size of at least 1, got "
       f"{vectors.shape} and {size}."
     )
-  _check_image_and_kernel(vectors[:, None, None], kernel, stride, in_axis=3)
+  check_image_and_kernel(vectors[:, None, None], kernel, stride, in_axis=3)
   kernel, padding = _dense_transposed(kernel, stride)
   sums, repeats = kernel, []
   for axis, (length, pad) in enumerate(zip(size, padding, strict=True)):

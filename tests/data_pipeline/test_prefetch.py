@@ -59,5 +59,20 @@ def test_dropping_it_ends_the_thread():
 
 
 def test_depth():
-  with pytest.raises(ValueError, match="at least 1, got 0"):
-    prefetch.prefetch(lambda step: step, start=0, depth=0)
+  with pytest.raises(ValueError, match="at least 0, got -1"):
+    prefetch.prefetch(lambda step: step, start=0, depth=-1)
+
+
+def test_without_depth_batches_are_made_in_turn_by_the_caller():
+  made = []
+
+  def batch(step):
+    made.append((step, threading.current_thread()))
+    return step
+
+  batches = prefetch.prefetch(batch, start=3, depth=0)
+  assert next(batches) == (3, 3)
+  assert made == [(3, threading.current_thread())]
+  assert next(batches) == (4, 4)
+  batches.close()
+  assert _threads() == []

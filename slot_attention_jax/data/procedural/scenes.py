@@ -1,6 +1,7 @@
 """What a family of rendered scenes is, and batches of it on the devices."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import flax.struct
@@ -223,3 +224,17 @@ class SceneDataset:
       A dict of arrays, sharded over the batch axis.
     """
     return self._make(np.uint32(step))
+
+  @property
+  def draw(self) -> Callable[[Any, Any], types.Batch]:
+    """Makes a batch of its number; see `types.Dataset.draw`."""
+    return lambda resident, step: self._make(step)
+
+  @property
+  def resident(self) -> Any:
+    """Nothing: scenes are made of their numbers alone."""
+    return ()
+
+  def inputs(self, first: int, count: int) -> np.ndarray:
+    """The numbers [count] uint32 of `count` batches."""
+    return np.arange(first, first + count, dtype=np.uint32)

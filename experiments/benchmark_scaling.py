@@ -1,0 +1,307 @@
+"""Weak scaling over processes of one machine, and what they send each step.
+
+  python experiments/benchmark_scaling.py --processes=1,2,4
+
+Each process has one CPU device, is pinned to one core (process i to core
+i modulo the cores there are) and trains on `--images` images of its own, so
+that the global batch grows with the processes. They are connected as hosts are,
+by JAX's multi-process runtime, and add up gradients over TCP (gloo). A table
+tells, for each number of processes, the median seconds of a step, the
+efficiency (the time of one process by that of n), and the seconds of CPU that
+all processes spend on an image: where there are more processes than cores, they
+take turns, and the efficiency says so rather than anything of the network.
+
+What is sent is counted in the compiled train step: the number of all-reduces
+and the bytes of their results, of each device, and any other collectives; one
+in a loop counts as often as the loop turns. For `--compile_only` configs the
+step is compiled over two devices and not run.
+
+The last line is JSON.
+"""
+
+import argparse
+import importlib
+import json
+import math
+import os
+import pathlib
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+_COMPILE_ONLY = (
+  "clevr_discovery;clevr_discovery:model.unroll=3;clevr_set;"
+  "clevr_set:model.unroll=3"
+)
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%(?P<name>\S+) \(.*\{$")
+_CALLED = re.compile(r"\b(?:body|calls|to_apply)=%(?P<name>[\w.\-]+)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(?P<trips>\d+)"\}')
+_COLLECTIVE = re.compile(
+  r"= (?P<shape>\(.*?\)|\S+) (?P<name>all-reduce|all-gather|all-to-all|"
+  r"reduce-scatter|collective-permute|collective-broadcast)(?:-start)?\("
+)
+_ARRAY = re.compile(r"\b(?P<dtype>[a-z]+)(?P<bits>\d*)\[(?P<sizes>[\d,]*)\]")
+
+
+def collectives(hlo: str) -> dict[str, dict[str, int]]:
+  """Counts the collectives that a compiled program runs.
+
+  Args:
+    hlo: its text, as `compiled.as_text()` gives it.
+
+  Returns:
+    By name, as `"all-reduce"`: how many are run, one in a loop as often as the
+    loop turns, and the bytes of their results on one device.
+
+  Raises:
+    ValueError: if one is in a loop whose turns are not known.
+  """
+  lines: dict[str, list[str]] = {}
+  entry = name = ""
+  for line in hlo.splitlines():
+    if match := _COMPUTATION.match(line):
+      name = match["name"]
+      entry = name if line.startswith("ENTRY") else entry
+      lines[name] = []
+    elif name:
+      lines[name].append(line)
+  found: dict[str, dict[str, int]] = {}
+
+  def visit(computation: str, times: float) -> None:
+    for line in lines[computation]:
+      if match := _COLLECTIVE.search(line):
+        if math.isnan(times):
+          raise ValueError(f"Expected loops of known length around {line}")
+        kind = found.setdefault(match["name"], {"count": 0, "bytes": 0})
+        kind["count"] += int(times)
+        kind["bytes"] += int(times) * _num_bytes(match["shape"])
+      for called in _CALLED.finditer(line):
+        turns = 1.0
+        if " while(" in line:
+          trips = _TRIPS.search(line)
+          turns = float(trips["trips"]) if trips else math.nan
+        visit(called["name"], times * turns)
+
+  visit(entry, 1.0)
+  return found
+
+
+def _num_bytes(shape: str) -> int:
+  """Bytes of the arrays in a shape as HLO writes it."""
+  total = 0
+  for array in _ARRAY.finditer(shape):
+    sizes = [int(size) for size in array["sizes"].split(",") if size]
+    # A pred has a byte.
+    total += math.prod(sizes) * max(1, int(array["bits"] or 8) // 8)
+  return total
+
+
+def work(arguments: argparse.Namespace) -> dict:
+  """What one process does: compiles the train step of a config, times it."""
+  import jax
+
+  from slot_attention_jax import data as data_lib
+  from slot_attention_jax import distributed, optimizers, steps, tasks
+  from slot_attention_jax import sharding as sharding_lib
+
+  if arguments.coordinator:
+    distributed.initialize(
+      coordinator_address=arguments.coordinator,
+      num_processes=arguments.count,
+      process_id=arguments.process,
+    )
+  sys.path.insert(0, str(ROOT))  # Configs are no part of the package.
+  module, _, arg = arguments.config.partition(":")
+  config = importlib.import_module(f"configs.{module}").get_config(arg)
+  if config.data.name == "clevr":
+    config.data.name = "clevr_scenes"
+  mesh = sharding_lib.create_mesh()
+  dataset = data_lib.create_dataset(
+    config,
+    "train",
+    batch_size=arguments.images * mesh.size,
+    sharding=sharding_lib.over_batch(mesh),
+    warn=False,
+  )
+  task = tasks.create_task(config, dataset.info)
+  optimizer, schedule = optimizers.create_optimizer(config.optim)
+  state = steps.create_state(task, optimizer, arguments.seed, mesh)
+  train_step = steps.make_train_step(task, optimizer, schedule, mesh)
+  # The first batch again and again: the scenes are not what is measured.
+  batch = jax.block_until_ready(dataset.batch(0))
+  lowered = train_step.lower(state, batch)
+  compiled = lowered.compile()
+  costs = lowered.cost_analysis() or {}
+  result = {
+    # Before the compiler splits it over devices; a loop counts once in it.
+    "gflop_per_image": costs.get("flops", math.nan)
+    / (1e9 * arguments.images * mesh.size),
+    "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
+    "collectives": collectives(compiled.as_text()),
+  }
+  if not arguments.steps:
+    return result
+  seconds = []
+  for step in range(arguments.warmup + arguments.steps):
+    if step == arguments.warmup:
+      cpu = time.process_time()
+    began = time.perf_counter()
+    state, metrics = train_step(state, batch)
+    jax.block_until_ready(metrics)
+    seconds.append(time.perf_counter() - began)
+  cpu = time.process_time() - cpu
+  return result | {
+    "seconds": seconds[arguments.warmup :],
+    "cpu_seconds": cpu,
+    "loss": float(metrics["loss"]),
+  }
+
+
+def _free_port() -> int:
+  with socket.socket() as server:
+    server.bind(("localhost", 0))
+    return server.getsockname()[1]
+
+
+def _launch(
+  arguments: argparse.Namespace, config: str, count: int, steps: int
+) -> list[dict]:
+  """Starts so many processes; none of them runs where `steps` is 0."""
+  cores = sorted(os.sched_getaffinity(0))
+  coordinator = f"localhost:{_free_port()}" if steps else ""
+  environment = os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "PYTHONPATH": os.pathsep.join(
+      [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    ),
+    "XLA_FLAGS": ""
+    if steps
+    else (
+      "--xla_force_host_platform_device_count=2 "
+      "--xla_backend_optimization_level=0"
+    ),
+  }
+  processes = []
+  for i in range(count):
+    command = [sys.executable, __file__, f"--config={config}"]
+    command += [f"--images={arguments.images}", f"--steps={steps}"]
+    command += [f"--warmup={arguments.warmup}", f"--seed={arguments.seed}"]
+    command += [f"--process={i}", f"--count={count}"]
+    command += [f"--coordinator={coordinator}"]
+    processes.append(
+      subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, text=True
+      )
+    )
+    if steps:
+      os.sched_setaffinity(processes[-1].pid, {cores[i % len(cores)]})
+  results = []
+  try:
+    for process in processes:
+      out, _ = process.communicate()
+      if process.returncode:
+        raise RuntimeError(f"{process.args} ended with {process.returncode}.")
+      results.append(json.loads(out.splitlines()[-1]))
+  finally:
+    for process in processes:
+      process.kill()
+  return results
+
+
+def _row(results: list[dict], images: int) -> dict:
+  """The numbers of so many processes."""
+  count, steps = len(results), len(results[0]["seconds"])
+  losses = {result["loss"] for result in results}
+  if len(losses) != 1:
+    raise RuntimeError(f"The processes differ in their loss: {losses}.")
+  seconds = statistics.median(results[0]["seconds"])
+  return {
+    "processes": count,
+    "step_seconds": seconds,
+    "images_per_second": count * images / seconds,
+    "cpu_seconds_per_image": sum(r["cpu_seconds"] for r in results)
+    / (count * images * steps),
+    "collectives": results[0]["collectives"],
+    "loss": losses.pop(),
+  }
+
+
+def _sent(found: dict[str, dict[str, int]]) -> str:
+  return (
+    ", ".join(
+      f"{entry['count']} {name} of {entry['bytes']:,} bytes"
+      for name, entry in sorted(found.items())
+    )
+    or "nothing"
+  )
+
+
+def main(argv: list[str] | None = None) -> dict:
+  """Runs the benchmark; returns what it prints as the last line."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--config", default="quickstart", help="NAME or NAME:ARG")
+  parser.add_argument("--processes", default="1,2,4")
+  parser.add_argument("--images", type=int, default=4, help="of each process")
+  parser.add_argument("--steps", type=int, default=40, help="that are timed")
+  parser.add_argument("--warmup", type=int, default=5, help="steps before them")
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--compile_only", default=_COMPILE_ONLY)
+  for name in ("--process", "--count"):
+    parser.add_argument(name, type=int, help=argparse.SUPPRESS)
+  parser.add_argument("--coordinator", help=argparse.SUPPRESS)
+  arguments = parser.parse_args(argv)
+  if arguments.process is not None:
+    result = work(arguments)
+    print(json.dumps(result), flush=True)
+    return result
+
+  counts = [int(count) for count in arguments.processes.split(",")]
+  cores = len(os.sched_getaffinity(0))
+  print(
+    f"{arguments.config}, {arguments.images} images a process, {cores} cores"
+  )
+  print(
+    "| processes | cores each | step, ms | images/s | efficiency | CPU ms per "
+    "image | sent per step |\n|---|---|---|---|---|---|---|"
+  )
+  rows = []
+  for count in counts:
+    results = _launch(arguments, arguments.config, count, arguments.steps)
+    rows.append(row := _row(results, arguments.images))
+    row["efficiency"] = rows[0]["step_seconds"] / row["step_seconds"]
+    print(
+      f"| {count} | {min(1.0, cores / count):g} "
+      f"| {1e3 * row['step_seconds']:.1f} | {row['images_per_second']:.1f} "
+      f"| {row['efficiency']:.2f} | {1e3 * row['cpu_seconds_per_image']:.1f} "
+      f"| {_sent(row['collectives'])} |",
+      flush=True,
+    )
+  compiled = {}
+  for config in filter(None, arguments.compile_only.split(";")):
+    compiled[config] = _launch(arguments, config, 1, 0)[0]
+    print(
+      f"{config}: {compiled[config]['parameters']:,} parameters, "
+      f"{compiled[config]['gflop_per_image']:.1f} GFLOP per image, "
+      f"{_sent(compiled[config]['collectives'])}",
+      flush=True,
+    )
+  result = {
+    "config": arguments.config,
+    "images_per_process": arguments.images,
+    "seed": arguments.seed,
+    "cores": cores,
+    "rows": rows,
+    "compiled": compiled,
+  }
+  print(json.dumps(result))
+  return result
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,146 @@
+"""Several processes that run one program: their start and their end."""
+
+import contextlib
+import logging as python_logging
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+
+_FLAGS = ("coordinator_address", "num_processes", "process_id")
+
+
+def initialize(
+  *,
+  detect: bool = False,
+  coordinator_address: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+) -> bool:
+  """Starts JAX's multi-process runtime, before anything else of JAX runs.
+
+  Args:
+    detect: take what is not given from the cluster's environment, as
+      `jax.distributed.initialize` finds it: Cloud TPU, SLURM, Open MPI,
+      Kubernetes.
+    coordinator_address: `"host:port"` of process 0, where it will listen.
+    num_processes: how many there are.
+    process_id: which one this is, from 0.
+
+  Returns:
+    Whether it was started: not if nothing is given and `detect` is False.
+
+  Raises:
+    ValueError: if some but not all of the last three are given, they do not fit
+      together, or no cluster is found.
+
+  Example:
+    >>> from slot_attention_jax import distributed
+    >>> distributed.initialize()
+    False
+    >>> distributed.initialize(num_processes=2)
+    Traceback (most recent call last):
+      ...
+    ValueError: Expected all of coordinator_address, num_processes, ...
+  """
+  given = (coordinator_address, num_processes, process_id)
+  if given == (None, None, None):
+    if detect:
+      _detect()
+    return detect
+  missing = [k for k, v in zip(_FLAGS, given, strict=True) if v is None]
+  if coordinator_address is None or num_processes is None or process_id is None:
+    raise ValueError(
+      f"Expected all of {', '.join(_FLAGS)} or none, got no "
+      f"{' and no '.join(missing)}. Give each process the same first two and "
+      "its own process_id; or none, and let --distributed find them."
+    )
+  host, _, port = coordinator_address.rpartition(":")
+  if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+    raise ValueError(
+      "Expected a coordinator_address host:port of process 0, as "
+      f"10.0.0.1:8476, got {coordinator_address!r}."
+    )
+  if not 0 <= process_id < num_processes:
+    raise ValueError(
+      "Expected a process_id of 0 to num_processes - 1, got process_id "
+      f"{process_id} of {num_processes} processes."
+    )
+  jax.distributed.initialize(
+    coordinator_address,
+    num_processes,
+    process_id,
+    # What was said is what is meant, also within a job of a cluster.
+    cluster_detection_method="deactivate",
+  )
+  return True
+
+
+def _detect() -> None:
+  try:
+    jax.distributed.initialize()
+  except ValueError as error:
+    if "defined" not in str(error):
+      raise
+    raise ValueError(
+      "Expected --distributed within a job on a Cloud TPU, SLURM, Open MPI or "
+      f"Kubernetes, found none of them ({error}) Elsewhere give "
+      "each process --coordinator_address=HOST:PORT, --num_processes and "
+      "--process_id; on a single machine leave --distributed away."
+    ) from error
+
+
+def check_same(what: str, value: Any, remedy: str) -> None:
+  """Raises ValueError in all processes unless each has the same value.
+
+  What differs between processes would hang them or spoil the run much later.
+  All of them must call it.
+
+  Args:
+    what: what the value is, for the message.
+    value: equal values have equal `repr`.
+    remedy: what to do, a sentence.
+  """
+  digest = np.uint32(zlib.crc32(repr(value).encode()))
+  digests = np.ravel(multihost_utils.process_allgather(digest))
+  if others := np.flatnonzero(digests != digests[0]).tolist():
+    raise ValueError(
+      f"Expected the same {what} in all {len(digests)} processes, got another "
+      f"than that of process 0 in {others}; here, in {jax.process_index()}, it "
+      f"is {value}. {remedy}"
+    )
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+  """Ends this process at once if it fails, so that the others end as well.
+
+  A process that leaves by an exception would wait, in JAX's shutdown, for the
+  others, which wait for it in a collective. Ended at once, it is missed: the
+  others fail within seconds in the collective, or else when the coordinator
+  tells them, after the heartbeat timeout of 100 s. Alone, it does nothing.
+  """
+  try:
+    yield
+  except BaseException as error:
+    if jax.process_count() == 1:
+      raise
+    # A user's error needs no traceback.
+    logging.error(
+      "Process %d of %d failed, %s: %s",
+      jax.process_index(),
+      jax.process_count(),
+      type(error).__name__,
+      error,
+      exc_info=not isinstance(error, ValueError),
+    )
+    python_logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)

@@ -1,0 +1,269 @@
+"""Strided and transposed convolutions in the form each platform runs best.
+
+One pair of linear maps, a strided convolution and its transpose, and the
+gradient with respect to their common kernel serve both layers: each is the
+other's gradient with respect to its inputs. All forms are exact.
+
+| map | CPU | GPU | TPU |
+|---|---|---|---|
+| strided | XLA's, of small images side by side | XLA's | space to depth, then stride 1 |
+| transposed | a stride-1 convolution for each phase, interleaved | stride 1, then depth to space | as GPU |
+| gradient of the kernel | in pieces | XLA's | through space to depth |
+
+No form dilates its inputs, which XLA:CPU compiles to naive loops.
+`jax.lax.platform_dependent` chooses when a program is lowered, so that a
+program compiled ahead of time for another platform gets that one's form. The
+gradients are custom (`jax.custom_vjp`): reverse mode, vmap and reverse mode of
+reverse mode work, plain forward mode (`jax.jvp`) does not.
+"""  # noqa: E501
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from slot_attention_jax.modules import dense_convolution, kernel_gradient
+
+# Output columns times channels from which XLA:CPU uses several cores.
+_WIDE = 2 * 64 * 64
+
+
+def conv2d(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+  """2-D convolution with `SAME` padding as TensorFlow defines it.
+
+  Args:
+    inputs: [B, H, W, C].
+    kernel: [kh, kw, C, F].
+    stride: stride of both axes, >= 1.
+
+  Returns:
+    [B, ceil(H / stride), ceil(W / stride), F], of the inputs' dtype.
+
+  Raises:
+    ValueError: on shapes that do not fit or a stride below 1.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax.modules import platform_convolution
+    >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((5, 5, 3, 16))
+    >>> platform_convolution.conv2d(x, kernel, stride=2).shape
+    (1, 4, 4, 16)
+  """
+  dense_convolution.check_image_and_kernel(inputs, kernel, stride, in_axis=2)
+  return _conv2d(inputs, kernel, stride)
+
+
+def conv_transpose2d(
+  inputs: jax.Array, kernel: jax.Array, stride: int = 1
+) -> jax.Array:
+  """2-D transposed convolution, Keras' `Conv2DTranspose(padding="same")`.
+
+  It is the gradient of `conv2d` with the same kernel with respect to its
+  inputs, for an input of size (H * stride, W * stride).
+
+  Args:
+    inputs: [B, H, W, C].
+    kernel: [kh, kw, F, C], the layout of Keras (output channels before input
+      channels).
+    stride: stride of both axes, >= 1.
+
+  Returns:
+    [B, H * stride, W * stride, F], of the inputs' dtype.
+
+  Raises:
+    ValueError: on shapes that do not fit or a stride below 1.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax.modules import platform_convolution
+    >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((5, 5, 16, 3))
+    >>> platform_convolution.conv_transpose2d(x, kernel, stride=2).shape
+    (1, 16, 16, 16)
+  """
+  dense_convolution.check_image_and_kernel(inputs, kernel, stride, in_axis=3)
+  return _conv_transpose2d(inputs, kernel, stride)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv2d(inputs, kernel, stride):
+  return _strided(inputs, kernel, stride)
+
+
+def _conv2d_forward(inputs, kernel, stride):
+  return _strided(inputs, kernel, stride), (inputs, kernel)
+
+
+def _conv2d_backward(stride, residuals, gradient):
+  inputs, kernel = residuals
+  size = inputs.shape[1:3]
+  return (
+    _transposed(gradient, kernel, stride, size),
+    _of_kernel(inputs, gradient, kernel, stride),
+  )
+
+
+_conv2d.defvjp(_conv2d_forward, _conv2d_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv_transpose2d(inputs, kernel, stride):
+  size = (inputs.shape[1] * stride, inputs.shape[2] * stride)
+  return _transposed(inputs, kernel, stride, size)
+
+
+def _conv_transpose2d_forward(inputs, kernel, stride):
+  return _conv_transpose2d(inputs, kernel, stride), (inputs, kernel)
+
+
+def _conv_transpose2d_backward(stride, residuals, gradient):
+  inputs, kernel = residuals
+  return (
+    _strided(gradient, kernel, stride),
+    _of_kernel(gradient, inputs, kernel, stride),
+  )
+
+
+_conv_transpose2d.defvjp(_conv_transpose2d_forward, _conv_transpose2d_backward)
+
+
+def _pad(inputs, widths):
+  """`jax.lax.pad` of all but the last axis; negative widths crop."""
+  zero = jnp.zeros((), inputs.dtype)
+  widths = [(lo, hi, 0) for lo, hi in widths]
+  return jax.lax.pad(inputs, zero, [*widths, (0, 0, 0)])
+
+
+def _same_padding(size, kernel_size, stride):
+  """Zeros (before, after) of each axis, as TensorFlow defines `SAME`."""
+  padding = []
+  for n, k in zip(size, kernel_size, strict=True):
+    total = max((-(-n // stride) - 1) * stride + k - n, 0)
+    padding.append((total // 2, total - total // 2))
+  return tuple(padding)
+
+
+def _plain(inputs, kernel, stride):
+  """The strided convolution as XLA has it."""
+  padding = _same_padding(inputs.shape[1:3], kernel.shape[:2], stride)
+  return kernel_gradient.strided_convolution(inputs, kernel, stride, padding)
+
+
+def _strided(inputs, kernel, stride):
+  """[B, H, W, C] and [kh, kw, C, F] to [B, ceil(H / s), ceil(W / s), F]."""
+
+  def side_by_side(inputs, kernel):
+    padding = _same_padding(inputs.shape[1:3], kernel.shape[:2], stride)
+    return _side_by_side(inputs, kernel, stride, padding)
+
+  return jax.lax.platform_dependent(
+    inputs,
+    kernel,
+    cpu=side_by_side,
+    tpu=functools.partial(dense_convolution.conv2d, stride=stride),
+    default=functools.partial(_plain, stride=stride),
+  )
+
+
+def _side_by_side(inputs, kernel, stride, padding):
+  """The strided convolution of one wide image made of all images.
+
+  XLA:CPU shares a convolution out over the cores by columns of the output,
+  64 of 64 channels at a time: a narrower image runs on one core.
+  """
+  b, h, w, c = inputs.shape
+  kw, f = kernel.shape[1], kernel.shape[3]
+  (before, after), s = padding[1], stride
+  columns = (w + before + after - kw) // s + 1
+  if b == 1 or columns * f >= _WIDE:
+    return kernel_gradient.strided_convolution(inputs, kernel, s, padding)
+  # Outputs that an image takes up: its own, and those across its right edge.
+  step = columns + -(-(kw - s) // s) if kw > s else columns
+  inputs = _pad(inputs, [(0, 0), (0, 0), (before, s * step - w - before)])
+  inputs = inputs.transpose(1, 0, 2, 3).reshape(1, h, b * s * step, c)
+  padding = (padding[0], (0, max(0, kw - s)))
+  outputs = kernel_gradient.strided_convolution(inputs, kernel, s, padding)
+  outputs = outputs[0, :, : b * step].reshape(-1, b, step, f)
+  return outputs[:, :, :columns].transpose(1, 0, 2, 3)
+
+
+def _transposed(gradient, kernel, stride, size):
+  """The transpose of `_strided` in its inputs, which are of (H, W) = size."""
+  inputs = jax.ShapeDtypeStruct(
+    (gradient.shape[0], *size, kernel.shape[2]), gradient.dtype
+  )
+
+  def dense(gradient, kernel):
+    transpose = jax.linear_transpose(
+      lambda x: dense_convolution.conv2d(x, kernel, stride), inputs
+    )
+    return transpose(gradient)[0]
+
+  phases = functools.partial(_by_phases, stride=stride, size=size)
+  return jax.lax.platform_dependent(gradient, kernel, cpu=phases, default=dense)
+
+
+def _of_kernel(inputs, gradient, kernel, stride):
+  """Gradient [kh, kw, C, F] of `_strided` with respect to the kernel."""
+
+  def transpose_of(convolve, inputs, gradient):
+    transpose = jax.linear_transpose(
+      lambda k: convolve(inputs, k, stride), kernel
+    )
+    return transpose(gradient)[0]
+
+  def in_pieces(inputs, gradient):
+    kernel_size = kernel.shape[:2]
+    padding = _same_padding(inputs.shape[1:3], kernel_size, stride)
+    return kernel_gradient.kernel_gradient(
+      inputs, gradient, kernel_size, stride, padding
+    ).astype(kernel.dtype)
+
+  return jax.lax.platform_dependent(
+    inputs,
+    gradient,
+    cpu=in_pieces,
+    tpu=functools.partial(transpose_of, dense_convolution.conv2d),
+    default=functools.partial(transpose_of, _plain),
+  )
+
+
+def _by_phases(gradient, kernel, stride, size):
+  """`_transposed` as one stride-1 convolution for each phase of the output.
+
+  Input s * m + r of the strided convolution meets output m + q - j through tap
+  s * j + t, with (q, t) = divmod(r + before, s): a convolution along m with
+  every s-th tap, backwards.
+  """
+  padding = _same_padding(size, kernel.shape[:2], stride)
+  # A tap at least for each phase.
+  missing = [(0, max(0, stride - k)) for k in kernel.shape[:2]]
+  kernel = jnp.pad(kernel, [*missing, (0, 0), (0, 0)])
+  axes = []
+  for axis in (0, 1):
+    # Phases of one length, so that they can be interleaved.
+    length = -(-size[axis] // stride)
+    phases = []
+    for r in range(stride):
+      q, first = divmod(r + padding[axis][0], stride)
+      taps = len(range(first, kernel.shape[axis], stride))
+      after = length - 1 + q - (gradient.shape[1 + axis] - 1)
+      phases.append((first, (taps - 1 - q, after)))
+    axes.append(phases)
+  rows = []
+  for first_row, row_padding in axes[0]:
+    row = []
+    for first_column, column_padding in axes[1]:
+      taps = kernel[first_row::stride, first_column::stride][::-1, ::-1]
+      row.append(
+        _side_by_side(
+          gradient,
+          taps.transpose(0, 1, 3, 2),
+          1,
+          (row_padding, column_padding),
+        )
+      )  # [B, ceil(H / s), ceil(W / s), C]
+    rows.append(jnp.stack(row, axis=3))
+  outputs = jnp.stack(rows, axis=2)  # [B, H / s, s, W / s, s, C]
+  b, h, _, w, _, c = outputs.shape
+  outputs = outputs.reshape(b, h * stride, w * stride, c)
+  return outputs[:, : size[0], : size[1]]

@@ -1,0 +1,237 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slot_attention_jax.modules import (
+  dense_convolution,
+  kernel_gradient,
+  platform_convolution,
+)
+
+# Batch, kernel (kh, kw), stride, image (H, W), channels (C, F): kernels below,
+# at and above the stride, sizes that it divides and does not, one image, more
+# images than pieces, outputs that are wide and narrow for XLA:CPU.
+CASES = [
+  (2, (5, 5), 1, (6, 7), (3, 4)),
+  (1, (3, 3), 1, (5, 6), (2, 3)),
+  (3, (2, 4), 1, (5, 6), (1, 2)),
+  (18, (5, 5), 2, (8, 8), (3, 4)),
+  (2, (5, 4), 2, (7, 9), (3, 2)),
+  (3, (1, 2), 3, (7, 9), (2, 2)),
+  (2, (4, 5), 3, (8, 10), (2, 3)),
+  (2, (1, 3), 2, (3, 128), (2, 64)),
+]
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+@pytest.fixture(params=PLATFORMS)
+def platform(request, monkeypatch):
+  """Computes, on the CPU, in the form of each platform."""
+
+  def choose(*args, default, **forms):
+    return forms.get(request.param, default)(*args)
+
+  monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+  return request.param
+
+
+def plain_conv(x, kernel, stride):
+  return jax.lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    "SAME",
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+
+
+def plain_conv_transpose(x, kernel, stride):
+  return jax.lax.conv_transpose(
+    x,
+    kernel,
+    (stride, stride),
+    "SAME",
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    transpose_kernel=True,
+  )
+
+
+def arguments(batch_size, size, kernel_size, channels, kernel_channels):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(batch_size, *size, channels)).astype(np.float32)
+  kernel = rng.normal(size=(*kernel_size, *kernel_channels))
+  return x, kernel.astype(np.float32)
+
+
+def with_gradients(fun, x, kernel):
+  """Outputs and gradients with respect to inputs and kernel."""
+  outputs, pull = jax.vjp(fun, x, kernel)
+  g = jnp.sin(jnp.arange(outputs.size, dtype=jnp.float32))
+  return outputs, *pull(g.reshape(outputs.shape))
+
+
+def assert_same(got, expected):
+  for a, b in zip(got, expected, strict=True):
+    assert a.shape == b.shape
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_conv2d_and_gradients(platform, case):
+  batch_size, kernel_size, stride, size, (c, f) = case
+  x, kernel = arguments(batch_size, size, kernel_size, c, (c, f))
+  conv = functools.partial(platform_convolution.conv2d, stride=stride)
+  plain = functools.partial(plain_conv, stride=stride)
+  assert_same(with_gradients(conv, x, kernel), with_gradients(plain, x, kernel))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_conv_transpose2d_and_gradients(platform, case):
+  batch_size, kernel_size, stride, size, (c, f) = case
+  if min(kernel_size) < stride:
+    pytest.skip("JAX's own crops such kernels in another way than Keras.")
+  x, kernel = arguments(batch_size, size, kernel_size, c, (f, c))
+  conv = functools.partial(platform_convolution.conv_transpose2d, stride=stride)
+  plain = functools.partial(plain_conv_transpose, stride=stride)
+  assert_same(with_gradients(conv, x, kernel), with_gradients(plain, x, kernel))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_conv_transpose2d_is_the_dense_one(platform, case):
+  batch_size, kernel_size, stride, size, (c, f) = case
+  x, kernel = arguments(batch_size, size, kernel_size, c, (f, c))
+  assert_same(
+    [platform_convolution.conv_transpose2d(x, kernel, stride)],
+    [dense_convolution.conv_transpose2d(x, kernel, stride)],
+  )
+
+
+def test_transformations(platform):
+  """vmap, remat, jit and the gradient of a gradient."""
+  x, kernel = arguments(2, (6, 6), (3, 3), 2, (2, 2))
+
+  def loss(conv, x, kernel):
+    return jnp.sum(conv(conv(x, kernel, 2), kernel, 1) ** 2)
+
+  def results(conv):
+    fun = functools.partial(loss, conv)
+    of_kernel = jax.grad(jax.checkpoint(fun), argnums=1)
+    each = jax.vmap(of_kernel, (0, None))(x[:, None], kernel)
+    twice = jax.grad(lambda k: jnp.sum(of_kernel(x, k) ** 2))(kernel)
+    return jax.jit(of_kernel)(x, kernel), each, twice
+
+  got = results(platform_convolution.conv2d)
+  for a, b in zip(got, results(plain_conv), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3 * np.abs(b).max())
+
+
+def test_bfloat16(platform):
+  x, kernel = arguments(2, (8, 8), (5, 5), 4, (4, 4))
+  x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+  for stride in (1, 2):
+    outputs, pull = jax.vjp(
+      lambda x, k, s=stride: platform_convolution.conv2d(x, k, s), x, kernel
+    )
+    of_inputs, of_kernel = pull(outputs)
+    assert outputs.dtype == of_inputs.dtype == of_kernel.dtype == jnp.bfloat16
+    exact = plain_conv(
+      x.astype(jnp.float32), kernel.astype(jnp.float32), stride
+    )
+    np.testing.assert_allclose(
+      outputs.astype(jnp.float32), exact, rtol=0.05, atol=0.2
+    )
+
+
+def test_the_platform_is_chosen_when_lowered():
+  x, kernel = arguments(2, (8, 8), (5, 5), 4, (4, 4))
+
+  def step(x, kernel):
+    def loss(x, kernel):
+      return jnp.sum(platform_convolution.conv2d(x, kernel, 2) ** 2)
+
+    return jax.value_and_grad(loss, argnums=(0, 1))(x, kernel)
+
+  traced = jax.jit(step).trace(x, kernel)
+  texts = {
+    name: traced.lower(lowering_platforms=(name,)).as_text()
+    for name in PLATFORMS
+  }
+  # TPUs: forward, inputs' gradient, kernel's gradient, all through blocks.
+  counts = {k: v.count("stablehlo.convolution") for k, v in texts.items()}
+  assert counts["tpu"] == counts["cuda"] == 3
+  # CPUs: forward, four phases, the kernel's gradient image by image.
+  assert counts["cpu"] == 1 + 4 + 2
+  assert "rhs_dilate = [2, 2]" not in texts["tpu"]
+  assert "stride = [2, 2]" not in texts["tpu"]
+  assert "stride = [2, 2]" in texts["cuda"]
+  for text in texts.values():
+    assert "lhs_dilate = [2, 2]" not in text
+
+
+@pytest.mark.parametrize("function", ["conv2d", "conv_transpose2d"])
+def test_errors_say_what_to_expect(function):
+  fun = getattr(platform_convolution, function)
+  with pytest.raises(ValueError, match="stride of at least 1, got 0"):
+    fun(jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 3)), 0)
+  with pytest.raises(ValueError, match="Expected 2 input channels"):
+    fun(jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 2, 2)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 40])
+@pytest.mark.parametrize("channels", [(1, 9), (9, 1), (4, 4)])
+@pytest.mark.parametrize(
+  ("kernel_size", "padding"),
+  [
+    ((1, 1), ((0, 0), (0, 0))),
+    ((2, 3), ((0, 3), (3, 0))),
+    ((5, 5), ((1, 2), (2, 1))),
+  ],
+)
+def test_kernel_gradient(
+  monkeypatch, kernel_size, padding, channels, batch_size
+):
+  # Small enough for pieces of some rows, or of some images.
+  monkeypatch.setattr(kernel_gradient, "_PRODUCT_BYTES", 16384)
+  c, f = channels
+  h, w = 6, 8
+  (top, bottom), (left, right) = padding
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(batch_size, h, w, c)).astype(np.float32)
+  shape = (
+    batch_size,
+    h + top + bottom - kernel_size[0] + 1,
+    w + left + right - kernel_size[1] + 1,
+    f,
+  )
+  g = rng.normal(size=shape).astype(np.float32)
+  transpose = jax.linear_transpose(
+    lambda k: kernel_gradient.strided_convolution(x, k, 1, padding),
+    jax.ShapeDtypeStruct((*kernel_size, c, f), jnp.float32),
+  )
+  got = kernel_gradient.kernel_gradient(x, g, kernel_size, 1, padding)
+  np.testing.assert_allclose(got, transpose(g)[0], rtol=1e-4, atol=1e-3)
+
+
+def test_kernel_gradient_of_a_batch_is_taken_in_a_loop():
+  # The program's size must not grow with the batch.
+  def text(batch_size):
+    x = jax.ShapeDtypeStruct((batch_size, 32, 32, 8), jnp.float32)
+    fun = functools.partial(
+      kernel_gradient.kernel_gradient,
+      kernel_size=(5, 5),
+      stride=1,
+      padding=((2, 2), (2, 2)),
+    )
+    return jax.jit(fun).lower(x, x).as_text()
+
+  assert text(64).count("\n") == text(640).count("\n")
+  assert "stablehlo.while" in text(64)
+
+
+def test_kernel_gradient_checks_shapes():
+  x, g = jnp.zeros((2, 8, 8, 3)), jnp.zeros((2, 4, 5, 4))
+  with pytest.raises(ValueError, match=r"\(H', W'\) = \(4, 4\)"):
+    kernel_gradient.kernel_gradient(x, g, (5, 5), 2, ((1, 2), (1, 2)))

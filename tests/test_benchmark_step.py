@@ -1,0 +1,109 @@
+"""The benchmark of the train step: its count of FLOPs, its peer."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import slot_attention_jax as sa
+from experiments import benchmark_step
+from slot_attention_jax import tasks
+
+_ENCODER = {
+  "slot_size": 8,
+  "mlp_hidden_size": 12,
+  "encoder_channels": (4, 6),
+  "encoder_mlp_sizes": (10, 8),
+}
+
+
+def test_flops_of_the_papers_models():
+  clevr = sa.SlotAttentionAutoEncoder.from_preset("clevr")
+  flops = benchmark_step.forward_flops(clevr, (128, 128, 3))
+  assert flops == pytest.approx(42e9, rel=0.02)
+  predictor = sa.SlotAttentionClassifier.from_preset("clevr")
+  flops = benchmark_step.forward_flops(predictor, (128, 128, 3))
+  assert flops == pytest.approx(1.4e9, rel=0.05)
+
+
+def test_flops_by_hand():
+  model = sa.SlotAttentionClassifier(
+    num_slots=2,
+    num_iterations=1,
+    num_properties=5,
+    head_hidden_size=7,
+    encoder_kernel_sizes=(3, 2),
+    encoder_strides=(1, 2),
+    **_ENCODER,
+  )
+  encoder = 16 * 9 * 3 * 4 + 4 * 4 * 4 * 6 + 4 * (6 * 10 + 10 * 8)
+  slots = 4 * 8 * 8 * 2 + 2 * 2 * 4 * 8 + 2 * 7 * 8 * 8 + 2 * 2 * 8 * 12
+  head = 2 * 7 * (8 + 5)
+  flops = benchmark_step.forward_flops(model, (4, 4, 3))
+  assert flops == 2 * (encoder + slots + head)
+
+
+def _discovery():
+  model = sa.SlotAttentionAutoEncoder(
+    resolution=(12, 16),
+    num_slots=3,
+    encoder_kernel_sizes=(6, 5),
+    encoder_strides=(2, 2),
+    broadcast_size=(3, 4),
+    decoder_channels=(5, 6),
+    decoder_kernel_sizes=(5, 6, 3),
+    decoder_strides=(2, 2, 1),
+    slot_start="per_slot",
+    **_ENCODER,
+  )
+  return tasks.ObjectDiscovery(
+    model=model,
+    image_shape=(12, 16, 3),
+    num_slots=3,
+    num_iterations=3,
+    max_objects=0,
+  )
+
+
+def _set_prediction():
+  layout = sa.CLEVR_LAYOUT
+  return tasks.SetPrediction(
+    model=sa.SlotAttentionClassifier(
+      num_slots=5,
+      num_properties=layout.size,
+      encoder_kernel_sizes=(5, 3),
+      encoder_strides=(1, 2),
+      **_ENCODER,
+    ),
+    image_shape=(9, 12, 3),
+    num_slots=5,
+    num_iterations=3,
+    layout=layout,
+    weights=tuple(np.linspace(0.5, 2, layout.size).tolist()),
+    thresholds=(1.0,),
+  )
+
+
+@pytest.mark.parametrize("create", [_discovery, _set_prediction])
+def test_the_peer_computes_the_same(create):
+  torch_peer = pytest.importorskip("experiments.torch_peer", reason="no torch")
+  task = create()
+  params = jax.device_get(task.init(jax.random.key(0)))
+  batch = benchmark_step.random_batch(task, 2, max_objects=4)
+  peer = torch_peer.Peer(task)
+  peer.load_state_dict(torch_peer.to_state_dict(params["params"]))
+  benchmark_step.check_peer(task, params, batch, peer)
+  # A slot attention that is not the package's is found out.
+  peer.slot_attention.epsilon = 0.1
+  with pytest.raises(ValueError, match="another model"):
+    benchmark_step.check_peer(task, params, batch, peer)
+
+
+@pytest.mark.slow
+def test_the_last_line_is_json(capsys):
+  arguments = ["--config=quickstart:debug", "--steps=2", "--matmul_size=64"]
+  result = benchmark_step.main([*arguments, "--peer=none"])
+  lines = capsys.readouterr().out.splitlines()
+  assert json.loads(lines[-1]) == result
+  assert result["step_seconds"] > 0
