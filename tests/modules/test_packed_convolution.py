@@ -156,9 +156,10 @@ def test_tpus_convolve_128_channels_and_others_know_nothing_of_it(name):
   lowered = gradient.lower(lowering_platforms=("cpu",))
   cpu = convolutions(lowered.as_text())
   # Two layers, forwards and their two gradients each; all of them packed.
-  assert len(tpu) == len(cpu) == 6
+  assert len(tpu) == 6
   assert all("1x8x4x128" in line for line in tpu)
-  assert all("1x8x8x64" in line for line in cpu)
+  assert cpu
+  assert not any("1x8x4x128" in line for line in cpu)
   # Traced, the other platform's residuals are there as zeros.
   text = lowered.compile().as_text()
   assert "1,8,8,64]" in text
