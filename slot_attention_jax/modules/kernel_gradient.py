@@ -129,7 +129,7 @@ def _by_products(inputs, gradient, kernel_size, padding):
   def piece(i):
     image = i // (height // rows) * images
     row = i % (height // rows) * rows
-    matrices = []
+    sides = []
     for x, shifts in ((inputs, left), (gradient, right)):
       x = jax.lax.dynamic_slice(
         x,
@@ -142,9 +142,10 @@ def _by_products(inputs, gradient, kernel_size, padding):
         for dj in range(shifts[1])
       ]
       x = jnp.concatenate(x, axis=-1) if len(x) > 1 else x[0]
-      matrices.append(x.reshape(-1, x.shape[-1]))
+      sides.append(x.reshape(-1, x.shape[-1]))
     return jax.lax.dot_general(
-      *matrices,
+      sides[0],
+      sides[1],
       (((0,), (0,)), ((), ())),
       preferred_element_type=accumulator,
     )  # [shifts * C, shifts * F]
