@@ -2,11 +2,11 @@
 
 One pair of linear maps, a strided convolution and its transpose, and the
 gradient with respect to their common kernel serve both layers: each is the
-other's gradient with respect to its inputs. All forms are exact.
+other's gradient with respect to its inputs. All forms are exact but for rounding.
 
 | map | CPU | GPU | TPU |
 |---|---|---|---|
-| strided | XLA's, of small images side by side | XLA's | space to depth, then stride 1 |
+| strided | XLA's, of small images side by side; of stride 1 and five columns, Toom-Cook | XLA's | space to depth, then stride 1 |
 | transposed | a stride-1 convolution for each phase, interleaved | stride 1, then depth to space | as GPU |
 | gradient of the kernel | in pieces | XLA's | through space to depth |
 
@@ -22,7 +22,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from slot_attention_jax.modules import dense_convolution, kernel_gradient
+from slot_attention_jax.modules import (
+  dense_convolution,
+  kernel_gradient,
+  winograd,
+)
 
 # Output columns times channels from which XLA:CPU uses several cores.
 _WIDE = 2 * 64 * 64
@@ -170,6 +174,8 @@ def _side_by_side(inputs, kernel, stride, padding):
   XLA:CPU shares a convolution out over the cores by columns of the output,
   64 of 64 channels at a time: a narrower image runs on one core.
   """
+  if winograd.pays(inputs, kernel, stride):
+    return winograd.convolve(inputs, kernel, padding)
   b, h, w, c = inputs.shape
   kw, f = kernel.shape[1], kernel.shape[3]
   (before, after), s = padding[1], stride

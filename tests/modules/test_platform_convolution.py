@@ -13,7 +13,8 @@ from slot_attention_jax.modules import (
 
 # Batch, kernel (kh, kw), stride, image (H, W), channels (C, F): kernels below,
 # at and above the stride, sizes that it divides and does not, one image, more
-# images than pieces, outputs that are wide and narrow for XLA:CPU.
+# images than pieces, outputs that are wide and narrow for XLA:CPU, and
+# channels enough for Toom-Cook.
 CASES = [
   (2, (5, 5), 1, (6, 7), (3, 4)),
   (1, (3, 3), 1, (5, 6), (2, 3)),
@@ -23,6 +24,7 @@ CASES = [
   (3, (1, 2), 3, (7, 9), (2, 2)),
   (2, (4, 5), 3, (8, 10), (2, 3)),
   (2, (1, 3), 2, (3, 128), (2, 64)),
+  (2, (5, 5), 1, (3, 18), (32, 33)),
 ]
 PLATFORMS = ("cpu", "cuda", "tpu")
 
