@@ -120,15 +120,23 @@ def test_discovery_trains_and_evaluates_on_clevr(tmp_path, cache):
 @pytest.mark.parametrize("name", ["tetrominoes", "multi_dsprites"])
 def test_other_configs_train_and_evaluate(name, tmp_path, cache):
   log = assert_trains_and_evaluates(
-    f"{name}.py:debug", tmp_path, discovery(OWN), cache
+    f"{name}.py:debug", tmp_path, discovery(f"{name}_scenes"), cache
   )
   assert log.count("NO MULTI_DSPRITES DATA FOUND") == (name != "tetrominoes")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["clevr_set", "clevr_discovery"])
-def test_clevr_configs_train_on_own_scenes_without_data(name, tmp_path, cache):
-  names = {"clevr_set": prediction, "clevr_discovery": discovery}[name](OWN)
+@pytest.mark.parametrize(
+  ("name", "names"),
+  [
+    ("clevr_set", prediction("clevr_scenes")),
+    ("clevr_discovery", discovery("clevr_scenes_3_to_6")),
+  ],
+  ids=["clevr_set", "clevr_discovery"],
+)
+def test_clevr_configs_train_on_own_scenes_without_data(
+  name, names, tmp_path, cache
+):
   empty = tmp_path / "no_data"
   log = assert_trains_and_evaluates(
     f"{name}.py:debug",
