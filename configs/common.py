@@ -108,6 +108,10 @@ def base() -> ml_collections.ConfigDict:
   # so many, fewer where evaluations and checkpoints are due in between. 0: 10
   # on GPU and TPU, 1 on CPU.
   train.steps_per_call = 0
+  # Minutes of wall time after which a process saves a checkpoint and ends,
+  # between two calls of the step; the same command goes on from there. 0.0: no
+  # limit.
+  train.max_minutes = 0.0
 
   config.eval = evaluation = ml_collections.ConfigDict()
   # "validation", "test"; CLEVR also "train_eval".

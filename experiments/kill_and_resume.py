@@ -95,7 +95,7 @@ def _check_ended_well(process: subprocess.Popen, workdir: pathlib.Path) -> None:
 
 
 def _rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """Whole rows of `metrics.jsonl`, without their time."""
+  """Whole rows of `metrics.jsonl`, without their times."""
   path = workdir / "metrics.jsonl"
   rows = []
   for line in path.read_text().splitlines() if path.exists() else []:
@@ -103,7 +103,10 @@ def _rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
       rows.append(json.loads(line))
     except json.JSONDecodeError:
       continue  # Cut off by a kill, or being written.
-  return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+  return [
+    {k: v for k, v in row.items() if k not in ("time", "seconds")}
+    for row in rows
+  ]
 
 
 def _last_step(workdir: pathlib.Path) -> int:

@@ -117,6 +117,11 @@ def check_same(what: str, value: Any, remedy: str) -> None:
     )
 
 
+def as_the_first(answer: bool) -> bool:
+  """The answer of process 0, in all processes; all of them must call it."""
+  return bool(multihost_utils.broadcast_one_to_all(np.uint8(answer)))
+
+
 @contextlib.contextmanager
 def all_or_none() -> Iterator[None]:
   """Ends this process at once if it fails, so that the others end as well.

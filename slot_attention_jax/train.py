@@ -4,6 +4,7 @@ import collections
 import contextlib
 import math
 import pathlib
+import time
 from typing import Any
 
 import jax
@@ -12,11 +13,13 @@ from absl import logging
 
 from slot_attention_jax import (
   checkpoints,
+  config_checks,
   distributed,
   metadata,
   optimizers,
   steps,
   tasks,
+  time_limit,
   visualize,
   writers,
 )
@@ -32,23 +35,26 @@ _STEPS_PER_CALL = 10
 def train(config: Any, workdir: str) -> dict[str, float]:
   """Trains a model, resuming from the last checkpoint in `workdir` if any.
 
-  The result is a function of the config alone: a run that is killed and
-  started again ends with the parameters of the uninterrupted one.
+  The result is a function of the config alone: a run that is killed, or stopped
+  by `train.max_minutes`, and started again ends with the parameters of the
+  uninterrupted one.
 
   Args:
     config: a config of `configs/`.
     workdir: directory of the run; checkpoints, metrics, pictures go there.
 
   Returns:
-    The metrics of the last evaluation, under their full names.
+    The metrics of the last evaluation, under their full names; none if the run
+    stopped before its first.
 
   Raises:
     ValueError: on a config that cannot be run.
     FloatingPointError: if the loss stops being finite.
   """
+  began = time.monotonic()
   path = pathlib.Path(workdir).expanduser().absolute()
   mesh = sharding_lib.create_mesh()
-  _check(config, mesh.size)
+  config_checks.check(config, mesh.size)
   sharding = sharding_lib.over_batch(mesh)
   dataset = data_lib.create_dataset(
     config, "train", batch_size=config.train.batch_size, sharding=sharding
@@ -87,7 +93,7 @@ def train(config: Any, workdir: str) -> dict[str, float]:
     if latest is None:
       state = steps.create_state(task, optimizer, config.seed, mesh)
     else:
-      _check_same_run(config, checkpointer.restore_config())
+      config_checks.check_same_run(config, checkpointer.restore_config())
       state = checkpointer.restore(steps.abstract_state(task, optimizer, mesh))
     start, total = int(state.step), config.train.num_steps
     logging.info(
@@ -112,10 +118,14 @@ def train(config: Any, workdir: str) -> dict[str, float]:
       process_index=jax.process_index(),
       tensorboard=config.logging.tensorboard,
       resume_step=start,
+      began=began,
     )
     stack.callback(writer.close)
     progress = stack.enter_context(
       contextlib.closing(writers.ProgressLine(total, start))
+    )
+    limit = time_limit.TimeLimit(
+      config.train.max_minutes, began, config.logging.every_steps
     )
     window = _Window(dataset.info, config.logging.every_steps)
     # A thread would make the order of the devices' programs differ between
@@ -131,7 +141,9 @@ def train(config: Any, workdir: str) -> dict[str, float]:
       _, batch = next(batches)
       state, step_metrics = train_step(state, batch)
       evaluating = step == total or step % config.eval.every_steps == 0
-      saving = evaluating or step % config.checkpoint.every_steps == 0
+      stopping = step < total and limit.reached(step)
+      due = evaluating or step % config.checkpoint.every_steps == 0
+      saving = due or stopping
       # Fetched one step late, so that the device never waits for the host;
       # before a save all rows up to it are written, so that none is lost.
       for line in window.add(step, step_metrics, flush=saving):
@@ -156,6 +168,15 @@ def train(config: Any, workdir: str) -> dict[str, float]:
           metadata.jsonable(config.to_dict()),
           metrics=_short(metrics) if evaluating else None,
         )
+      if stopping:
+        logging.warning(
+          "Stopped early, at step %d of %d: the %g minutes of "
+          "train.max_minutes are over. Repeat the command to go on from here.",
+          step,
+          total,
+          config.train.max_minutes,
+        )
+        break
     if start >= total:
       logging.info("The run has already done its %d steps.", total)
       metrics = evaluate_lib.evaluate(
@@ -263,47 +284,6 @@ class _Window:
     if step % self._every == 0 or step == 1:
       name = f"{self._info.name}/train"
       yield step, {f"{name}/{k}": v for k, v in scalars.items()}
-
-
-def _check(config: Any, num_devices: int) -> None:
-  """Raises ValueError on counts that cannot be run."""
-  sharding_lib.check_batch_size(
-    "train.batch_size", config.train.batch_size, num_devices
-  )
-  sharding_lib.check_batch_size(
-    "eval.batch_size", config.eval.batch_size, num_devices
-  )
-  if config.train.steps_per_call < 0:
-    raise ValueError(
-      "Expected train.steps_per_call of at least 0, got "
-      f"{config.train.steps_per_call}."
-    )
-  for group, key in (
-    ("train", "num_steps"),
-    ("eval", "every_steps"),
-    ("checkpoint", "every_steps"),
-    ("logging", "every_steps"),
-  ):
-    if config[group][key] < 1:
-      raise ValueError(
-        f"Expected {group}.{key} of at least 1, got {config[group][key]}."
-      )
-
-
-def _check_same_run(config: Any, saved: dict[str, Any]) -> None:
-  """Warns of keys that differ from the run that is resumed."""
-  groups = ("data", "model", "optim", "train")
-  pairs = [(k, config[k], saved.get(k)) for k in ("task", "seed")]
-  for group in groups:
-    old = saved.get(group, {})
-    pairs += [(f"{group}.{k}", v, old.get(k)) for k, v in config[group].items()]
-  # How many updates a call holds changes none of them.
-  pairs = [pair for pair in pairs if pair[0] != "train.steps_per_call"]
-  for key, new, old in pairs:
-    if metadata.jsonable(new) != old:
-      logging.warning(
-        "Resuming with %s=%s; the checkpoint was made with %s.", key, new, old
-      )
 
 
 def _short(metrics: dict[str, float]) -> dict[str, float]:

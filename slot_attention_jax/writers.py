@@ -23,6 +23,8 @@ import numpy as np
 from absl import logging
 
 METRICS_FILE = "metrics.jsonl"
+# Of every row; the last two differ from one machine to another.
+_COLUMNS = ("step", "time", "seconds")
 
 
 class MetricWriter(Protocol):
@@ -54,12 +56,15 @@ class MetricWriter(Protocol):
 class JsonlWriter(MetricWriter):
   r"""Appends scalars to a file, one JSON object a line.
 
-  A row has the scalars, `"step"` and `"time"` (ISO 8601, UTC). JSON has no word
-  for what is not finite: that is the string "nan", "inf" or "-inf", which
-  `float` reads. A row is in the file once it is written, whoever is killed.
+  A row has the scalars, `"step"`, `"time"` (ISO 8601, UTC) and `"seconds"`, the
+  wall time of all that led to it: where a run was stopped and resumed, the time
+  in between does not count. JSON has no word for what is not finite: that is
+  the string "nan", "inf" or "-inf", which `float` reads. A row is in the file
+  once it is written, whoever is killed.
 
   Args:
     path: the file; it and its directory are made if they do not exist.
+    began: `time.monotonic()` when this process began the run; None: now.
 
   Example:
     >>> import pathlib, tempfile
@@ -69,11 +74,13 @@ class JsonlWriter(MetricWriter):
     >>> writer.write_scalars(1, {"loss": 0.5})
     >>> writer.close()
     >>> path.read_text()  # doctest: +ELLIPSIS
-    '{"step": 1, "time": "...", "loss": 0.5}\n'
+    '{"step": 1, "time": "...", "seconds": ..., "loss": 0.5}\n'
   """
 
-  def __init__(self, path: str | os.PathLike[str]):
+  def __init__(self, path: str | os.PathLike[str], began: float | None = None):
     self._path = pathlib.Path(path)
+    self._began = time.monotonic() if began is None else began
+    self._seconds_before = 0.0
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._file = self._open()
 
@@ -83,13 +90,15 @@ class JsonlWriter(MetricWriter):
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """Appends a row; ValueError if a scalar has the name of a column."""
-    if "step" in scalars or "time" in scalars:
+    if not scalars.keys().isdisjoint(_COLUMNS):
       raise ValueError(
-        "Expected names other than step and time, which every row has, got "
-        f"{sorted(scalars)}. Rename, for instance to train/time."
+        f"Expected names other than {', '.join(_COLUMNS)}, which every row "
+        f"has, got {sorted(scalars)}. Rename, for instance to train/time."
       )
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    row: dict[str, Any] = {"step": int(step), "time": now}
+    seconds = self._seconds_before + time.monotonic() - self._began
+    values = (int(step), now, round(seconds, 3))
+    row: dict[str, Any] = dict(zip(_COLUMNS, values, strict=True))
     for name, scalar in scalars.items():
       value = float(scalar)
       row[name] = value if math.isfinite(value) else str(value)
@@ -105,6 +114,8 @@ class JsonlWriter(MetricWriter):
     self._file.close()
     rows = self._path.read_text(encoding="utf-8").splitlines()
     kept = [row for row in rows if _step_of(row) <= step]
+    if kept:
+      self._seconds_before = json.loads(kept[-1]).get("seconds", 0.0)
     if dropped := len(rows) - len(kept):
       logging.info("Dropped %d rows from %s.", dropped, self._path)
     temporary = self._path.with_name(f"{self._path.name}.tmp")
@@ -200,6 +211,7 @@ def create_writer(
   process_index: int = 0,
   tensorboard: bool = True,
   resume_step: int = 0,
+  began: float | None = None,
 ) -> MetricWriter:
   """Makes the writers of a run: `metrics.jsonl`, the log and TensorBoard.
 
@@ -210,13 +222,14 @@ def create_writer(
     tensorboard: whether to write TensorBoard's files where that is installed.
     resume_step: updates done in the checkpoint that the run resumes from; later
       rows of `metrics.jsonl` are dropped. With 0 the run starts anew: all are.
+    began: `time.monotonic()` when this process began the run; None: now.
 
   Returns:
     The writer; close it when the run ends.
   """
   if process_index != 0:
     return MultiWriter()
-  jsonl = JsonlWriter(pathlib.Path(workdir) / METRICS_FILE)
+  jsonl = JsonlWriter(pathlib.Path(workdir) / METRICS_FILE, began)
   # A new run measures step 0 again.
   jsonl.truncate_after(resume_step if resume_step > 0 else -1)
   writers: list[MetricWriter] = [LogWriter(total_steps), jsonl]

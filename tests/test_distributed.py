@@ -131,7 +131,10 @@ def rows_of(workdir):
   """Rows of `metrics.jsonl` without their times."""
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
   rows = [json.loads(line) for line in lines]
-  return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+  return [
+    {k: v for k, v in row.items() if k not in ("time", "seconds")}
+    for row in rows
+  ]
 
 
 def assert_same_run(workdir, expected):
@@ -323,6 +326,43 @@ def test_processes_of_other_settings_all_fail(cache, tmp_path):
     "Start all with the same flags but --process_id" in x for x in logs
   )
   assert not (tmp_path / "run").exists()
+
+
+STOP = f"""
+import functools
+import math
+import sys
+
+import jax
+
+from experiments import kill_and_resume
+from slot_attention_jax import distributed, time_limit, train
+
+distributed.initialize(detect=True)
+# The time is up at the third look of process 0, at any of the other.
+times = iter([-math.inf] * 2 + [math.inf] * {STEPS})
+other = lambda: math.inf
+clock = other if jax.process_index() else functools.partial(next, times)
+time_limit.TimeLimit = functools.partial(time_limit.TimeLimit, clock=clock)
+config = kill_and_resume._load_config(
+  {CONFIG!r} + ",logging.every_steps=2,train.max_minutes=1.0"
+)
+with distributed.all_or_none():
+  train.train(config, sys.argv[1])
+"""
+
+
+def test_all_stop_at_the_step_that_process_0_decides(cache, tmp_path):
+  script = tmp_path / "stop.py"
+  script.write_text(STOP)
+  workdir, logs = tmp_path / "run", tmp_path / "logs"
+  with Processes([script, workdir], 2, cache, logs, cluster=slurm) as processes:
+    processes.printed()
+    texts = [log.read_text() for log in processes.logs]
+  # It looks at steps 1, 2 and 4: with several processes at log lines alone.
+  assert all(f"Stopped early, at step 4 of {STEPS}" in text for text in texts)
+  saved = {int(p.name) for p in (workdir / "checkpoints").iterdir()}
+  assert max(saved) == 4
 
 
 def test_a_workdir_in_a_bucket_is_refused(cache):

@@ -1,5 +1,6 @@
 """Tests of the training loop: exact resumption, what a run leaves, errors."""
 
+import functools
 import json
 import math
 import shutil
@@ -17,6 +18,7 @@ from slot_attention_jax import (
   sharding,
   steps,
   tasks,
+  time_limit,
   train,
 )
 from slot_attention_jax import data as data_lib
@@ -87,10 +89,13 @@ def state_of(workdir, step=None):
 
 
 def rows_of(workdir):
-  """Rows of metrics.jsonl without the time at which they were written."""
+  """Rows of metrics.jsonl without when they were written."""
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
   rows = [json.loads(line) for line in lines]
-  return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+  return [
+    {k: v for k, v in row.items() if k not in ("time", "seconds")}
+    for row in rows
+  ]
 
 
 def strict_json(path):
@@ -168,6 +173,68 @@ def test_a_resumed_run_goes_on_from_its_checkpoint(whole, tmp_path):
   (workdir / "metrics.jsonl").unlink()
   train.train(tiny(), str(workdir))
   assert [row["step"] for row in rows_of(workdir)] == [3, 3, 4, 4]
+
+
+def stop_after_calls(monkeypatch, calls):
+  """Lets the time of the next run be up after so many calls of its step."""
+  times = iter([-math.inf] * (calls - 1) + [math.inf])
+  limit = functools.partial(
+    time_limit.TimeLimit, clock=functools.partial(next, times)
+  )
+  monkeypatch.setattr(time_limit, "TimeLimit", limit)
+
+
+# At a step that has a checkpoint anyway, and a score; at one that has none.
+@pytest.mark.parametrize("calls", [3, 1])
+def test_a_run_whose_time_is_up_goes_on_as_if_it_were_not(
+  whole, tmp_path, caplog, monkeypatch, calls
+):
+  stop_after_calls(monkeypatch, calls)
+  config = tiny("train.max_minutes=2.5")
+  metrics = train.train(config, str(tmp_path))
+  (warning,) = warnings_in(caplog)
+  assert warning.startswith(f"Stopped early, at step {calls} of 4: the 2.5 min")
+  assert int(state_of(tmp_path).step) == calls
+  assert {row["step"] for row in rows_of(tmp_path)} == set(range(1, calls + 1))
+  assert bool(metrics) == (calls == 3)
+  # With another limit, or none: it is no other run.
+  caplog.clear()
+  monkeypatch.undo()
+  assert train.train(tiny(), str(tmp_path)) == whole[1]
+  assert not warnings_in(caplog)
+  assert rows_of(tmp_path) == rows_of(whole[0])
+  assert_same_state(state_of(tmp_path), state_of(whole[0]))
+
+
+def test_time_that_is_up_with_the_last_step_is_no_early_stop(
+  whole, tmp_path, caplog, monkeypatch
+):
+  stop_after_calls(monkeypatch, 1)
+  workdir = copy_of(whole, tmp_path, 3)
+  metrics = train.train(tiny("train.max_minutes=1.0"), str(workdir))
+  assert metrics == whole[1]
+  assert not warnings_in(caplog)
+
+
+def test_seconds_of_the_pieces_of_a_run_add_up(whole, tmp_path, monkeypatch):
+  def seconds():
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["seconds"] for line in lines]
+
+  stop_after_calls(monkeypatch, 2)
+  train.train(tiny("train.max_minutes=1.0"), str(tmp_path))
+  first = seconds()
+  # As if the first piece had taken long: what follows adds to it.
+  path = tmp_path / "metrics.jsonl"
+  path.write_text(
+    path.read_text().replace(f'"seconds": {first[-1]}', '"seconds": 1000.0')
+  )
+  monkeypatch.undo()
+  train.train(tiny(), str(tmp_path))
+  assert 0 < first[0] <= first[1] < 1000
+  assert len(seconds()) == 6
+  assert seconds()[1:] == sorted(seconds()[1:])
+  assert 1000 < seconds()[2] < 2000
 
 
 def test_a_run_without_a_checkpoint_starts_anew(whole, tmp_path):
@@ -257,6 +324,8 @@ def test_no_checkpoint_of_a_run_that_is_lost(tmp_path):
     ("train.batch_size=6", r"train.batch_size .*4 devices, got 6.* is 8"),
     ("eval.batch_size=5", r"eval.batch_size .*4 devices, got 5.* is 4"),
     ("train.num_steps=0", r"train.num_steps of at least 1, got 0"),
+    ("train.max_minutes=-1", r"max_minutes of at least 0, .* got -1"),
+    ("train.max_minutes=nan", r"max_minutes of type float, got 'nan'"),
     ("eval.every_steps=0", r"eval.every_steps of at least 1, got 0"),
     ("checkpoint.every_steps=0", r"checkpoint.every_steps of at least 1"),
     ("logging.every_steps=0", r"logging.every_steps of at least 1, got 0"),
@@ -368,15 +437,16 @@ def test_no_best_checkpoint_by_a_metric_that_was_not_measured(whole, tmp_path):
     evaluate.evaluate_checkpoint(config, str(copy_of(whole, tmp_path)))
 
 
-def test_several_steps_per_call_give_the_same_run(whole, tmp_path, caplog):
+def test_several_steps_per_call_give_the_same_run(
+  tmp_path, caplog, monkeypatch
+):
   """Calls of 2 steps, of the 4 asked for: evaluations are due every second."""
   every_second = "eval.every_steps=2"
   train.train(tiny(every_second), str(tmp_path / "one"))
+  several = f"{every_second},train.steps_per_call=4"
   jax.config.update("jax_log_compiles", True)
   try:
-    train.train(
-      tiny(f"{every_second},train.steps_per_call=4"), str(tmp_path / "two")
-    )
+    train.train(tiny(several), str(tmp_path / "two"))
   finally:
     jax.config.update("jax_log_compiles", False)
   one, two = rows_of(tmp_path / "one"), rows_of(tmp_path / "two")
@@ -399,6 +469,14 @@ def test_several_steps_per_call_give_the_same_run(whole, tmp_path, caplog):
     if "Compiling jit(steps)" in record.getMessage()
   ]
   assert len(compiled) == 1
+  # Stopped after one call of two steps and resumed: the same bits.
+  stop_after_calls(monkeypatch, 1)
+  train.train(tiny(f"{several},train.max_minutes=1.0"), str(tmp_path / "cut"))
+  assert int(state_of(tmp_path / "cut").step) == 2
+  monkeypatch.undo()
+  train.train(tiny(several), str(tmp_path / "cut"))
+  assert rows_of(tmp_path / "cut") == two
+  assert_same_state(state_of(tmp_path / "cut"), state_of(tmp_path / "two"))
 
 
 def test_steps_per_call_needs_data_on_the_devices(tmp_path):

@@ -73,7 +73,10 @@ def rows(path):
 
 
 def without_time(path):
-  return [{k: v for k, v in row.items() if k != "time"} for row in rows(path)]
+  return [
+    {k: v for k, v in row.items() if k not in ("time", "seconds")}
+    for row in rows(path)
+  ]
 
 
 def test_jsonl_rows(tmp_path):
@@ -102,10 +105,12 @@ def test_jsonl_writes_what_is_not_finite_as_json(tmp_path):
   assert float(row["c"]) == -np.inf
 
 
-@pytest.mark.parametrize("name", ["step", "time"])
+@pytest.mark.parametrize("name", ["step", "time", "seconds"])
 def test_jsonl_refuses_the_names_of_its_columns(tmp_path, name):
   writer = writers.JsonlWriter(tmp_path / "metrics.jsonl")
-  with pytest.raises(ValueError, match=f"other than step and time.*{name}"):
+  with pytest.raises(
+    ValueError, match=f"other than step, time, seconds.*{name}"
+  ):
     writer.write_scalars(1, {name: 2.0})
   writer.close()
   assert rows(tmp_path / "metrics.jsonl") == []
