@@ -1,0 +1,234 @@
+"""The paper's protocol: trains each seed, evaluates it, writes a row.
+
+  python experiments/reproduce.py --task=tetrominoes --seeds=0,1,2,3,4
+
+Each seed is trained in `WORKDIR/TASK/SEED` and evaluated on 320 fixed scenes of
+the split "test" that no training draws, 15,000 for average precision. A seed
+that was trained already is only evaluated, one that was stopped goes on. One
+that fails, or whose time is up (`train.max_minutes`), keeps its place in the
+row with the reason. A Markdown row is appended to `--output` if that is given;
+the last line is JSON. The mean and the sample standard deviation are over the
+seeds that ended, and the row says how many those are.
+
+`--set=optim.learning_rate=1e-3,train.num_steps=2000` overrides keys of the
+config; the row then shows them in its command.
+"""
+
+import argparse
+import datetime
+import importlib
+import json
+import pathlib
+import statistics
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+from absl import logging
+
+from slot_attention_jax import evaluate, train, writers
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+_AP = tuple(f"ap_{t}" for t in ("inf", "1", "0.5", "0.25", "0.125"))
+
+
+class Task(NamedTuple):
+  """What the paper reports.
+
+  Attributes:
+    config: name in `configs/`.
+    metrics: short names of the metrics of the row; they are shares of 1.
+    paper: what the paper reports of them, in percent.
+    num_scenes: on how many scenes they are measured here.
+  """
+
+  config: str
+  metrics: tuple[str, ...]
+  paper: str
+  num_scenes: int = 320
+
+
+TASKS = {
+  "clevr6": Task("clevr_discovery", ("fg_ari",), "98.8 +- 0.3"),
+  "multi_dsprites": Task("multi_dsprites", ("fg_ari",), "91.3 +- 0.3"),
+  "tetrominoes": Task("tetrominoes", ("fg_ari",), "99.5 +- 0.2 (4 of 5 seeds)"),
+  "clevr_set": Task(
+    "clevr_set",
+    _AP,
+    "94.3 +- 1.1 / 86.7 +- 1.4 / 56.0 +- 3.6 / 10.8 +- 1.7 / 0.9 +- 0.2",
+    15_000,
+  ),
+  "quickstart": Task("quickstart", ("fg_ari",), "not in the paper"),
+}
+HEADER = (
+  "| task | paper, % | ours, % | each seed | data | hardware | minutes | "
+  "command | date |\n" + "|---" * 9 + "|\n"
+)
+
+
+def load_config(task: Task, seed: int, overrides: str) -> Any:
+  """The config of a seed.
+
+  Args:
+    task: which.
+    seed: of the run.
+    overrides: `key=value`, separated by commas; "" for none.
+
+  Returns:
+    The config, locked; evaluation is the protocol's.
+
+  Raises:
+    ValueError: on an unknown key.
+  """
+  if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))  # Configs are no part of the package.
+  module = importlib.import_module(f"configs.{task.config}")
+  config = module.get_config(overrides)
+  config.seed = seed
+  return config
+
+
+def run_seed(
+  task: Task, config: Any, workdir: pathlib.Path, num_scenes: int
+) -> dict[str, Any]:
+  """Trains, or goes on, and evaluates.
+
+  Args:
+    task: which.
+    config: of `load_config`.
+    workdir: directory of the run.
+    num_scenes: of the evaluation.
+
+  Returns:
+    `metrics` by short name, `data`, `minutes` of training over all pieces of
+    the run, `step`, and `failure`: None, or why there are no metrics.
+  """
+  result: dict[str, Any] = {"seed": config.seed, "failure": None}
+  try:
+    train.train(config, str(workdir))
+    result |= _progress(workdir)
+    if result["step"] < config.train.num_steps:
+      result["failure"] = f"at {result['step']} of {config.train.num_steps}"
+      return result
+    config = config.copy_and_resolve_references()
+    config.data.num_scenes = num_scenes
+    config.eval.split = "test"
+    metrics = evaluate.evaluate_checkpoint(config, str(workdir))
+  except Exception as error:  # The other seeds are to run whatever it is.
+    logging.error("Seed %d failed.\n%s", config.seed, traceback.format_exc())
+    reason = str(error).partition("\n")[0][:100]
+    result["failure"] = f"failed: {type(error).__name__}: {reason}"
+    return result | _progress(workdir)
+  (result["data"],) = {name.rsplit("/", 1)[0] for name in metrics}
+  short = {name.rsplit("/", 1)[1]: value for name, value in metrics.items()}
+  if missing := set(task.metrics) - set(short):
+    result["failure"] = f"failed: {result['data']} has no {sorted(missing)}"
+  return result | {"metrics": short}
+
+
+def _progress(workdir: pathlib.Path) -> dict[str, Any]:
+  """Updates done and minutes of wall time, from the rows of a run."""
+  path = workdir / writers.METRICS_FILE
+  if not path.exists():
+    return {"step": 0, "minutes": 0.0}
+  last = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+  return {"step": last["step"], "minutes": last["seconds"] / 60}
+
+
+def row(
+  name: str, results: Sequence[dict[str, Any]], command: str, date: str
+) -> str:
+  """A Markdown row, of `HEADER`.
+
+  Args:
+    name: of the task.
+    results: of `run_seed`, at least one.
+    command: what reproduces it.
+    date: ISO 8601.
+
+  Returns:
+    The line, with its newline.
+  """
+  task = TASKS[name]
+  ended = [r for r in results if r["failure"] is None]
+  means = []
+  for metric in task.metrics if ended else ():
+    values = [100 * r["metrics"][metric] for r in ended]
+    spread = f" +- {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    means.append(f"{statistics.mean(values):.1f}{spread}")
+  ours = " / ".join(means) or "none"
+  ours += f" ({len(ended)} of {len(results)} seeds)"
+  each = "; ".join(
+    f"{r['seed']}: "
+    + (
+      r["failure"]
+      or " / ".join(f"{100 * r['metrics'][m]:.1f}" for m in task.metrics)
+    )
+    for r in results
+  )
+  data = ", ".join(sorted({r["data"] for r in ended})) or "none"
+  minutes = " / ".join(f"{r['minutes']:.1f}" for r in results)
+  device = jax.devices()[0]
+  hardware = f"{jax.device_count()} x {device.device_kind}"
+  # A reason may hold what ends a cell.
+  cells = [name, task.paper, ours, each, data, hardware, minutes]
+  cells += [f"`{command}`", date]
+  return "| " + " | ".join(c.replace("|", "/") for c in cells) + " |\n"
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+  """Runs the seeds; prints the row, then JSON, and returns the latter."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--task", choices=sorted(TASKS), required=True)
+  parser.add_argument("--seeds", default="0,1,2,3,4")
+  parser.add_argument("--workdir", type=pathlib.Path, default="runs/reproduce")
+  parser.add_argument("--set", default="", help="key=value,... of the config")
+  parser.add_argument("--num_scenes", type=int, help="of the evaluation")
+  parser.add_argument("--output", type=pathlib.Path, help="Markdown file")
+  arguments = parser.parse_args(argv)
+  try:
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+  except ValueError:
+    parser.error(f"Expected --seeds as 0,1,2, got {arguments.seeds!r}.")
+  task = TASKS[arguments.task]
+  configs = [load_config(task, seed, arguments.set) for seed in seeds]
+  num_scenes = arguments.num_scenes or task.num_scenes
+  results = [
+    run_seed(
+      task,
+      config,
+      arguments.workdir / arguments.task / str(config.seed),
+      num_scenes,
+    )
+    for config in configs
+  ]
+  command = f"python experiments/reproduce.py --task={arguments.task}"
+  command += f" --seeds={arguments.seeds}"
+  if arguments.set:
+    command += f' --set="{arguments.set}"'
+  if arguments.num_scenes:
+    command += f" --num_scenes={arguments.num_scenes}"
+  date = datetime.datetime.now(datetime.UTC).date().isoformat()
+  line = row(arguments.task, results, command, date)
+  print(HEADER + line, end="")
+  if arguments.output:
+    new = not arguments.output.exists()
+    with arguments.output.open("a", encoding="utf-8") as file:
+      file.write(HEADER + line if new else line)
+  result = {
+    "task": arguments.task,
+    "command": command,
+    "date": date,
+    "num_scenes": num_scenes,
+    "seeds": results,
+  }
+  print(json.dumps(result))
+  return result
+
+
+if __name__ == "__main__":
+  main()
