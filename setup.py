@@ -40,6 +40,7 @@ setuptools.setup(
     "tf": ["tensorboard>=2.19", "tensorflow>=2.19"],
     "dev": [
       "grain>=0.2.12",
+      "matplotlib>=3.9",
       "pyright>=1.1.390",
       "pytest>=8.0",
       "pytest-xdist>=3.5",

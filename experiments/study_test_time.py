@@ -1,0 +1,240 @@
+"""A trained model with other T, K and numbers of objects than in training.
+
+  python experiments/study_test_time.py --config=configs/clevr_discovery.py \
+    --workdir=runs/clevr_discovery --iterations=1,2,3,4,5,6,7 \
+    --slots=7,11 --objects=6,7,8,9,10 --figure=study.png
+
+The paper's section 3.1 (iterations, more objects and slots in object discovery)
+and 3.2 (average precision by iterations and number of objects). Evaluates the
+checkpoint for each combination on `--num_scenes` scenes of the split "test",
+fixed for each number of objects. Own scenes only: other data have the objects
+they have.
+
+Prints a Markdown table, then one line of JSON. `--figure` needs matplotlib
+(`pip install matplotlib`): a panel for each metric, a line for each T and K
+over the number of objects or, with one number of objects, a line for each K
+over T.
+"""
+
+import argparse
+import importlib
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from slot_attention_jax import (
+  checkpoints,
+  evaluate,
+  optimizers,
+  sharding,
+  steps,
+  tasks,
+)
+from slot_attention_jax import data as data_lib
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def load_config(name: str) -> Any:
+  """The config of a path or name, with arguments after a colon if any."""
+  if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))  # Configs are no part of the package.
+  file, _, arg = name.partition(":")
+  module = importlib.import_module(f"configs.{pathlib.Path(file).stem}")
+  return module.get_config(arg)
+
+
+class Study:
+  """Evaluates one checkpoint under other settings.
+
+  Args:
+    config: of the run.
+    workdir: directory of the run.
+    checkpoint: "last" or "best".
+    num_scenes: of each evaluation.
+    batch_size: of the evaluations.
+
+  Raises:
+    FileNotFoundError: if there is no such checkpoint.
+    ValueError: if the run's data are not own scenes.
+  """
+
+  def __init__(
+    self,
+    config: Any,
+    workdir: pathlib.Path,
+    checkpoint: str,
+    num_scenes: int,
+    batch_size: int,
+  ):
+    self._config = config.copy_and_resolve_references()
+    self._config.eval.split = "test"
+    self._config.data.num_scenes = num_scenes
+    self._config.eval.batch_size = batch_size
+    if config.data.name == "clevr":
+      self._config.data.name = "clevr_scenes"
+    self._mesh = sharding.create_mesh()
+    path = workdir.expanduser().absolute() / "checkpoints"
+    if not path.is_dir():
+      raise FileNotFoundError(
+        f"Expected a trained run in {workdir}, found no 'checkpoints' in it. "
+        "Train first, with the same --workdir."
+      )
+    task, _ = self._task_and_data(0, 0, 0)
+    optimizer, _ = optimizers.create_optimizer(config.optim)
+    abstract = steps.abstract_state(task, optimizer, self._mesh)
+    with checkpoints.Checkpointer(
+      path,
+      best_metric=config.checkpoint.best_metric or None,
+      best_mode=config.checkpoint.best_mode,
+    ) as checkpointer:
+      self.step = (
+        checkpointer.best_step()
+        if checkpoint == "best"
+        else checkpointer.latest_step()
+      )
+      self._params = checkpointer.restore_params(abstract.params, self.step)
+
+  def _task_and_data(self, num_iterations, num_slots, num_objects):
+    config = self._config.copy_and_resolve_references()
+    config.eval.num_iterations = num_iterations
+    config.eval.num_slots = num_slots
+    if num_objects:
+      config.data.num_objects = (num_objects, num_objects)
+      config.data.max_objects = 0
+    dataset = data_lib.create_dataset(
+      config,
+      config.eval.split,
+      batch_size=config.eval.batch_size,
+      sharding=sharding.over_batch(self._mesh),
+      warn=False,
+    )
+    return tasks.create_task(config, dataset.info), dataset
+
+  def measure(
+    self, num_iterations: int, num_slots: int, num_objects: int
+  ) -> dict[str, Any]:
+    """Evaluates with T, K and so many objects; 0: as the config has it.
+
+    Returns:
+      T, K, `num_objects`, `data` (name and split) and `metrics` by short name.
+
+    Raises:
+      ValueError: if the model cannot have so many slots, or the data not so
+        many objects.
+    """
+    task, dataset = self._task_and_data(num_iterations, num_slots, num_objects)
+    eval_step = steps.make_eval_step(task, self._mesh)
+    metrics = evaluate.evaluate(
+      task, eval_step, self._params, dataset, self._config.eval.seed
+    )
+    return {
+      "num_iterations": task.num_iterations,
+      "num_slots": task.num_slots,
+      "num_objects": num_objects or None,
+      "data": f"{dataset.info.name}/{dataset.info.split}",
+      "metrics": {k.rsplit("/", 1)[1]: v for k, v in metrics.items()},
+    }
+
+
+def draw(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
+  """Saves the figure of the rows of `Study.measure`."""
+  try:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+  except ImportError as error:
+    raise ValueError(
+      "Expected matplotlib for --figure, found none: pip install matplotlib."
+    ) from error
+  over = (
+    "num_objects"
+    if len({r["num_objects"] for r in rows}) > 1
+    else ("num_iterations")
+  )
+  labels = {"num_iterations": "T", "num_slots": "K", "num_objects": "objects"}
+  others = [k for k in ("num_iterations", "num_slots") if k != over]
+  names = list(rows[0]["metrics"])
+  figure, axes = pyplot.subplots(
+    1, len(names), figsize=(3.2 * len(names), 3), squeeze=False
+  )
+  groups: dict[tuple, list] = {}
+  for row in rows:
+    groups.setdefault(tuple(row[k] for k in others), []).append(row)
+  for axis, name in zip(axes[0], names, strict=True):
+    for key, group in groups.items():
+      text = ", ".join(
+        f"{labels[k]} = {v}" for k, v in zip(others, key, strict=True)
+      )
+      x = [row[over] for row in group]
+      axis.plot(x, [r["metrics"][name] for r in group], "o-", label=text)
+    axis.set(title=name, xlabel=labels[over], xticks=x)
+    axis.grid(alpha=0.3)
+  axes[0][0].legend(fontsize="small")
+  figure.suptitle(", ".join(sorted({row["data"] for row in rows})))
+  figure.tight_layout()
+  path.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path, dpi=120)
+  pyplot.close(figure)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+  """Measures all combinations; prints a table, then JSON."""
+
+  def numbers(text):
+    return [int(x) for x in text.split(",")]
+
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--config", required=True)
+  parser.add_argument("--workdir", type=pathlib.Path, required=True)
+  parser.add_argument("--checkpoint", choices=("last", "best"), default="last")
+  parser.add_argument("--iterations", type=numbers, default=[0], help="T")
+  parser.add_argument("--slots", type=numbers, default=[0], help="K")
+  parser.add_argument("--objects", type=numbers, default=[0])
+  parser.add_argument("--num_scenes", type=int, default=320)
+  parser.add_argument("--batch_size", type=int, default=64)
+  parser.add_argument("--figure", type=pathlib.Path)
+  arguments = parser.parse_args(argv)
+  study = Study(
+    load_config(arguments.config),
+    arguments.workdir,
+    arguments.checkpoint,
+    arguments.num_scenes,
+    arguments.batch_size,
+  )
+  rows = []
+  for objects, slots, iterations in itertools.product(
+    arguments.objects, arguments.slots, arguments.iterations
+  ):
+    rows.append(row := study.measure(iterations, slots, objects))
+    names = list(row["metrics"])
+    if len(rows) == 1:
+      print("| data | objects | K | T | " + " | ".join(names) + " |")
+      print("|---" * (4 + len(names)) + "|")
+    cells = [row["data"], str(objects or "as trained")]
+    cells += [str(row["num_slots"]), str(row["num_iterations"])]
+    cells += [f"{value:.4f}" for value in row["metrics"].values()]
+    print("| " + " | ".join(cells) + " |", flush=True)
+  if arguments.figure:
+    draw(rows, arguments.figure)
+  result = {
+    "config": arguments.config,
+    "step": study.step,
+    "num_scenes": arguments.num_scenes,
+    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "rows": rows,
+  }
+  print(json.dumps(result))
+  return result
+
+
+if __name__ == "__main__":
+  main()
