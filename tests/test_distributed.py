@@ -352,6 +352,38 @@ with distributed.all_or_none():
 """
 
 
+LIMIT = """
+import math
+
+import jax
+
+from slot_attention_jax import distributed, time_limit
+
+distributed.initialize(detect=True)
+looks = []
+
+
+def clock():
+  looks.append(step)
+  first = jax.process_index() == 0
+  return -math.inf if first and len(looks) < 3 else math.inf
+
+
+limit = time_limit.TimeLimit(1.0, 0.0, 2, clock=clock)
+for step in range(1, 13):
+  if limit.reached(step):
+    break
+print(step, looks)
+"""
+
+
+def test_process_0_decides_when_the_time_is_up(cache, tmp_path):
+  with run_in_slurm(LIMIT, 2, cache, tmp_path) as processes:
+    # Several processes look once in so many steps.
+    assert processes.printed() == [["4 [1, 2, 4]"]] * 2
+
+
+@pytest.mark.slow
 def test_all_stop_at_the_step_that_process_0_decides(cache, tmp_path):
   script = tmp_path / "stop.py"
   script.write_text(STOP)

@@ -263,31 +263,44 @@ def test_nothing_heavy_is_imported_with_the_library_where_it_is_installed():
   assert lines == ["[]"]
 
 
-def test_training_runs_without_tensorflow_and_tfds(tmp_path):
+def test_the_program_trains_with_a_plain_jax_and_ml_collections(tmp_path):
+  absent = [
+    "tensorflow",
+    "tensorflow_datasets",
+    "tensorboard",
+    "clu",
+    "grain",
+    "google_crc32c",
+    "matplotlib",
+  ]
+  small = (
+    "model.num_slots=3,model.num_iterations=2,model.slot_size=16,"
+    "model.mlp_hidden_size=0,model.encoder_channels=(8,),"
+    "model.encoder_kernel_sizes=(5,),model.encoder_strides=(5,),"
+    "model.encoder_mlp_sizes=(16,),model.decoder_channels=(),"
+    "model.decoder_kernel_sizes=(5,),model.decoder_strides=(5,),"
+    "model.broadcast_size=(7, 7)"
+  )
   lines = run_without(
-    ["tensorflow", "tensorflow_datasets", "tensorboard", "grain", "matplotlib"],
+    absent,
     """
-    from configs import quickstart
-    from slot_attention_jax import train
+    import atexit
+    import runpy
 
-    config = quickstart.get_config(
-      "debug,train.num_steps=2,eval.every_steps=2,logging.num_images=1,"
-      "data.num_scenes=4,model.num_slots=3,model.num_iterations=2,"
-      "model.slot_size=16,model.mlp_hidden_size=0,model.encoder_channels=(8,),"
-      "model.encoder_kernel_sizes=(5,),model.encoder_strides=(5,),"
-      "model.encoder_mlp_sizes=(16,),model.decoder_channels=(),"
-      "model.decoder_kernel_sizes=(5,),model.decoder_strides=(5,),"
-      "data.resolution=(35, 35),model.broadcast_size=(7, 7),"
-      "model.slot_start=shared,"
-      "model.unroll=1"
-    )
-    metrics = train.train(config, sys.argv[1])
-    print(sorted(metrics))
-    print(sorted(absent & {name.split(".")[0] for name in sys.modules}))
+    def tell():
+      print(sorted(absent & {name.split(".")[0] for name in sys.modules}))
+
+    atexit.register(tell)  # The program ends by sys.exit.
+    runpy.run_module("slot_attention_jax.main", run_name="__main__")
     """,
-    tmp_path,
+    f"--config=configs/tetrominoes.py:debug,{small}",
+    f"--workdir={tmp_path}",
+    "--compilation_cache=",
   )
   prefix = "tetrominoes_scenes/validation"
-  names = [f"{prefix}/{n}" for n in ("ari", "fg_ari", "miou", "mse")]
-  assert lines == [str(names), "[]"]
+  names = [f"{prefix}/{n}" for n in ("mse", "ari", "fg_ari", "miou")]
+  *metrics, imported = lines
+  assert sorted(x.split(": ")[0] for x in metrics) == sorted(names)
+  assert imported == "[]"
   assert (tmp_path / "checkpoints" / "2").is_dir()
+  assert (tmp_path / "images" / "00000002.png").exists()
