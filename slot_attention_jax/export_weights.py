@@ -8,6 +8,7 @@ The run must have been evaluated, by `--mode=evaluate`. Two files are written to
 """
 
 import argparse
+import dataclasses
 import datetime
 import json
 import pathlib
@@ -31,6 +32,7 @@ def export_weights(
   recipe: str = "",
   hardware: str = "",
   license_name: str = "Apache-2.0",
+  notes: str = "",
 ) -> dict[str, Any]:
   """Exports a checkpoint of a run that was evaluated.
 
@@ -42,6 +44,7 @@ def export_weights(
     recipe: flags that make the run's config; "": as the run says.
     hardware: what it was trained on; "": as the run says.
     license_name: SPDX name of the licence of the weights.
+    notes: what else a user should know, as how the run was chosen.
 
   Returns:
     `name`, `weights` and `card` (paths), `updates`, `parameters` (how many),
@@ -59,7 +62,13 @@ def export_weights(
     )
   run = pathlib.Path(workdir).expanduser().absolute()
   step, config, params = _read_checkpoint(run, checkpoint)
-  facts = _facts(run, step, config, checkpoint, recipe, hardware, license_name)
+  facts = dataclasses.replace(
+    _facts(run, step, config, checkpoint, recipe),
+    license=license_name,
+    notes=notes,
+  )
+  if hardware:
+    facts = dataclasses.replace(facts, hardware=hardware)
   directory = pathlib.Path(output_dir).expanduser()
   directory.mkdir(parents=True, exist_ok=True)
   path = directory / f"{name}.safetensors"
@@ -87,8 +96,8 @@ def _read_checkpoint(
     raise ValueError(f"Expected checkpoint 'last' or 'best', got {which!r}.")
   if not (run / "checkpoints").is_dir():
     raise FileNotFoundError(
-      f"Expected a trained run in {run}, found no 'checkpoints' in it. Name the "
-      "--workdir of a training."
+      f"Expected a trained run in {run}, found no 'checkpoints' in it. Name "
+      "the --workdir of a training."
     )
   rule = _read_json(run, "config.json", "Train first.")["checkpoint"]
   with checkpoints.Checkpointer(
@@ -113,8 +122,6 @@ def _facts(
   config: dict[str, Any],
   which: str,
   recipe: str,
-  hardware: str,
-  license_name: str,
 ) -> weights_file.WeightsFacts:
   """Collects what the run says of a checkpoint."""
   evaluate = (
@@ -157,7 +164,7 @@ def _facts(
     seed=config["seed"],
     updates=step,
     planned_updates=config["train"]["num_steps"],
-    hardware=hardware or about["devices"],
+    hardware=about["devices"],
     minutes=(last - first).total_seconds() / 60,
     evaluation={
       key: evaluation[key]
@@ -165,8 +172,9 @@ def _facts(
     },
     metrics=evaluation["metrics"],
     date=last.date().isoformat(),
-    license=license_name,
+    license="",
     versions=about["versions"],
+    notes="",
   )
 
 
@@ -218,6 +226,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument(
     "--license", default="Apache-2.0", help="SPDX name, of the weights"
   )
+  parser.add_argument(
+    "--notes", default="", help="what else a user should know"
+  )
   arguments = parser.parse_args(argv)
   output_dir = pathlib.Path(arguments.workdir) / "weights"
   try:
@@ -229,6 +240,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       recipe=arguments.recipe,
       hardware=arguments.hardware,
       license_name=arguments.license,
+      notes=arguments.notes,
     )
   except (FileNotFoundError, ValueError) as error:
     raise SystemExit(str(error)) from error

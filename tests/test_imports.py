@@ -252,6 +252,23 @@ def test_the_library_is_imported_without_tensorflow_and_others():
   assert lines == ["absent", "[]", "SlotAttention"]
 
 
+def test_pretrained_weights_are_loaded_without_orbax_and_config_files():
+  absent = ["tensorflow", "clu", "orbax", "ml_collections", "PIL"]
+  lines = run_without(
+    absent,
+    """
+    import jax
+    import slot_attention_jax as sa
+    model, params = sa.load_pretrained("quickstart")
+    images = jax.numpy.zeros((1, 28, 28, 3))
+    out = model.apply(params, images, rngs={"slots": jax.random.key(0)})
+    print(out.masks.shape)
+    print(sorted(absent & {name.split(".")[0] for name in sys.modules}))
+    """,
+  )
+  assert lines == ["(1, 4, 28, 28, 1)", "[]"]
+
+
 def test_nothing_heavy_is_imported_with_the_library_where_it_is_installed():
   lines = run_without(
     [],

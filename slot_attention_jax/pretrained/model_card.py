@@ -61,10 +61,11 @@ def model_card(name: str, facts: weights_file.WeightsFacts) -> str:
     "",
     "## Metrics",
     "",
-    *_filled(
+    *textwrap.wrap(
       f"Of {evaluation['num_examples']} examples, with "
       f"{evaluation['num_slots']} slots and {evaluation['num_iterations']} "
-      "iterations."
+      "iterations.",
+      80,
     ),
     "",
     *_table(
@@ -73,8 +74,12 @@ def model_card(name: str, facts: weights_file.WeightsFacts) -> str:
     "",
     "## Limits",
     "",
-    *_filled(f"{limits} {_OWN_SCENES}" if facts.own_scenes else limits),
+    *textwrap.wrap(
+      f"{limits} {_OWN_SCENES}" if facts.own_scenes else limits, 80
+    ),
   ]
+  if facts.notes:
+    lines += ["", "## Notes", "", *textwrap.wrap(facts.notes, 80)]
   return "\n".join(lines) + "\n"
 
 
@@ -98,7 +103,3 @@ def _table(left: str, right: str, rows: dict[str, object]) -> list[str]:
     "|---|---|",
     *(f"| {key} | {value} |" for key, value in rows.items()),
   ]
-
-
-def _filled(text: str) -> list[str]:
-  return textwrap.wrap(text, 80)

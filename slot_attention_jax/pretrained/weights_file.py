@@ -56,6 +56,7 @@ class WeightsFacts:
     date: of the last update, ISO 8601.
     license: SPDX name of the licence of the weights.
     versions: of the packages that trained it, by name.
+    notes: what else a user should know, as how it was chosen; may be empty.
   """
 
   task: str
@@ -75,6 +76,7 @@ class WeightsFacts:
   date: str
   license: str
   versions: Mapping[str, str]
+  notes: str
 
   def create_model(
     self,
@@ -106,7 +108,7 @@ def save_weights(
   arrays = {str(k): np.ascontiguousarray(v) for k, v in arrays.items()}
   _check_arrays(facts, arrays, path)
   content = dataclasses.asdict(facts) | {"sha256": _checksum(arrays)}
-  text = json.dumps(content, allow_nan=False, sort_keys=True)
+  text = json.dumps(content, allow_nan=False)
   path.write_bytes(safetensors.numpy.save(arrays, {_ENTRY: text}))
 
 
