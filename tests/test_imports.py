@@ -261,7 +261,8 @@ def test_pretrained_weights_are_loaded_without_orbax_and_config_files():
     import slot_attention_jax as sa
     model, params = sa.load_pretrained("quickstart")
     images = jax.numpy.zeros((1, 28, 28, 3))
-    out = model.apply(params, images, rngs={"slots": jax.random.key(0)})
+    rngs = {"slots": jax.random.key(0)}
+    out = jax.jit(model.apply)(params, images, rngs=rngs)
     print(out.masks.shape)
     print(sorted(absent & {name.split(".")[0] for name in sys.modules}))
     """,

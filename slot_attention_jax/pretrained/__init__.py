@@ -51,7 +51,8 @@ def load_pretrained(
     >>> import slot_attention_jax as sa
     >>> model, params = sa.load_pretrained("quickstart")
     >>> images = jnp.zeros((1, 28, 28, 3))
-    >>> out = model.apply(params, images, rngs={"slots": jax.random.key(0)})
+    >>> rngs = {"slots": jax.random.key(0)}
+    >>> out = jax.jit(model.apply)(params, images, rngs=rngs)
     >>> out.masks.shape
     (1, 4, 28, 28, 1)
   """
