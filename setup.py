@@ -16,6 +16,8 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=["slot_attention_jax", "slot_attention_jax.*"]
   ),
+  # Weights and their model cards.
+  package_data={"slot_attention_jax.pretrained": ["*.safetensors", "*.md"]},
   python_requires=">=3.11",
   install_requires=[
     "absl-py>=2.1",
@@ -30,6 +32,7 @@ setuptools.setup(
     "optax>=0.2.6",
     "orbax-checkpoint>=0.11.30",
     "pillow>=10.0",
+    "safetensors>=0.5",
     "scipy>=1.14",
     "tensorflow-datasets>=4.9.10",
   ],

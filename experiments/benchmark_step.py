@@ -44,7 +44,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slot_attention_jax import data as data_lib
-from slot_attention_jax import optimizers, sharding, steps, tasks
+from slot_attention_jax import model_config, optimizers, sharding, steps, tasks
 
 PEERS = ("torch", "torch_compile", "none")
 # Largest differences from the peer. Gradients are relative to the norm of each
@@ -414,7 +414,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   )
   parser.add_argument(
     "--precision",
-    choices=sorted(tasks.PRECISIONS),
+    choices=sorted(model_config.PRECISIONS),
     help="of both sides; default: the config's",
   )
   parser.add_argument("--peer", choices=PEERS, default="torch")

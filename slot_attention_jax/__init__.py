@@ -29,3 +29,11 @@ from slot_attention_jax.modules.decoder import SpatialBroadcastDecoder
 from slot_attention_jax.modules.encoder import CNNEncoder
 from slot_attention_jax.modules.position import SoftPositionEmbed
 from slot_attention_jax.modules.slot_attention import SlotAttention
+from slot_attention_jax.pretrained import (
+  WeightsFacts,
+  load_pretrained,
+  load_weights,
+  pretrained_facts,
+  pretrained_names,
+  read_weights_facts,
+)

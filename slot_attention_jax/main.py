@@ -1,5 +1,6 @@
 """Command line: flags, the cluster, the compile cache, then one call."""
 
+import functools
 import os
 import pathlib
 
@@ -83,7 +84,7 @@ def main(argv: list[str]) -> None:
     workdir,
   )
   run = {
-    "train": train.train,
+    "train": functools.partial(train.train, recipe=_recipe()),
     "evaluate": evaluate.evaluate_checkpoint,
     "render": render.render,
   }
@@ -104,6 +105,21 @@ def _config_name() -> str:
   name = config_flags.get_config_filename(flags.FLAGS["config"])
   path, _, preset = name.partition(":")
   return "_".join(filter(None, [pathlib.Path(path).stem, preset]))
+
+
+def _recipe() -> str:
+  """The flags that make the config, without the directories above it."""
+  flag = flags.FLAGS["config"]
+  path, _, arg = config_flags.get_config_filename(flag).partition(":")
+  name = pathlib.PurePath(*pathlib.PurePath(path).parts[-2:]).as_posix()
+  overrides = config_flags.get_override_values(flag)
+  # Where data lie on one machine is no part of what is done with them.
+  places = ("data.data_dir", "data.cache_dir")
+  items = [i for i in arg.split(",") if i.strip().split("=")[0] not in places]
+  return " ".join(
+    [":".join(filter(None, [f"--config={name}", ",".join(items)]))]
+    + [f"--config.{k}={v}" for k, v in overrides.items() if k not in places]
+  )
 
 
 def entry_point() -> None:

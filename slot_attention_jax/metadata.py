@@ -1,6 +1,7 @@
 """What a run is, in JSON beside it: config, data, versions, devices."""
 
 import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -19,6 +20,7 @@ def write_metadata(
   path: pathlib.Path,
   config: Any,
   info: types.DatasetInfo,
+  recipe: str = "",
 ) -> None:
   """Saves beside the run what it is: config, data, versions, devices.
 
@@ -26,6 +28,7 @@ def write_metadata(
     path: directory of the run.
     config: the resolved config.
     info: the training data's.
+    recipe: how the config was made, in words.
   """
   versions = {}
   for name in ("slot_attention_jax", "jax", "flax", "optax", "numpy"):
@@ -36,10 +39,13 @@ def write_metadata(
   write_json(
     path / "metadata.json",
     {
+      "recipe": recipe,
       "data": info.name,
       "own_scenes": info.own_scenes,
       "configured_data": config.data.name,
       "num_examples": info.num_examples,
+      # The numbers that a set predictor makes have no meaning without it.
+      "layout": info.layout and dataclasses.asdict(info.layout),
       "seed": config.seed,
       "started": datetime.datetime.now(datetime.UTC).isoformat(),
       "devices": f"{jax.device_count()} x {device.device_kind}",

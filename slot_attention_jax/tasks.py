@@ -9,12 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slot_attention_jax import losses, models
+from slot_attention_jax import losses, model_config
 from slot_attention_jax.data import types
 from slot_attention_jax.metrics import ari
 from slot_attention_jax.metrics import average_precision as ap
-
-PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 
 
 class Task(Protocol):
@@ -252,25 +250,6 @@ def create_task(
       task needs.
   """
   model, evaluation = config.model, config.eval
-  if model.precision not in PRECISIONS:
-    raise ValueError(
-      f"Expected model.precision out of {sorted(PRECISIONS)}, got "
-      f"{model.precision!r}."
-    )
-  shared = {
-    "num_slots": model.num_slots,
-    "num_iterations": model.num_iterations,
-    "slot_size": model.slot_size,
-    "mlp_hidden_size": model.mlp_hidden_size,
-    "epsilon": model.epsilon,
-    "encoder_channels": tuple(model.encoder_channels),
-    "encoder_kernel_sizes": tuple(model.encoder_kernel_sizes),
-    "encoder_strides": tuple(model.encoder_strides),
-    "encoder_mlp_sizes": tuple(model.encoder_mlp_sizes),
-    "unroll": model.unroll,
-    "slot_start": model.slot_start,
-    "dtype": PRECISIONS[model.precision],
-  }
   at_test = {
     "num_slots": evaluation.num_slots or model.num_slots,
     "num_iterations": evaluation.num_iterations or model.num_iterations,
@@ -284,30 +263,19 @@ def create_task(
       f"{at_test['num_slots']}. Train with model.slot_start='shared' to change "
       "the number of slots afterwards."
     )
-  if config.task == "discovery":
-    autoencoder = models.SlotAttentionAutoEncoder(
-      resolution=info.image_shape[:2],
-      broadcast_size=tuple(model.broadcast_size),
-      decoder_channels=tuple(model.decoder_channels),
-      decoder_kernel_sizes=tuple(model.decoder_kernel_sizes),
-      decoder_strides=tuple(model.decoder_strides),
-      remat_decoder=model.remat_decoder,
-      **shared,
-    )
-    return ObjectDiscovery(
-      model=autoencoder,
-      image_shape=info.image_shape,
-      max_objects=info.max_objects if info.has_segmentation else 0,
-      **at_test,
-    )
   if config.task == "set_prediction":
-    return _create_set_prediction(config, info, shared, at_test)
-  raise ValueError(
-    f"Expected task 'discovery' or 'set_prediction', got {config.task!r}."
+    return _create_set_prediction(config, info, at_test)
+  return ObjectDiscovery(
+    model=model_config.create_model(
+      config.task, model, resolution=info.image_shape[:2]
+    ),
+    image_shape=info.image_shape,
+    max_objects=info.max_objects if info.has_segmentation else 0,
+    **at_test,
   )
 
 
-def _create_set_prediction(config, info, shared, at_test):
+def _create_set_prediction(config, info, at_test):
   layout = info.layout
   if layout is None:
     raise ValueError(
@@ -326,10 +294,11 @@ def _create_set_prediction(config, info, shared, at_test):
     weights[layout.slice(layout.position)] = config.model.position_weight
     weights = tuple(weights.tolist())
   return SetPrediction(
-    model=models.SlotAttentionClassifier(
+    model=model_config.create_model(
+      config.task,
+      config.model,
+      resolution=info.image_shape[:2],
       num_properties=layout.size,
-      head_hidden_size=config.model.head_hidden_size,
-      **shared,
     ),
     image_shape=info.image_shape,
     layout=layout,

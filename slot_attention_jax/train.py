@@ -32,7 +32,7 @@ from slot_attention_jax.data import prefetch, types
 _STEPS_PER_CALL = 10
 
 
-def train(config: Any, workdir: str) -> dict[str, float]:
+def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
   """Trains a model, resuming from the last checkpoint in `workdir` if any.
 
   The result is a function of the config alone: a run that is killed, or stopped
@@ -42,6 +42,7 @@ def train(config: Any, workdir: str) -> dict[str, float]:
   Args:
     config: a config of `configs/`.
     workdir: directory of the run; checkpoints, metrics, pictures go there.
+    recipe: how the config was made, in words, for `metadata.json`.
 
   Returns:
     The metrics of the last evaluation, under their full names; none if the run
@@ -106,7 +107,7 @@ def train(config: Any, workdir: str) -> dict[str, float]:
       jax.default_backend(),
     )
     if jax.process_index() == 0:
-      metadata.write_metadata(path, config, dataset.info)
+      metadata.write_metadata(path, config, dataset.info, recipe)
     per_call = _steps_per_call(config, dataset, start)
     train_step = _make_train_step(
       task, optimizer, schedule, mesh, dataset, per_call

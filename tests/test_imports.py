@@ -30,6 +30,7 @@ FLOORS = {
   "data.progress": 0,
   "data.procedural.": 0,
   "models": 1,
+  "model_config": 1,
   "losses": 1,
   "sharding": 1,
   "distributed": 1,
@@ -43,6 +44,7 @@ FLOORS = {
   "data.export_tfrecord": 1,
   "tasks": 2,
   "data": 2,
+  "pretrained.": 2,
   "metadata": 3,
   "config_checks": 3,
   "steps": 3,
@@ -51,6 +53,7 @@ FLOORS = {
   "interop.": 3,
   "evaluate": 4,
   "visualize": 4,
+  "export_weights": 4,
   "render": 4.5,
   "train": 4.5,
   "main": 5,
@@ -249,6 +252,24 @@ def test_the_library_is_imported_without_tensorflow_and_others():
     """,
   )
   assert lines == ["absent", "[]", "SlotAttention"]
+
+
+def test_pretrained_weights_are_loaded_without_orbax_and_config_files():
+  absent = ["tensorflow", "clu", "orbax", "ml_collections", "PIL"]
+  lines = run_without(
+    absent,
+    """
+    import jax
+    import slot_attention_jax as sa
+    model, params = sa.load_pretrained("quickstart")
+    images = jax.numpy.zeros((1, 28, 28, 3))
+    rngs = {"slots": jax.random.key(0)}
+    out = jax.jit(model.apply)(params, images, rngs=rngs)
+    print(out.masks.shape)
+    print(sorted(absent & {name.split(".")[0] for name in sys.modules}))
+    """,
+  )
+  assert lines == ["(1, 4, 28, 28, 1)", "[]"]
 
 
 def test_nothing_heavy_is_imported_with_the_library_where_it_is_installed():

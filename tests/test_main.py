@@ -103,6 +103,8 @@ def test_set_prediction_trains_and_evaluates_on_clevr(tmp_path, cache):
   assert metadata["data"] == "clevr:3.1.0"
   assert metadata["own_scenes"] is False
   assert metadata["num_examples"] == 10
+  # How the config was made, not where the data lie.
+  assert metadata["recipe"] == "--config=configs/clevr_set.py:debug"
 
 
 @pytest.mark.slow

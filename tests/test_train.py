@@ -274,6 +274,9 @@ def test_the_config_and_the_data_are_saved_beside_the_run(whole):
   assert metadata["own_scenes"] is True
   assert metadata["configured_data"] == "tetrominoes"
   assert metadata["seed"] == 0
+  # A layout is stored whole, so that a file of weights can hold it.
+  layout = metadata["layout"]["properties"]
+  assert [p["kind"] for p in layout].count("confidence") == 1
   assert metadata["versions"]["jax"] == jax.__version__
   assert metadata["devices"].startswith("4 x ")
   for line in (whole[0] / "metrics.jsonl").read_text().splitlines():

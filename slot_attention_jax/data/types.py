@@ -214,6 +214,34 @@ class PropertyLayout:
     return out
 
 
+def layout_from_dict(content: Mapping[str, Any]) -> PropertyLayout:
+  """Makes a layout from what `dataclasses.asdict` gave, also by way of JSON.
+
+  Args:
+    content: fields by name; lists stand for tuples.
+
+  Returns:
+    The layout.
+
+  Raises:
+    TypeError: on fields that a layout does not have.
+    KeyError: if properties are missing.
+    ValueError: as the constructors.
+
+  Example:
+    >>> import dataclasses, json
+    >>> from slot_attention_jax.data import types
+    >>> text = json.dumps(dataclasses.asdict(types.CLEVR_LAYOUT))
+    >>> types.layout_from_dict(json.loads(text)) == types.CLEVR_LAYOUT
+    True
+  """
+  properties = tuple(
+    Property(**{**fields, "labels": tuple(fields["labels"])})
+    for fields in content["properties"]
+  )
+  return PropertyLayout(**{**content, "properties": properties})
+
+
 CLEVR_LAYOUT = PropertyLayout(
   name="clevr",
   properties=(

@@ -1,0 +1,80 @@
+"""Weights that come with the package, by name."""
+
+import pathlib
+
+import jax
+
+from slot_attention_jax import models
+from slot_attention_jax.pretrained.weights_file import (
+  WeightsFacts,
+  load_weights,
+  read_weights_facts,
+)
+
+_DIRECTORY = pathlib.Path(__file__).parent
+
+
+def pretrained_names() -> tuple[str, ...]:
+  """Names of the weights that `load_pretrained` knows, sorted.
+
+  Example:
+    >>> import slot_attention_jax as sa
+    >>> "quickstart" in sa.pretrained_names()
+    True
+  """
+  return tuple(sorted(p.stem for p in _DIRECTORY.glob("*.safetensors")))
+
+
+def load_pretrained(
+  name: str,
+) -> tuple[
+  models.SlotAttentionAutoEncoder | models.SlotAttentionClassifier,
+  dict[str, dict[str, jax.Array]],
+]:
+  """Loads a trained model that comes with the package.
+
+  Args:
+    name: one of `pretrained_names()`. The model card `pretrained/<name>.md`
+      says how it was trained, on what, and how good it is.
+
+  Returns:
+    A pair (model, params) for `model.apply(params, images, ...)`, images
+    [B, H, W, 3] in [-1, 1]; `pretrained_facts(name).resolution` is (H, W).
+    Params are float32, on the default device.
+
+  Raises:
+    ValueError: on an unknown name or a damaged file.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import slot_attention_jax as sa
+    >>> model, params = sa.load_pretrained("quickstart")
+    >>> images = jnp.zeros((1, 28, 28, 3))
+    >>> rngs = {"slots": jax.random.key(0)}
+    >>> out = jax.jit(model.apply)(params, images, rngs=rngs)
+    >>> out.masks.shape
+    (1, 4, 28, 28, 1)
+  """
+  return load_weights(_path_of(name))
+
+
+def pretrained_facts(name: str) -> WeightsFacts:
+  """What is known of the weights `name`; errors as in `load_pretrained`.
+
+  Example:
+    >>> import slot_attention_jax as sa
+    >>> facts = sa.pretrained_facts("quickstart")
+    >>> facts.task, facts.resolution
+    ('discovery', (28, 28))
+  """
+  return read_weights_facts(_path_of(name))
+
+
+def _path_of(name: str) -> pathlib.Path:
+  if name not in pretrained_names():
+    raise ValueError(
+      f"Expected pretrained weights out of {list(pretrained_names())}, got "
+      f"{name!r}. A file of your own is read by load_weights(path)."
+    )
+  return _DIRECTORY / f"{name}.safetensors"

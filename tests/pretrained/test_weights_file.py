@@ -1,0 +1,194 @@
+"""Tests of files of weights: whole and exact, or refused with the reason."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from slot_attention_jax.data import types
+from slot_attention_jax.pretrained import weights_file
+
+SETTINGS = {
+  "num_slots": 3,
+  "num_iterations": 2,
+  "slot_size": 8,
+  "mlp_hidden_size": 0,
+  "slot_start": "per_slot",
+  "epsilon": 1e-8,
+  "encoder_channels": [4],
+  "encoder_kernel_sizes": [3],
+  "encoder_strides": [2],
+  "encoder_mlp_sizes": [4],
+  "broadcast_size": [4, 4],
+  "decoder_channels": [4],
+  "decoder_kernel_sizes": [3, 3],
+  "decoder_strides": [2, 1],
+  "remat_decoder": False,
+  "head_hidden_size": 4,
+  "position_weight": 1.0,
+  "precision": "float32",
+  "unroll": 1,
+}
+
+
+def facts(task="discovery", **changes):
+  values = {
+    "task": task,
+    "model": SETTINGS,
+    "resolution": (8, 8),
+    "layout": types.CLEVR_LAYOUT if task == "set_prediction" else None,
+    "recipe": "--config=configs/toys.py",
+    "data": "toys",
+    "own_scenes": True,
+    "seed": 3,
+    "updates": 20,
+    "planned_updates": 20,
+    "hardware": "1 x abacus",
+    "minutes": 0.5,
+    "evaluation": {"num_slots": 3, "num_iterations": 2, "num_examples": 6},
+    "metrics": {"toys/test/mse": 0.25, "toys/test/fg_ari": "nan"},
+    "date": "2026-11-23",
+    "license": "Apache-2.0",
+    "versions": {"slot_attention_jax": "0.1.0"},
+    "notes": "",
+  }
+  return weights_file.WeightsFacts(**(values | changes))
+
+
+def random_params(facts, seed=0):
+  """Parameters of the facts' model; noise, so that no two are alike."""
+  model = facts.create_model()
+  keys = {"params": jax.random.key(0), "slots": jax.random.key(1)}
+  images = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda x: rng.normal(size=x.shape).astype(np.float32),
+    jax.eval_shape(model.init, keys, images),
+  )
+
+
+@pytest.fixture
+def saved(tmp_path):
+  """A file, and the parameters in it."""
+  params = random_params(facts())
+  weights_file.save_weights(tmp_path / "toys.safetensors", params, facts())
+  return tmp_path / "toys.safetensors", params
+
+
+@pytest.mark.parametrize("task", ["discovery", "set_prediction"])
+def test_what_is_saved_is_loaded_bit_for_bit(task, tmp_path):
+  made, path = facts(task), tmp_path / "toys.safetensors"
+  params = random_params(made)
+  weights_file.save_weights(path, params, made)
+  model, loaded = weights_file.load_weights(path)
+  assert model == made.create_model()
+  assert jax.tree.structure(loaded) == jax.tree.structure(params)
+  for x, y in zip(
+    jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True
+  ):
+    assert isinstance(x, jax.Array)
+    assert x.dtype == np.float32
+    np.testing.assert_array_equal(x, y)
+  assert weights_file.read_weights_facts(path) == made
+  images, rngs = jnp.zeros((2, 8, 8, 3)), {"slots": jax.random.key(0)}
+  output = jax.eval_shape(model.apply, loaded, images, rngs=rngs)
+  assert output.slots.shape == (2, 3, 8)
+
+
+def test_other_programs_read_the_file(saved):
+  path, params = saved
+  with safetensors.safe_open(path, framework="numpy") as file:
+    kernel = file.get_tensor("params/encoder/conv_0/kernel")
+    content = json.loads(file.metadata()["slot_attention_jax"])
+  encoder = params["params"]["encoder"]
+  np.testing.assert_array_equal(kernel, encoder["conv_0"]["kernel"])
+  assert content["metrics"]["toys/test/mse"] == 0.25
+  assert content["resolution"] == [8, 8]
+
+
+def test_only_the_models_own_arrays_are_saved(tmp_path):
+  path = tmp_path / "toys.safetensors"
+  half = jax.tree.map(lambda x: x.astype(np.float16), random_params(facts()))
+  with pytest.raises(ValueError, match=r"expected float32.*, got float16"):
+    weights_file.save_weights(path, half, facts())
+  assert not path.exists()
+
+
+def rewrite(path, change):
+  """Saves the file again with `change(arrays, content)` made."""
+  with safetensors.safe_open(path, framework="numpy") as file:
+    content = json.loads(file.metadata()["slot_attention_jax"])
+  arrays = safetensors.numpy.load_file(path)
+  change(arrays, content)
+  header = {"slot_attention_jax": json.dumps(content)}
+  safetensors.numpy.save_file(arrays, path, header)
+
+
+def test_arrays_of_another_model_are_refused(saved):
+  path, _ = saved
+  rewrite(path, lambda _, content: content["model"].update(slot_size=16))
+  with pytest.raises(ValueError, match=r"expected float32\[") as error:
+    weights_file.load_weights(path)
+  message = str(error.value)
+  assert "params/slot_attention" in message
+  assert "got float32[" in message
+  assert str(path) in message
+  assert "export_weights" in message
+
+
+def test_a_missing_array_is_named(saved):
+  path, _ = saved
+  name = "params/encoder/conv_0/kernel"
+  rewrite(path, lambda arrays, _: arrays.pop(name))
+  with pytest.raises(ValueError, match=f"{name}: expected float32.* got none"):
+    weights_file.load_weights(path)
+
+
+def test_a_changed_bit_is_seen(saved):
+  path, _ = saved
+  content = bytearray(path.read_bytes())
+  content[-1] ^= 1
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=r"whole .* checksum .* Install"):
+    weights_file.load_weights(path)
+
+
+@pytest.mark.parametrize("left", [0, 7, 100, -10])
+def test_a_file_that_is_cut_off_is_refused(saved, left):
+  path, _ = saved
+  path.write_bytes(path.read_bytes()[:left])
+  with pytest.raises(ValueError, match=r"Expected a whole .* cannot be read"):
+    weights_file.load_weights(path)
+  with pytest.raises(ValueError, match="Install the package again"):
+    weights_file.read_weights_facts(path)
+
+
+def test_a_file_of_another_program_is_refused(saved):
+  path, params = saved
+  kernel = params["params"]["encoder"]["conv_0"]["kernel"]
+  safetensors.numpy.save_file({"kernel": kernel}, path, {"format": "np"})
+  with pytest.raises(ValueError, match=r"metadata of .* got \['format'\]"):
+    weights_file.load_weights(path)
+
+
+@pytest.mark.parametrize("key", ["task", "layout", "sha256", "resolution"])
+def test_facts_that_are_missing_are_named(saved, key):
+  path, _ = saved
+  rewrite(path, lambda _, content: content.pop(key))
+  with pytest.raises(ValueError, match=f"Expected the metadata .*{key}"):
+    weights_file.read_weights_facts(path)
+
+
+def test_there_must_be_a_file(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r"file of weights.*nothing"):
+    weights_file.load_weights(tmp_path / "nothing.safetensors")
+
+
+def test_facts_cannot_be_changed():
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    facts().seed = 1  # type: ignore[misc]

@@ -1,0 +1,214 @@
+"""Tests of the way from a run to a file of weights and its card."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import slot_attention_jax as sa
+from configs import quickstart
+from slot_attention_jax import (
+  checkpoints,
+  export_weights,
+  metadata,
+  tasks,
+  train_state,
+)
+from slot_attention_jax.data import types
+from slot_attention_jax.pretrained import model_card
+
+TINY = (
+  "train.num_steps=4,model.num_slots=3,model.num_iterations=2,"
+  "model.slot_size=8,model.mlp_hidden_size=0,model.encoder_channels=(4,),"
+  "model.encoder_kernel_sizes=(3,),model.encoder_strides=(2,),"
+  "model.encoder_mlp_sizes=(4,),model.decoder_channels=(),"
+  "model.decoder_kernel_sizes=(3,),model.decoder_strides=(2,),"
+  "model.broadcast_size=(4, 4),data.resolution=(8, 8),model.unroll=1,"
+  "checkpoint.best_metric=mse,checkpoint.best_mode=min"
+)
+ADVICE = "--mode=evaluate"
+
+
+def info(name="toys", split="train"):
+  return types.DatasetInfo(
+    name, split, (8, 8, 3), None, types.CLEVR_LAYOUT, 3, True, True
+  )
+
+
+def write_run(path, task):
+  """Leaves what a training of 4 updates and an evaluation leave.
+
+  Checkpoints are of 2 and 4 updates; that of 2 is the best.
+  """
+  config = quickstart.get_config(f"{TINY},task={task}")
+  objective = tasks.create_task(config, info())
+  optimizer = optax.sgd(1.0)
+  with checkpoints.Checkpointer(
+    path / "checkpoints", keep=2, best_metric="mse", best_mode="min"
+  ) as checkpointer:
+    for step in (2, 4):
+      rng = np.random.default_rng(step)
+      params = jax.tree.map(
+        lambda x, rng=rng: jnp.asarray(rng.normal(size=x.shape), jnp.float32),
+        jax.eval_shape(objective.init, jax.random.key(0)),
+      )
+      state = train_state.create(params, optimizer, jax.random.key(0))
+      checkpointer.save(
+        state.replace(step=jnp.int32(step)),
+        metadata.jsonable(config.to_dict()),
+        {"mse": float(step)},
+      )
+  metadata.write_metadata(path, config, info(), "--config=configs/toys.py")
+  rows = [
+    {"step": 1, "time": "2026-01-02T23:58:00.000+00:00"},
+    {"step": 2, "time": "2026-01-02T23:59:00.000+00:00"},
+    {"step": 4, "time": "2026-01-03T00:01:30.000+00:00"},
+  ]
+  lines = "".join(json.dumps(row) + "\n" for row in rows)
+  (path / "metrics.jsonl").write_text(lines)
+  evaluation = {
+    "step": 4,
+    "num_slots": 3,
+    "num_iterations": 5,
+    "num_examples": 6,
+    "metrics": {"toys/test/mse": 0.5, "toys/test/ap_inf": "nan"},
+  }
+  metadata.write_json(path / "evaluation.json", evaluation)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  """Directories of two runs, by task."""
+  found = {}
+  for task in ("discovery", "set_prediction"):
+    found[task] = tmp_path_factory.mktemp(task)
+    write_run(found[task], task)
+  return found
+
+
+@pytest.fixture
+def run(runs, tmp_path):
+  """A copy that a test may spoil."""
+  return shutil.copytree(runs["discovery"], tmp_path / "run")
+
+
+def export(run, capsys, *arguments):
+  """Runs the command line; returns its report."""
+  command = [f"--workdir={run}", "--name=toys", *arguments]
+  export_weights.main(command)
+  return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def edit(path, **changes):
+  content = json.loads(path.read_text()) | changes
+  path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("task", ["discovery", "set_prediction"])
+def test_the_file_holds_the_checkpoint_bit_for_bit(
+  task, runs, tmp_path, capsys
+):
+  report = export(runs[task], capsys, f"--output_dir={tmp_path}")
+  assert report["weights"] == str(tmp_path / "toys.safetensors")
+  model, params = sa.load_weights(report["weights"])
+  with checkpoints.Checkpointer(runs[task] / "checkpoints") as checkpointer:
+    saved = checkpointer.restore_params()
+  assert jax.tree.structure(params) == jax.tree.structure(saved)
+  for x, y in zip(jax.tree.leaves(params), jax.tree.leaves(saved), strict=True):
+    np.testing.assert_array_equal(x, y)
+  assert report["parameters"] == sum(x.size for x in jax.tree.leaves(saved))
+  config = quickstart.get_config(f"{TINY},task={task}")
+  assert model == tasks.create_task(config, info()).model
+  facts = sa.read_weights_facts(report["weights"])
+  layout = types.CLEVR_LAYOUT if task == "set_prediction" else None
+  assert (facts.task, facts.layout) == (task, layout)
+
+
+def test_the_facts_are_those_of_the_run(run, capsys):
+  report = export(run, capsys)
+  facts = sa.read_weights_facts(run / "weights" / "toys.safetensors")
+  assert facts.resolution == (8, 8)
+  assert facts.recipe == "--config=configs/toys.py"
+  assert (facts.data, facts.own_scenes, facts.seed) == ("toys", True, 0)
+  assert (facts.updates, facts.planned_updates) == (4, 4)
+  assert facts.minutes == 3.5
+  assert facts.date == "2026-01-03"
+  assert facts.hardware.startswith("4 x ")
+  assert facts.metrics == {"toys/test/mse": 0.5, "toys/test/ap_inf": "nan"}
+  assert facts.evaluation["num_iterations"] == 5
+  assert facts.versions["jax"] == jax.__version__
+  assert facts.license == "Apache-2.0"
+  card = (run / "weights" / "toys.md").read_text()
+  assert card == model_card.model_card("toys", facts)
+  assert report["metrics"] == facts.metrics
+  assert sorted(p.name for p in (run / "weights").iterdir()) == [
+    "toys.md",
+    "toys.safetensors",
+  ]
+
+
+def test_flags_say_what_the_run_does_not(run, capsys):
+  edit(run / "metadata.json", recipe="")
+  export(
+    run,
+    capsys,
+    "--recipe=--config=configs/other.py",
+    "--hardware=an abacus",
+    "--license=CC0-1.0",
+    "--notes=The better of two.",
+  )
+  facts = sa.read_weights_facts(run / "weights" / "toys.safetensors")
+  assert facts.recipe == "--config=configs/other.py"
+  assert facts.hardware == "an abacus"
+  assert facts.license == "CC0-1.0"
+  assert facts.notes == "The better of two."
+
+
+def test_the_best_checkpoint_is_exported_with_its_own_evaluation(run, capsys):
+  with pytest.raises(
+    SystemExit, match=r"best .* 2 updates, got one of 4 .*=be"
+  ):
+    export(run, capsys, "--checkpoint=best")
+  edit(run / "evaluation.json", step=2)
+  report = export(run, capsys, "--checkpoint=best")
+  facts = sa.read_weights_facts(report["weights"])
+  assert (report["updates"], facts.updates, facts.minutes) == (2, 2, 1.0)
+  _, params = sa.load_weights(report["weights"])
+  with checkpoints.Checkpointer(run / "checkpoints") as checkpointer:
+    saved = checkpointer.restore_params(step=2)
+  jax.tree.map(np.testing.assert_array_equal, params, saved)
+
+
+def test_a_run_must_be_evaluated(run, capsys):
+  (run / "evaluation.json").unlink()
+  with pytest.raises(SystemExit, match=r"evaluation\.json.*--mode=evaluate"):
+    export(run, capsys)
+  assert not (run / "weights").exists()
+
+
+def test_a_run_must_say_how_it_was_made(run, capsys):
+  edit(run / "metadata.json", recipe="")
+  with pytest.raises(SystemExit, match="Expected a recipe"):
+    export(run, capsys)
+
+
+def test_a_set_predictor_must_say_what_it_predicts(runs, tmp_path, capsys):
+  run = shutil.copytree(runs["set_prediction"], tmp_path / "run")
+  edit(run / "metadata.json", layout=None)
+  with pytest.raises(SystemExit, match="Expected the layout"):
+    export(run, capsys)
+
+
+def test_there_must_be_a_run(tmp_path, capsys):
+  with pytest.raises(SystemExit, match="Expected a trained run"):
+    export(tmp_path, capsys)
+
+
+@pytest.mark.parametrize("name", ["", "../toys", "Toys", "toys.md"])
+def test_names_are_names_of_files(name, run):
+  with pytest.raises(ValueError, match=r"lower-case letters.*got "):
+    export_weights.export_weights(str(run), name, str(run / "weights"))

@@ -1,0 +1,54 @@
+"""Tests of the way from the settings of a config to the model."""
+
+import json
+
+import pytest
+
+from configs import clevr_set, quickstart
+from slot_attention_jax import metadata, model_config
+
+
+def settings_of(config):
+  """The `model` group as it comes back from a file."""
+  return json.loads(json.dumps(metadata.jsonable(config.model.to_dict())))
+
+
+def test_settings_from_json_make_the_model_of_the_config():
+  config = quickstart.get_config("model.precision=bfloat16")
+  made, again = (
+    model_config.create_model("discovery", settings, resolution=resolution)
+    for settings, resolution in (
+      (config.model, (28, 28)),
+      (settings_of(config), [28, 28]),
+    )
+  )
+  assert again == made
+  # A static argument of compiled functions.
+  assert hash(again) == hash(made)
+  assert again.dtype == model_config.PRECISIONS["bfloat16"]
+  assert again.decoder_strides == (1, 1, 2)
+  assert again.slot_start == "per_slot"
+
+
+def test_set_prediction_has_the_width_of_the_properties():
+  settings = settings_of(clevr_set.get_config("model.head_hidden_size=8"))
+  model = model_config.create_model(
+    "set_prediction", settings, resolution=(128, 128), num_properties=7
+  )
+  assert (model.num_properties, model.head_hidden_size) == (7, 8)
+
+
+@pytest.mark.parametrize(
+  ("task", "changes", "message"),
+  [
+    ("segment", {}, "Expected task 'discovery' or .* got 'segment'"),
+    ("discovery", {"precision": "half"}, r"bfloat16.*got 'half'"),
+    ("discovery", {"slot_start": None}, r"none of \['slot_start'\]"),
+    ("set_prediction", {}, "Expected num_properties"),
+  ],
+)
+def test_what_makes_no_model_is_said(task, changes, message):
+  settings = settings_of(quickstart.get_config()) | changes
+  settings = {k: v for k, v in settings.items() if v is not None}
+  with pytest.raises(ValueError, match=message):
+    model_config.create_model(task, settings, resolution=(28, 28))
