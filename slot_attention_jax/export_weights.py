@@ -152,7 +152,7 @@ def _facts(
         "got none. Repeat the command of the training, which writes it."
       )
     layout = types.layout_from_dict(about["layout"])
-  first, last = _times(run, step)
+  last = _last_row(run, step)
   return weights_file.WeightsFacts(
     task=config["task"],
     model=config["model"],
@@ -165,37 +165,31 @@ def _facts(
     updates=step,
     planned_updates=config["train"]["num_steps"],
     hardware=about["devices"],
-    minutes=(last - first).total_seconds() / 60,
+    minutes=last["seconds"] / 60,
     evaluation={
       key: evaluation[key]
       for key in ("num_slots", "num_iterations", "num_examples")
     },
     metrics=evaluation["metrics"],
-    date=last.date().isoformat(),
+    date=datetime.datetime.fromisoformat(last["time"]).date().isoformat(),
     license="",
     versions=about["versions"],
     notes="",
   )
 
 
-def _times(
-  run: pathlib.Path, step: int
-) -> tuple[datetime.datetime, datetime.datetime]:
-  """When the first row was written, and the last one up to a step."""
+def _last_row(run: pathlib.Path, step: int) -> dict[str, Any]:
+  """The last row of the metrics up to a step."""
   path = run / writers.METRICS_FILE
   lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
   rows = [json.loads(line) for line in lines]
-  times = [row["time"] for row in rows if row["step"] <= step]
-  if not times:
+  rows = [row for row in rows if row["step"] <= step]
+  if not rows:
     raise ValueError(
       f"Expected rows of the training in {path}, got none up to step {step}. "
       "Export from the directory that the training wrote."
     )
-  first, last = min(times), max(times)
-  return (
-    datetime.datetime.fromisoformat(first),
-    datetime.datetime.fromisoformat(last),
-  )
+  return rows[-1]
 
 
 def _read_json(run: pathlib.Path, name: str, advice: str) -> dict[str, Any]:

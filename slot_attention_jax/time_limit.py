@@ -1,4 +1,4 @@
-"""A limit on the wall time of a run, for devices that are lent for minutes."""
+"""A limit on the wall time of a run, for devices that are there for minutes."""
 
 import time
 from collections.abc import Callable

@@ -64,9 +64,9 @@ def write_run(path, task):
       )
   metadata.write_metadata(path, config, info(), "--config=configs/toys.py")
   rows = [
-    {"step": 1, "time": "2026-01-02T23:58:00.000+00:00"},
-    {"step": 2, "time": "2026-01-02T23:59:00.000+00:00"},
-    {"step": 4, "time": "2026-01-03T00:01:30.000+00:00"},
+    {"step": 1, "time": "2026-01-02T23:58:00.000+00:00", "seconds": 9.0},
+    {"step": 2, "time": "2026-01-02T23:59:00.000+00:00", "seconds": 60.0},
+    {"step": 4, "time": "2026-01-03T00:01:30.000+00:00", "seconds": 210.0},
   ]
   lines = "".join(json.dumps(row) + "\n" for row in rows)
   (path / "metrics.jsonl").write_text(lines)

@@ -238,6 +238,7 @@ def test_the_library_is_imported_without_tensorflow_and_others():
     "grain",
     "orbax",
     "PIL",
+    "safetensors",
   ]
   lines = run_without(
     absent,
@@ -293,6 +294,7 @@ def test_the_program_trains_with_a_plain_jax_and_ml_collections(tmp_path):
     "grain",
     "google_crc32c",
     "matplotlib",
+    "safetensors",
   ]
   small = (
     "model.num_slots=3,model.num_iterations=2,model.slot_size=16,"

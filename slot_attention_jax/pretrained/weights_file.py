@@ -19,13 +19,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import traverse_util
 
 from slot_attention_jax import model_config, models, train_state
 from slot_attention_jax.data import types
 
+# safetensors is imported where it is used: a training needs none.
 _ENTRY = "slot_attention_jax"
 _WHAT_TO_DO = (
   "Install the package again, or write the file again with "
@@ -49,8 +48,8 @@ class WeightsFacts:
     updates: updates done.
     planned_updates: updates that the config asks for.
     hardware: what it was trained on.
-    minutes: wall-clock time of these updates, pauses of a run that was resumed
-      included; None if it is not known.
+    minutes: wall time of start, compilation, training and evaluations, without
+      pauses of a run that was resumed; None if it is not known.
     evaluation: `num_slots`, `num_iterations`, `num_examples` of the metrics.
     metrics: by full name, data/split/metric.
     date: of the last update, ISO 8601.
@@ -103,6 +102,8 @@ def save_weights(
   Raises:
     ValueError: if the parameters are not those of the model of the facts.
   """
+  import safetensors.numpy
+
   path = pathlib.Path(path)
   arrays = traverse_util.flatten_dict(jax.device_get(params), sep="/")
   arrays = {str(k): np.ascontiguousarray(v) for k, v in arrays.items()}
@@ -130,6 +131,8 @@ def load_weights(
     FileNotFoundError: if there is no such file.
     ValueError: if it is damaged, or holds other arrays than its model has.
   """
+  import safetensors.numpy
+
   path = pathlib.Path(path)
   facts, checksum = _read_header(path)
   try:
@@ -150,6 +153,8 @@ def read_weights_facts(path: str | os.PathLike[str]) -> WeightsFacts:
 
 def _read_header(path: pathlib.Path) -> tuple[WeightsFacts, str]:
   """The facts, and the checksum of the arrays."""
+  import safetensors
+
   if not path.is_file():
     raise FileNotFoundError(f"Expected a file of weights, found no {path}.")
   try:
