@@ -114,8 +114,7 @@ def work(arguments: argparse.Namespace) -> dict:
     )
   sys.path.insert(0, str(ROOT))  # Configs are no part of the package.
   benchmark_step = importlib.import_module("experiments.benchmark_step")
-  module, _, arg = arguments.config.partition(":")
-  config = importlib.import_module(f"configs.{module}").get_config(arg)
+  config = benchmark_step.configuration.load_config(arguments.config)
   if config.data.name == "clevr":
     config.data.name = "clevr_scenes"
   mesh = sharding_lib.create_mesh()

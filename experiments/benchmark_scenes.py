@@ -18,7 +18,6 @@ device, without the program itself and its constants. A device renders
 a batch in chunks, so memory grows with the batch only by the results.
 """
 
-import importlib
 import pathlib
 import statistics
 import sys
@@ -30,6 +29,10 @@ from absl import app, flags
 
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import optimizers, sharding, steps, tasks
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+# As a script it finds only its own directory.
+from experiments import configuration
 
 _CONFIGS = flags.DEFINE_list(
   "configs",
@@ -47,12 +50,7 @@ _MEMORY_BATCH = flags.DEFINE_integer(
 
 def load(name):
   """The config of a name; clevr becomes its scenes, no data are read."""
-  # Configs are no part of the installed package.
-  root = str(pathlib.Path(__file__).parents[1])
-  if root not in sys.path:
-    sys.path.insert(0, root)
-  module, _, arg = name.partition(":")
-  config = importlib.import_module(f"configs.{module}").get_config(arg)
+  config = configuration.load_config(name)
   if config.data.name == "clevr":
     config.data.name = "clevr_scenes"
   if _BATCH_SIZE.value:

@@ -46,6 +46,10 @@ import numpy as np
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import model_config, optimizers, sharding, steps, tasks
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+# As a script it finds only its own directory.
+from experiments import configuration
+
 PEERS = ("torch", "torch_compile", "none")
 # Largest differences from the peer. Gradients are relative to the norm of each
 # parameter's; at the start of a training those of the encoder are the sum of
@@ -57,17 +61,6 @@ _BOUNDS = {
   "gradient": 1e-2,
 }
 _MATMUL_SIZE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
-
-
-def load_config(name: str) -> Any:
-  """The config of a name or path, with arguments after a colon if any."""
-  # Configs are no part of the installed package.
-  root = str(pathlib.Path(__file__).parents[1])
-  if root not in sys.path:
-    sys.path.insert(0, root)
-  file, _, arg = name.partition(":")
-  module = importlib.import_module(f"configs.{pathlib.Path(file).stem}")
-  return module.get_config(arg)
 
 
 def random_batch(task: Any, batch_size: int, max_objects: int) -> dict:
@@ -259,7 +252,7 @@ def _seconds(call, *args):
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
   """Measures; prints a table and returns what the last line holds."""
-  config = load_config(arguments.config)
+  config = configuration.load_config(arguments.config)
   if arguments.precision:
     config.model.precision = arguments.precision
   batch_size = arguments.batch_size or config.train.batch_size

@@ -16,7 +16,6 @@ config; the row then shows them in its command.
 
 import argparse
 import datetime
-import importlib
 import json
 import pathlib
 import statistics
@@ -30,7 +29,10 @@ from absl import logging
 
 from slot_attention_jax import evaluate, train, writers
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+# As a script it finds only its own directory.
+from experiments import configuration
+
 _AP = tuple(f"ap_{t}" for t in ("inf", "1", "0.5", "0.25", "0.125"))
 
 
@@ -82,10 +84,7 @@ def load_config(task: Task, seed: int, overrides: str) -> Any:
   Raises:
     ValueError: on an unknown key.
   """
-  if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))  # Configs are no part of the package.
-  module = importlib.import_module(f"configs.{task.config}")
-  config = module.get_config(overrides)
+  config = configuration.load_config(f"{task.config}:{overrides}")
   config.seed = seed
   return config
 

@@ -17,7 +17,6 @@ over T.
 """
 
 import argparse
-import importlib
 import itertools
 import json
 import pathlib
@@ -27,26 +26,18 @@ from typing import Any
 
 import jax
 
+from slot_attention_jax import data as data_lib
 from slot_attention_jax import (
-  checkpoints,
   evaluate,
   optimizers,
   sharding,
   steps,
   tasks,
 )
-from slot_attention_jax import data as data_lib
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-
-
-def load_config(name: str) -> Any:
-  """The config of a path or name, with arguments after a colon if any."""
-  if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))  # Configs are no part of the package.
-  file, _, arg = name.partition(":")
-  module = importlib.import_module(f"configs.{pathlib.Path(file).stem}")
-  return module.get_config(arg)
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+# As a script it finds only its own directory.
+from experiments import configuration
 
 
 class Study:
@@ -74,31 +65,18 @@ class Study:
   ):
     self._config = config.copy_and_resolve_references()
     self._config.eval.split = "test"
+    self._config.eval.checkpoint = checkpoint
     self._config.data.num_scenes = num_scenes
     self._config.eval.batch_size = batch_size
     if config.data.name == "clevr":
       self._config.data.name = "clevr_scenes"
     self._mesh = sharding.create_mesh()
-    path = workdir.expanduser().absolute() / "checkpoints"
-    if not path.is_dir():
-      raise FileNotFoundError(
-        f"Expected a trained run in {workdir}, found no 'checkpoints' in it. "
-        "Train first, with the same --workdir."
-      )
     task, _ = self._task_and_data(0, 0, 0)
     optimizer, _ = optimizers.create_optimizer(config.optim)
     abstract = steps.abstract_state(task, optimizer, self._mesh)
-    with checkpoints.Checkpointer(
-      path,
-      best_metric=config.checkpoint.best_metric or None,
-      best_mode=config.checkpoint.best_mode,
-    ) as checkpointer:
-      self.step = (
-        checkpointer.best_step()
-        if checkpoint == "best"
-        else checkpointer.latest_step()
-      )
-      self._params = checkpointer.restore_params(abstract.params, self.step)
+    self.step, self._params = evaluate.restore_params(
+      self._config, workdir.expanduser().absolute(), abstract.params
+    )
 
   def _task_and_data(self, num_iterations, num_slots, num_objects):
     config = self._config.copy_and_resolve_references()
@@ -204,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   parser.add_argument("--figure", type=pathlib.Path)
   arguments = parser.parse_args(argv)
   study = Study(
-    load_config(arguments.config),
+    configuration.load_config(arguments.config),
     arguments.workdir,
     arguments.checkpoint,
     arguments.num_scenes,

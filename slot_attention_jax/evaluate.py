@@ -133,6 +133,49 @@ def _apply(task, params, images, key):
   return task.apply(params, images, key)
 
 
+def restore_params(
+  config: Any, workdir: pathlib.Path, abstract_params: Any
+) -> tuple[int, Any]:
+  """Restores the parameters that a config asks for.
+
+  Args:
+    config: a whole `ConfigDict`; `eval.checkpoint` says which checkpoint,
+      `checkpoint` which is the best.
+    workdir: directory of the run, absolute.
+    abstract_params: as for `Checkpointer.restore_params`.
+
+  Returns:
+    A pair (step, params).
+
+  Raises:
+    FileNotFoundError: if there is no such checkpoint.
+    ValueError: on another `eval.checkpoint` than "last" or "best".
+  """
+  path, which = workdir / "checkpoints", config.eval.checkpoint
+  if not path.is_dir():
+    raise FileNotFoundError(
+      f"Expected a trained run in {workdir}, found no 'checkpoints' in it. "
+      "Train first, with --mode=train and the same --workdir."
+    )
+  if which not in ("last", "best"):
+    raise ValueError(
+      f"Expected eval.checkpoint 'last' or 'best', got {which!r}."
+    )
+  with checkpoints.Checkpointer(
+    path,
+    best_metric=config.checkpoint.best_metric or None,
+    best_mode=config.checkpoint.best_mode,
+  ) as checkpointer:
+    best = which == "best"
+    step = checkpointer.best_step() if best else checkpointer.latest_step()
+    if step is None:
+      raise FileNotFoundError(
+        f"Expected a {which} checkpoint in {path}, found none "
+        f"(checkpoint.best_metric is {config.checkpoint.best_metric!r})."
+      )
+    return step, checkpointer.restore_params(abstract_params, step)
+
+
 def evaluate_checkpoint(config: Any, workdir: str) -> dict[str, float]:
   """Evaluates the last (or best) checkpoint of a run on its own.
 
@@ -163,32 +206,7 @@ def evaluate_checkpoint(config: Any, workdir: str) -> dict[str, float]:
   task = tasks.create_task(config, dataset.info)
   optimizer, _ = optimizers.create_optimizer(config.optim)
   abstract = steps.abstract_state(task, optimizer, mesh)
-  if not (path / "checkpoints").is_dir():
-    raise FileNotFoundError(
-      f"Expected a trained run in {path}, found no 'checkpoints' in it. Train "
-      "first, with --mode=train and the same --workdir."
-    )
-  with checkpoints.Checkpointer(
-    path / "checkpoints",
-    best_metric=config.checkpoint.best_metric or None,
-    best_mode=config.checkpoint.best_mode,
-  ) as checkpointer:
-    which = config.eval.checkpoint
-    if which not in ("last", "best"):
-      raise ValueError(
-        f"Expected eval.checkpoint 'last' or 'best', got {which!r}."
-      )
-    step = (
-      checkpointer.best_step()
-      if which == "best"
-      else checkpointer.latest_step()
-    )
-    if step is None:
-      raise FileNotFoundError(
-        f"Expected a {which} checkpoint in {path / 'checkpoints'}, found none "
-        f"(checkpoint.best_metric is {config.checkpoint.best_metric!r})."
-      )
-    params = checkpointer.restore_params(abstract.params, step)
+  step, params = restore_params(config, path, abstract.params)
   eval_step = steps.make_eval_step(task, mesh)
   metrics = evaluate(task, eval_step, params, dataset, config.eval.seed)
   picture = draw(task, params, dataset, config)

@@ -165,7 +165,7 @@ def _facts(
     updates=step,
     planned_updates=config["train"]["num_steps"],
     hardware=about["devices"],
-    minutes=last["seconds"] / 60,
+    minutes=last["seconds"] / 60 if "seconds" in last else None,
     evaluation={
       key: evaluation[key]
       for key in ("num_slots", "num_iterations", "num_examples")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import study_test_time
+from experiments import configuration, study_test_time
 from slot_attention_jax import evaluate, train
 
 TINY = (
@@ -21,7 +21,7 @@ TINY = (
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
   path = tmp_path_factory.mktemp("run")
-  train.train(study_test_time.load_config(TINY), str(path))
+  train.train(configuration.load_config(TINY), str(path))
   return path
 
 
@@ -57,7 +57,7 @@ def test_all_combinations_are_measured(workdir, capsys):
 
 def test_the_settings_of_training_give_what_evaluation_gives(workdir, capsys):
   result, _ = run(workdir, capsys)
-  config = study_test_time.load_config(TINY)
+  config = configuration.load_config(TINY)
   config.data.num_scenes = 8
   config.eval.split = "test"
   expected = evaluate.evaluate_checkpoint(config, str(workdir))

@@ -9,6 +9,8 @@ to naive loops (XLA:CPU takes 28 times as long for one 64-channel layer) then
 meet dense stride-1 convolutions only.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,11 +89,27 @@ def depth_to_space(inputs: jax.Array, block: int) -> jax.Array:
   return x.reshape(b, h * block, w * block, c)
 
 
-def _dense_convolution(inputs, kernel, padding):
+def convolution(
+  inputs: jax.Array,
+  kernel: jax.Array,
+  padding: str | Sequence[tuple[int, int]],
+  stride: int = 1,
+) -> jax.Array:
+  """XLA's convolution.
+
+  Args:
+    inputs: [B, H, W, C].
+    kernel: [kh, kw, C, F].
+    padding: "SAME", "VALID" or zeros (before, after) the rows and the columns.
+    stride: stride of both axes, >= 1.
+
+  Returns:
+    [B, H', W', F].
+  """
   return jax.lax.conv_general_dilated(
     inputs,
     kernel,
-    window_strides=(1, 1),
+    window_strides=(stride, stride),
     padding=padding,
     dimension_numbers=_DIMENSION_NUMBERS,
   )
@@ -120,7 +138,7 @@ def conv2d(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
   """
   check_image_and_kernel(inputs, kernel, stride, in_axis=2)
   if stride == 1:
-    return _dense_convolution(inputs, kernel, "SAME")
+    return convolution(inputs, kernel, "SAME")
   s = stride
   image_padding, kernel_padding, taps = [(0, 0)], [], []
   for size, k in zip(inputs.shape[1:3], kernel.shape[:2], strict=True):
@@ -138,7 +156,7 @@ def conv2d(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
   kernel = kernel.reshape(taps[0], s, taps[1], s, c, f)
   kernel = kernel.transpose(0, 2, 1, 3, 4, 5)  # [nh, nw, s, s, C, F]
   kernel = kernel.reshape(taps[0], taps[1], s * s * c, f)
-  return _dense_convolution(blocks, kernel, "VALID")
+  return convolution(blocks, kernel, "VALID")
 
 
 def conv_transpose2d(
@@ -170,7 +188,7 @@ def conv_transpose2d(
   """
   check_image_and_kernel(inputs, kernel, stride, in_axis=3)
   kernel, padding = _dense_transposed(kernel, stride)
-  outputs = _dense_convolution(inputs, kernel, padding)  # [B, H, W, s*s*F]
+  outputs = convolution(inputs, kernel, padding)  # [B, H, W, s*s*F]
   return depth_to_space(outputs, stride) if stride > 1 else outputs
 
 

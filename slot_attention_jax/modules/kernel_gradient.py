@@ -19,6 +19,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from slot_attention_jax.modules import dense_convolution
+
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 # Bytes of the two matrices of a product: they should stay in the caches.
@@ -28,29 +30,6 @@ _PRODUCT_BYTES = 3 * 2**20
 _PIECES = 16
 
 
-def strided_convolution(
-  inputs: jax.Array, kernel: jax.Array, stride: int, padding: Padding
-) -> jax.Array:
-  """XLA's convolution.
-
-  Args:
-    inputs: [B, H, W, C].
-    kernel: [kh, kw, C, F].
-    stride: stride of both axes, >= 1.
-    padding: zeros (before, after) the rows and the columns.
-
-  Returns:
-    [B, H', W', F].
-  """
-  return jax.lax.conv_general_dilated(
-    inputs,
-    kernel,
-    window_strides=(stride, stride),
-    padding=padding,
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )
-
-
 def kernel_gradient(
   inputs: jax.Array,
   gradient: jax.Array,
@@ -58,7 +37,7 @@ def kernel_gradient(
   stride: int,
   padding: Padding,
 ) -> jax.Array:
-  """Gradient of `strided_convolution` with respect to the kernel.
+  """Gradient of `dense_convolution.convolution` with respect to the kernel.
 
   Args:
     inputs: [B, H, W, C], what was convolved.
@@ -98,7 +77,7 @@ def _by_windows(inputs, gradient, kernel_size, stride, padding):
     piece = slice(start, start + images)
 
     def convolve(kernel, x=inputs[piece]):
-      return strided_convolution(x, kernel, stride, padding)
+      return dense_convolution.convolution(x, kernel, padding, stride)
 
     (part,) = jax.linear_transpose(convolve, kernel)(gradient[piece])
     total = total + part.astype(dtype)

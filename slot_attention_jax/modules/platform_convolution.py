@@ -149,7 +149,7 @@ def _same_padding(size, kernel_size, stride):
 def _plain(inputs, kernel, stride):
   """The strided convolution as XLA has it."""
   padding = _same_padding(inputs.shape[1:3], kernel.shape[:2], stride)
-  return kernel_gradient.strided_convolution(inputs, kernel, stride, padding)
+  return dense_convolution.convolution(inputs, kernel, padding, stride)
 
 
 def _strided(inputs, kernel, stride):
@@ -181,13 +181,13 @@ def _side_by_side(inputs, kernel, stride, padding):
   (before, after), s = padding[1], stride
   columns = (w + before + after - kw) // s + 1
   if b == 1 or columns * f >= _WIDE:
-    return kernel_gradient.strided_convolution(inputs, kernel, s, padding)
+    return dense_convolution.convolution(inputs, kernel, padding, s)
   # Outputs that an image takes up: its own, and those across its right edge.
   step = columns + -(-(kw - s) // s) if kw > s else columns
   inputs = _pad(inputs, [(0, 0), (0, 0), (before, s * step - w - before)])
   inputs = inputs.transpose(1, 0, 2, 3).reshape(1, h, b * s * step, c)
   padding = (padding[0], (0, max(0, kw - s)))
-  outputs = kernel_gradient.strided_convolution(inputs, kernel, s, padding)
+  outputs = dense_convolution.convolution(inputs, kernel, padding, s)
   outputs = outputs[0, :, : b * step].reshape(-1, b, step, f)
   return outputs[:, :, :columns].transpose(1, 0, 2, 3)
 

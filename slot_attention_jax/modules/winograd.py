@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slot_attention_jax.modules import dense_convolution
+
 _TILE = 4  # Outputs of a tile.
 _TAPS = 5  # Columns of the kernel.
 # With these and infinity the transforms have small, mostly exact entries.
@@ -121,12 +123,8 @@ def convolve(
     "pj,ijcf->picf", _OF_KERNEL.astype(kernel.dtype), kernel
   )[:, :, None]
   products = [
-    jax.lax.conv_general_dilated(
-      _combine(row, taps),
-      kernels[point],
-      window_strides=(1, 1),
-      padding=(padding[0], (0, 0)),
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    dense_convolution.convolution(
+      _combine(row, taps), kernels[point], (padding[0], (0, 0))
     )
     for point, row in enumerate(_OF_INPUTS)
   ]

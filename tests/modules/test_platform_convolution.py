@@ -210,7 +210,7 @@ def test_kernel_gradient(
   )
   g = rng.normal(size=shape).astype(np.float32)
   transpose = jax.linear_transpose(
-    lambda k: kernel_gradient.strided_convolution(x, k, 1, padding),
+    lambda k: dense_convolution.convolution(x, k, padding),
     jax.ShapeDtypeStruct((*kernel_size, c, f), jnp.float32),
   )
   got = kernel_gradient.kernel_gradient(x, g, kernel_size, 1, padding)
