@@ -60,8 +60,16 @@ def base() -> ml_collections.ConfigDict:
   # Hidden width of the slots' residual MLP; 0: no MLP.
   model.mlp_hidden_size = 128
   # "shared": all slots start from one Gaussian, as in the paper; "per_slot":
-  # from one each, which fixes K.
+  # from one each, which fixes K; "learned": from a vector each, without noise.
   model.slot_start = "shared"
+  # "gru", as in the paper; "residual": updates are added to the slots;
+  # "replace": they are the new slots.
+  model.slot_update = "gru"
+  # Of the values: weighted "mean", as in the paper, or "sum".
+  model.normalization = "mean"
+  # "unrolled": through all iterations, as in the paper; "implicit": through the
+  # last one alone; "implicit_start": also straight from there to the start.
+  model.gradient = "unrolled"
   # Added to the attention before it is normalised over the inputs.
   model.epsilon = 1e-8
   # One entry per layer.

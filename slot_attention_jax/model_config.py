@@ -10,6 +10,10 @@ from slot_attention_jax import models
 TASKS = ("discovery", "set_prediction")
 PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 
+# Settings that older files of weights do not have, with the only value that
+# there was then.
+_ADDED = {"slot_update": "gru", "normalization": "mean", "gradient": "unrolled"}
+
 # Fields of a model that have the name of their setting.
 _SHARED = (
   "num_slots",
@@ -23,6 +27,7 @@ _SHARED = (
   "encoder_mlp_sizes",
   "unroll",
   "slot_start",
+  *_ADDED,
 )
 _DISCOVERY = (
   "broadcast_size",
@@ -47,7 +52,8 @@ def create_model(
     task: `"discovery"` or `"set_prediction"`.
     settings: the `model` group of a config, by the names in
       `configs/common.py`; a `ConfigDict`, or a dict read from JSON, in which
-      tuples have become lists. Settings of the loss are ignored.
+      tuples have become lists. Settings of the loss are ignored, and those that
+      did not exist yet when a file was written need not be there.
     resolution: (H, W) of the images, in pixels; discovery alone needs it.
     num_properties: P; set prediction alone needs it.
 
@@ -76,6 +82,7 @@ def create_model(
       f"Expected task {TASKS[0]!r} or {TASKS[1]!r}, got {task!r}."
     )
   names = _SHARED + (_DISCOVERY if task == "discovery" else _SET_PREDICTION)
+  settings = {**_ADDED, **settings}
   missing = [n for n in (*names, "precision") if n not in settings]
   if missing:
     raise ValueError(

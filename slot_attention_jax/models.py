@@ -97,6 +97,9 @@ class _SlotModel(nn.Module):
   encoder_mlp_sizes: Sequence[int] = (64, 64)
   unroll: int = 1
   slot_start: str = "shared"
+  slot_update: str = "gru"
+  normalization: str = "mean"
+  gradient: str = "unrolled"
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
@@ -143,6 +146,9 @@ class _SlotModel(nn.Module):
       epsilon=self.epsilon,
       unroll=self.unroll,
       slot_start=self.slot_start,
+      slot_update=self.slot_update,
+      normalization=self.normalization,
+      gradient=self.gradient,
       **self._dtypes,
     )
 
@@ -187,6 +193,9 @@ class SlotAttentionAutoEncoder(_SlotModel):
       time for memory.
     unroll: see `SlotAttention.unroll`.
     slot_start: see `SlotAttention.slot_start`.
+    slot_update: see `SlotAttention.slot_update`.
+    normalization: see `SlotAttention.normalization`.
+    gradient: see `SlotAttention.gradient`.
     dtype: dtype of convolutions and matrix products; None: that of inputs and
       parameters. Softmaxes and the mixture stay in float32.
     param_dtype: dtype of the parameters.
@@ -330,6 +339,9 @@ class SlotAttentionClassifier(_SlotModel):
     head_hidden_size: width of the hidden layer of the head.
     unroll: see `SlotAttention.unroll`.
     slot_start: see `SlotAttention.slot_start`.
+    slot_update: see `SlotAttention.slot_update`.
+    normalization: see `SlotAttention.normalization`.
+    gradient: see `SlotAttention.gradient`.
     dtype: dtype of convolutions and matrix products; None: that of inputs and
       parameters.
     param_dtype: dtype of the parameters.

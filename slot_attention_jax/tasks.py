@@ -254,12 +254,10 @@ def create_task(
     "num_slots": evaluation.num_slots or model.num_slots,
     "num_iterations": evaluation.num_iterations or model.num_iterations,
   }
-  if model.slot_start == "per_slot" and (
-    at_test["num_slots"] != model.num_slots
-  ):
+  if model.slot_start != "shared" and (at_test["num_slots"] != model.num_slots):
     raise ValueError(
       f"Expected eval.num_slots of 0 or {model.num_slots}, for "
-      "model.slot_start='per_slot' learns one start per slot, got "
+      f"model.slot_start={model.slot_start!r} learns one start per slot, got "
       f"{at_test['num_slots']}. Train with model.slot_start='shared' to change "
       "the number of slots afterwards."
     )

@@ -38,6 +38,22 @@ def test_set_prediction_has_the_width_of_the_properties():
   assert (model.num_properties, model.head_hidden_size) == (7, 8)
 
 
+def test_settings_that_a_file_is_too_old_for_are_the_paper_s():
+  settings = settings_of(quickstart.get_config())
+  old = dict(settings)
+  for name in ("slot_update", "normalization", "gradient"):
+    del old[name]
+  made, again = (
+    model_config.create_model("discovery", s, resolution=(28, 28))
+    for s in (settings, old)
+  )
+  assert again == made
+  assert again.slot_update == "gru"
+  settings["slot_update"] = "residual"
+  other = model_config.create_model("discovery", settings, resolution=(28, 28))
+  assert other.slot_update == "residual"
+
+
 @pytest.mark.parametrize(
   ("task", "changes", "message"),
   [

@@ -6,72 +6,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen import dtypes
 
 from slot_attention_jax.modules.encoder import LAYER_NORM_EPSILON
+from slot_attention_jax.modules.gru import GRUCell
 
 _glorot_uniform = nn.initializers.glorot_uniform()
 
-SLOT_STARTS = ("shared", "per_slot")
+SLOT_STARTS = ("shared", "per_slot", "learned")
 """Where slots start: see `SlotAttention.slot_start`."""
+SLOT_UPDATES = ("gru", "residual", "replace")
+"""How slots take their updates: see `SlotAttention.slot_update`."""
+NORMALIZATIONS = ("mean", "sum")
+"""How values are added up: see `SlotAttention.normalization`."""
+GRADIENTS = ("unrolled", "implicit", "implicit_start")
+"""Where gradients flow: see `SlotAttention.gradient`."""
 _PER_SLOT_SIGMA = 0.1
-
-
-class GRUCell(nn.Module):
-  r"""Gated recurrent unit as Keras' `GRUCell(reset_after=True)`.
-
-  .. math::
-    z &= \sigma(W_z x + U_z h + b_z) \\
-    r &= \sigma(W_r x + U_r h + b_r) \\
-    c &= \tanh(W_h x + b_h + r \odot (U_h h + b'_h)) \\
-    h' &= z \odot h + (1 - z) \odot c
-
-  Kernels are fused over the gates in Keras' order z, r, h, which also makes
-  the initialisers those of Keras: Glorot over [X, 3D], orthogonal over
-  [D, 3D]. Keras keeps two biases for z and r of which only the sum counts;
-  here their sum is the parameter. (They receive the same gradient, so an
-  optimizer that normalises each coordinate, as Adam does, moves Keras' sum
-  twice as far per step as this one; after loading, outputs are the same.)
-
-  Attributes:
-    features: D, size of the state.
-    dtype: dtype of the matrix products; gates are computed in the state's.
-    param_dtype: dtype of the parameters `kernel` [X, 3D], `recurrent_kernel`
-      [D, 3D], `bias` [3D] and `recurrent_bias` [D].
-  """
-
-  features: int
-  dtype: Any = None
-  param_dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, state: jax.Array, inputs: jax.Array) -> jax.Array:
-    """Maps state [..., D] and inputs [..., X] to the next state [..., D]."""
-    d = self.features
-    kernel = self.param(
-      "kernel", _glorot_uniform, (inputs.shape[-1], 3 * d), self.param_dtype
-    )
-    recurrent_kernel = self.param(
-      "recurrent_kernel",
-      nn.initializers.orthogonal(),
-      (d, 3 * d),
-      self.param_dtype,
-    )
-    zeros = nn.initializers.zeros
-    bias = self.param("bias", zeros, (3 * d,), self.param_dtype)
-    recurrent_bias = self.param("recurrent_bias", zeros, (d,), self.param_dtype)
-    x, h, kernel, recurrent_kernel = dtypes.promote_dtype(
-      inputs, state, kernel, recurrent_kernel, dtype=self.dtype
-    )
-    from_inputs = (x @ kernel).astype(state.dtype)
-    from_inputs = from_inputs + jnp.broadcast_to(bias, from_inputs.shape)
-    from_state = (h @ recurrent_kernel).astype(state.dtype)
-    gates = nn.sigmoid(from_inputs[..., : 2 * d] + from_state[..., : 2 * d])
-    z, r = gates[..., :d], gates[..., d:]
-    recurrent = from_state[..., 2 * d :]
-    recurrent = recurrent + jnp.broadcast_to(recurrent_bias, recurrent.shape)
-    candidate = jnp.tanh(from_inputs[..., 2 * d :] + r * recurrent)
-    return z * state + (1.0 - z) * candidate
 
 
 class SlotAttention(nn.Module):
@@ -87,8 +36,8 @@ class SlotAttention(nn.Module):
   and updates every slot, :math:`s_k \leftarrow \operatorname{GRU}(s_k, u_k)`
   followed by a residual MLP. Permuting the inputs changes nothing, permuting
   the initial slots permutes the result. The parameters depend on neither K
-  (unless `slot_start="per_slot"`), N nor T: all three may differ from call to
-  call.
+  (unless each slot has a start of its own), N nor T: all three may differ from
+  call to call. The defaults are the paper's.
 
   Attributes:
     num_slots: K, unless the call says otherwise.
@@ -106,7 +55,18 @@ class SlotAttention(nn.Module):
       its own, means drawn from a standard normal and scales 0.1 at first.
       Slots then start apart, which a short training makes use of, but they are
       no longer exchangeable, and K is the module's unless `initial_slots` are
-      given.
+      given. `"learned"`: slot k always starts from the same learned vector;
+      there is no noise, and K is the module's.
+    slot_update: `"gru"`, the paper's; `"residual"`: the update is added to the
+      slot; `"replace"`: it is the new slot. The MLP follows in any case.
+    normalization: `"mean"`, the paper's weighted mean of the values;
+      `"sum"`: their weighted sum, with weights :math:`A_{kn} + \epsilon`.
+    gradient: `"unrolled"`, the paper's: through all T iterations.
+      `"implicit"`: through the last one alone, as if its slots were constants;
+      the values are the same, the backward pass takes one iteration in place of
+      T, and a start that is learned learns nothing. `"implicit_start"`: what
+      the last iteration's slots receive is also given to the start, as if it
+      were these slots.
 
   Example:
     >>> import jax
@@ -124,6 +84,11 @@ class SlotAttention(nn.Module):
   References:
     Locatello et al., `Object-Centric Learning with Slot Attention
     <https://arxiv.org/abs/2006.15055>`_, 2020, Algorithm 1, equations 1 and 2.
+    "implicit": Chang et al., `Object Representations as Fixed Points
+    <https://arxiv.org/abs/2207.00787>`_, 2022, its first-order gradient (there
+    after T + 1 iterations). "implicit_start": Jia et al., `Improving
+    Object-centric Learning with Query Optimization
+    <https://arxiv.org/abs/2210.08990>`_, 2023.
   """
 
   num_slots: int
@@ -135,8 +100,21 @@ class SlotAttention(nn.Module):
   param_dtype: Any = jnp.float32
   unroll: int = 1
   slot_start: str = "shared"
+  slot_update: str = "gru"
+  normalization: str = "mean"
+  gradient: str = "unrolled"
 
   def setup(self):
+    for name, known in (
+      ("slot_start", SLOT_STARTS),
+      ("slot_update", SLOT_UPDATES),
+      ("normalization", NORMALIZATIONS),
+      ("gradient", GRADIENTS),
+    ):
+      if getattr(self, name) not in known:
+        raise ValueError(
+          f"Expected {name} out of {known}, got {getattr(self, name)!r}."
+        )
     options = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     d = self.slot_size
 
@@ -159,23 +137,21 @@ class SlotAttention(nn.Module):
 
     self.norm_inputs = norm("norm_inputs")
     self.norm_slots = norm("norm_slots")
-    if self.slot_start not in SLOT_STARTS:
-      raise ValueError(
-        f"Expected slot_start out of {SLOT_STARTS}, got {self.slot_start!r}."
-      )
     shape, mu_init, log_sigma_init = (1, 1, d), _glorot_uniform, _glorot_uniform
-    if self.slot_start == "per_slot":
+    if self.slot_start != "shared":
       shape = (1, self.num_slots, d)
       mu_init = nn.initializers.normal(1.0)
       log_sigma_init = nn.initializers.constant(math.log(_PER_SLOT_SIGMA))
     self.slots_mu = self.param("slots_mu", mu_init, shape, self.param_dtype)
-    self.slots_log_sigma = self.param(
-      "slots_log_sigma", log_sigma_init, shape, self.param_dtype
-    )
+    if self.slot_start != "learned":
+      self.slots_log_sigma = self.param(
+        "slots_log_sigma", log_sigma_init, shape, self.param_dtype
+      )
     self.project_q = dense(d, "project_q", use_bias=False)
     self.project_k = dense(d, "project_k", use_bias=False)
     self.project_v = dense(d, "project_v", use_bias=False)
-    self.gru = GRUCell(d, name="gru", **options)
+    if self.slot_update == "gru":
+      self.gru = GRUCell(d, name="gru", **options)
     if self.mlp_hidden_size:
       self.norm_mlp = norm("norm_mlp")
       self.mlp_0 = dense(self.mlp_hidden_size, "mlp_0")
@@ -200,7 +176,7 @@ class SlotAttention(nn.Module):
       num_iterations: T of this call, >= 1; default: the module's.
       noise: [B, K, D] standard-normal sample that the initial slots are made
         of, `mu + exp(log_sigma) * noise`; default: drawn from the RNG stream
-        `"slots"`.
+        `"slots"`. A learned start needs neither and makes no use of it.
       initial_slots: [B, K, D] used in place of the Gaussian start; then the
         parameters `slots_mu` and `slots_log_sigma` have no part in the result.
       mask: [B, N] bool or 0/1; inputs where it is 0 take no part: they are
@@ -233,15 +209,24 @@ class SlotAttention(nn.Module):
     inputs = self.norm_inputs(inputs)
     keys = self.project_k(inputs)  # [B, N, D]
     values = self.project_v(inputs)  # [B, N, D]
-    slots, attention = nn.scan(
-      SlotAttention._iterate,
-      variable_broadcast="params",
-      split_rngs={"params": False},
-      in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
-      out_axes=1,
-      length=length,
-      unroll=min(self.unroll, length),
-    )(self, slots, (keys, values, mask))
+    constants = (keys, values, mask)
+    if self.gradient == "unrolled" or length == 1:
+      slots, attention = self._repeat(
+        SlotAttention._iterate, length, slots, constants
+      )
+    else:
+      start = slots
+      slots, before = self._repeat(
+        SlotAttention._iterate_constant,
+        length - 1,
+        jax.lax.stop_gradient(start),
+        constants,
+      )
+      if self.gradient == "implicit_start":
+        # Nothing is added but the way of the gradient.
+        slots = slots + (start - jax.lax.stop_gradient(start))
+      slots, last = self._iterate(slots, constants)
+      attention = jnp.concatenate([before, last[:, None]], axis=1)
     return slots.astype(keys.dtype), attention
 
   def draw_noise(
@@ -282,17 +267,36 @@ class SlotAttention(nn.Module):
       return initial_slots.astype(
         jnp.promote_types(jnp.float32, initial_slots.dtype)
       )
-    if self.slot_start == "per_slot" and num_slots != self.num_slots:
+    if self.slot_start != "shared" and num_slots != self.num_slots:
       raise ValueError(
         f"Expected the {self.num_slots} slots of the module, which have a "
-        f'start each (slot_start="per_slot"), got {num_slots}: pass '
+        f"start each (slot_start={self.slot_start!r}), got {num_slots}: pass "
         "initial_slots or train with more slots."
       )
-    mu, log_sigma = self.slots_mu, self.slots_log_sigma
-    dtype = jnp.promote_types(jnp.float32, mu.dtype)
+    dtype = jnp.promote_types(jnp.float32, self.slots_mu.dtype)
+    mu = self.slots_mu.astype(dtype)
+    if self.slot_start == "learned":
+      return jnp.broadcast_to(mu, shape)
     if noise is None:
       noise = self.draw_noise(shape[0], num_slots)
-    return mu.astype(dtype) + jnp.exp(log_sigma.astype(dtype)) * noise
+    return mu + jnp.exp(self.slots_log_sigma.astype(dtype)) * noise
+
+  def _repeat(self, iteration, length, slots, constants):
+    """`length` iterations: (slots [B, K, D], attention [B, length, K, N])."""
+    return nn.scan(
+      iteration,
+      variable_broadcast="params",
+      split_rngs={"params": False},
+      in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
+      out_axes=1,
+      length=length,
+      unroll=min(self.unroll, length),
+    )(self, slots, constants)
+
+  def _iterate_constant(self, slots, constants):
+    """One iteration without a gradient."""
+    # Inside the loop, so that it has no backward pass and keeps nothing for it.
+    return jax.lax.stop_gradient(self._iterate(slots, constants))
 
   def _iterate(self, slots, constants):
     """One iteration: slots [B, K, D] to (slots, attention [B, K, N])."""
@@ -307,14 +311,21 @@ class SlotAttention(nn.Module):
     if mask is not None:
       weights = jnp.where(mask[:, None], weights, 0)
       attention = jnp.where(mask[:, None], attention, 0)
-    total = weights.sum(axis=-1, keepdims=True)  # [B, K, 1]
-    if mask is not None:
-      total = jnp.where(total > 0, total, 1)
-    weights = (weights / total).astype(values.dtype)
+    if self.normalization == "mean":
+      total = weights.sum(axis=-1, keepdims=True)  # [B, K, 1]
+      if mask is not None:
+        total = jnp.where(total > 0, total, 1)
+      weights = weights / total
     updates = jnp.einsum(
-      "bkn,bnd->bkd", weights, values, preferred_element_type=slots.dtype
+      "bkn,bnd->bkd",
+      weights.astype(values.dtype),
+      values,
+      preferred_element_type=slots.dtype,
     )
-    slots = self.gru(slots, updates)
+    if self.slot_update == "gru":
+      slots = self.gru(slots, updates)
+    else:
+      slots = updates + (slots if self.slot_update == "residual" else 0)
     if self.mlp_hidden_size:
       hidden = nn.relu(self.mlp_0(self.norm_mlp(slots)))
       slots = slots + self.mlp_1(hidden).astype(slots.dtype)

@@ -86,7 +86,15 @@ def gru(h, x, p):
   return update * h + (1 - update) * candidate
 
 
-def reference(params, inputs, slots, num_iterations, epsilon=1e-8):
+def reference(
+  params,
+  inputs,
+  slots,
+  num_iterations,
+  epsilon=1e-8,
+  normalization="mean",
+  slot_update="gru",
+):
   """One example: inputs [N, F], slots [K, D] -> slots, attention [T, K, N]."""
   p = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"])
   x = layer_norm(inputs.astype(np.float64), p["norm_inputs"])
@@ -98,8 +106,13 @@ def reference(params, inputs, slots, num_iterations, epsilon=1e-8):
     attention = np.exp(logits) / np.exp(logits).sum(axis=0)
     history.append(attention)
     weights = attention + epsilon
-    updates = weights / weights.sum(axis=1, keepdims=True) @ values
-    slots = gru(slots, updates, p["gru"])
+    if normalization == "mean":
+      weights = weights / weights.sum(axis=1, keepdims=True)
+    updates = weights @ values
+    if slot_update == "gru":
+      slots = gru(slots, updates, p["gru"])
+    else:
+      slots = updates + slots * (slot_update == "residual")
     hidden = layer_norm(slots, p["norm_mlp"])
     hidden = hidden @ p["mlp_0"]["kernel"] + p["mlp_0"]["bias"]
     slots = slots + (
@@ -486,8 +499,159 @@ def test_a_start_per_slot_fixes_k():
   more = np.ones((B, K + 1, D), np.float32)
   slots, _ = module.apply(params, INPUTS, initial_slots=more)
   assert slots.shape == (B, K + 1, D)
-  with pytest.raises(ValueError, match=r"slot_start out of .* got 'each'"):
-    MODULE.clone(slot_start="each").init(jax.random.key(0), INPUTS, noise=NOISE)
+
+
+def test_a_learned_start_is_the_same_vector_each_time():
+  module = MODULE.clone(slot_start="learned")
+  params = module.init(jax.random.key(0), INPUTS)
+  names = set(params["params"])
+  assert "slots_log_sigma" not in names
+  assert params["params"]["slots_mu"].shape == (1, K, D)
+  got = module.apply(params, INPUTS)
+  initial = np.repeat(params["params"]["slots_mu"], B, axis=0)
+  expected = module.apply(params, INPUTS, initial_slots=initial)
+  for other in (expected, module.apply(params, INPUTS, noise=NOISE)):
+    jax.tree.map(np.testing.assert_array_equal, got, other)
+  with pytest.raises(ValueError, match=f"Expected the {K} slots.*'learned'"):
+    module.apply(params, INPUTS, num_slots=K + 1)
+
+
+@pytest.mark.parametrize(
+  ("name", "value"),
+  [
+    ("normalization", "sum"),
+    ("slot_update", "residual"),
+    ("slot_update", "replace"),
+  ],
+)
+def test_ablations_against_numpy(params, name, value):
+  module = MODULE.clone(**{name: value})
+  tree = shapes(module, INPUTS)[1]["params"]
+  assert ("gru" in tree) == (name == "normalization")
+  values = {"params": {k: v for k, v in params["params"].items() if k in tree}}
+  slots, attention = jax.jit(module.apply)(values, INPUTS, noise=NOISE)
+  for b in range(B):
+    begin = start(params, NOISE[b])[0]
+    expected = reference(params, INPUTS[b], begin, 2, **{name: value})
+    np.testing.assert_allclose(slots[b], expected[0], rtol=1e-5, atol=5e-6)
+    np.testing.assert_allclose(attention[b], expected[1], atol=5e-6)
+    paper = reference(params, INPUTS[b], begin, 2)
+    assert np.abs(paper[0] - expected[0]).max() > 0.1
+
+
+def test_a_sum_leaves_masked_inputs_out(params):
+  module = MODULE.clone(normalization="sum")
+  mask = np.ones((B, N), bool)
+  mask[:, 3:] = False
+  got, _ = module.apply(params, INPUTS, noise=NOISE, mask=mask)
+  expected, _ = module.apply(params, INPUTS[:, :3], noise=NOISE)
+  np.testing.assert_allclose(got, expected, rtol=1e-5, atol=5e-6)
+
+
+# Gradients.
+
+TOWARDS = normal(3, B, K, D)
+
+
+def gradients(module, params, **options):
+  """Slots, and gradients of a loss of them by parameters and noise."""
+
+  @jax.jit
+  def run(params, noise):
+    def loss(params, noise):
+      options_ = {"noise": noise} | options
+      slots, attention = module.apply(params, INPUTS, **options_)
+      return (slots * TOWARDS).sum(), (slots, attention)
+
+    return jax.value_and_grad(loss, has_aux=True)(params, noise)
+
+  (_, values), grad = run(params, NOISE)
+  return values, grad["params"]
+
+
+def test_implicit_gradients_are_those_of_the_last_iteration(params):
+  unrolled = MODULE.clone(num_iterations=4)
+  values, whole = gradients(unrolled, params)
+  implicit = unrolled.clone(gradient="implicit")
+  got, last = gradients(implicit, params)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), got, values
+  )
+  before, _ = unrolled.apply(params, INPUTS, noise=NOISE, num_iterations=3)
+  _, expected = gradients(
+    unrolled,
+    params,
+    initial_slots=before,
+    noise=None,
+    num_iterations=1,
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    last,
+    expected,
+  )
+  assert not last["slots_mu"].any()
+  assert not last["slots_log_sigma"].any()
+  kernels = (g["project_v"]["kernel"] for g in (last, whole))
+  assert np.abs(np.subtract(*kernels)).max() > 0.1
+
+
+def test_implicit_start_also_teaches_the_start(params):
+  implicit = MODULE.clone(num_iterations=4, gradient="implicit")
+  got, taught = gradients(implicit.clone(gradient="implicit_start"), params)
+  values, last = gradients(implicit, params)
+  jax.tree.map(np.testing.assert_array_equal, got, values)
+  before, _ = implicit.apply(params, INPUTS, noise=NOISE, num_iterations=3)
+
+  def loss(slots):
+    slots, _ = implicit.apply(
+      params, INPUTS, initial_slots=slots, num_iterations=1
+    )
+    return (slots * TOWARDS).sum()
+
+  expected = jax.grad(loss)(before)  # [B, K, D]
+  sigma = np.exp(params["params"]["slots_log_sigma"])
+  for name, value in (
+    ("slots_mu", expected.sum(axis=(0, 1))),
+    ("slots_log_sigma", (expected * NOISE * sigma).sum(axis=(0, 1))),
+  ):
+    np.testing.assert_allclose(taught[name][0, 0], value, rtol=1e-4, atol=1e-5)
+    assert np.abs(value).max() > 0.01
+  same = set(taught) - {"slots_mu", "slots_log_sigma"}
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    {k: taught[k] for k in same},
+    {k: last[k] for k in same},
+  )
+
+
+@pytest.mark.parametrize(
+  ("gradient", "loops"), [("unrolled", 2), ("implicit", 1)]
+)
+def test_an_implicit_gradient_has_no_loop_backwards(params, gradient, loops):
+  module = MODULE.clone(num_iterations=9, gradient=gradient)
+
+  def loss(params):
+    return module.apply(params, INPUTS, noise=NOISE)[0].sum()
+
+  text = jax.jit(jax.grad(loss)).lower(params).compile().as_text()
+  assert len(re.findall(r" while\(", text)) == loops
+
+
+def test_one_iteration_is_the_same_whatever_the_gradient(params):
+  module = MODULE.clone(num_iterations=1)
+  expected = gradients(module, params)
+  for gradient in ("implicit", "implicit_start"):
+    got = gradients(module.clone(gradient=gradient), params)
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
+@pytest.mark.parametrize(
+  "name", ["slot_start", "slot_update", "normalization", "gradient"]
+)
+def test_unknown_options(name):
+  with pytest.raises(ValueError, match=rf"{name} out of .* got 'each'"):
+    MODULE.clone(**{name: "each"}).init(jax.random.key(0), INPUTS, noise=NOISE)
 
 
 def test_bfloat16(params):
