@@ -17,8 +17,18 @@ from configs import common
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """The config; `arg` is `debug` or `key=value`, separated by commas."""
+  """The config; `arg` is recipes, `debug`, `key=value`, with commas between."""
   config = common.base()
   common.use_autoencoder(config, "clevr")
   config.data.max_objects = 6
-  return common.apply_arguments(config, arg)
+  recipes = {"paper": common.as_in_the_paper, "small": _small}
+  return common.apply_arguments(config, arg, recipes)
+
+
+def _small(config):
+  config.data.name = "clevr_scenes"
+  config.model.slot_start = "per_slot"
+  common.use_small_autoencoder(config, 64, 32)
+  common.train_on_cpu(config, 20_000)
+  config.checkpoint.best_metric = "fg_ari"
+  config.checkpoint.best_mode = "max"

@@ -18,7 +18,7 @@ from configs import common
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """The config; `arg` is `debug` or `key=value`, separated by commas."""
+  """The config; `arg` is recipes, `debug`, `key=value`, with commas between."""
   config = common.base()
   common.use_classifier(config, "clevr")
   config.task = "set_prediction"
@@ -33,4 +33,15 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.eval.every_steps = 5_000
   config.checkpoint.best_metric = "ap_inf"
   config.checkpoint.best_mode = "max"
-  return common.apply_arguments(config, arg)
+  recipes = {"paper": common.as_in_the_paper, "small": _small}
+  return common.apply_arguments(config, arg, recipes)
+
+
+def _small(config):
+  config.data.name = "clevr_scenes"
+  config.data.resolution = (64, 64)
+  config.model.encoder_channels = (32, 32, 64)
+  config.model.encoder_kernel_sizes = (6, 5, 5)
+  config.model.encoder_strides = (2, 2, 1)
+  common.train_on_cpu(config, 10_000)
+  config.train.batch_size = 32

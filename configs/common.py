@@ -1,6 +1,7 @@
 """Every key of a config, once, with its meaning and unit."""
 
 import ast
+from collections.abc import Callable, Mapping
 
 import ml_collections
 
@@ -95,8 +96,12 @@ def base() -> ml_collections.ConfigDict:
   model.unroll = 1
 
   config.optim = optim = ml_collections.ConfigDict()
-  # lr(s) = learning_rate * min(1, s / warmup_steps)
-  #         * decay_rate ** (s / decay_steps), s in updates.
+  # "adam", as in the paper, or "muon" (for the kernels).
+  optim.name = "adam"
+  # lr(s) = learning_rate * min(1, s / warmup_steps) * decay(s), s in updates.
+  # "exponential", as in the paper: decay_rate ** (s / decay_steps); "cosine":
+  # (1 + cos(pi * min(1, s / decay_steps))) / 2.
+  optim.schedule = "exponential"
   optim.learning_rate = 4e-4
   optim.warmup_steps = 10_000
   optim.decay_rate = 0.5
@@ -172,6 +177,46 @@ def use_classifier(config: ml_collections.ConfigDict, preset: str) -> None:
   config.model.update(preset)
 
 
+def use_small_autoencoder(
+  config: ml_collections.ConfigDict, size: int, channels: int
+) -> None:
+  """Sets an autoencoder that works on a grid of a quarter of the image.
+
+  Args:
+    config: changed in place.
+    size: H and W of the images in pixels, a multiple of 4.
+    channels: of all convolutions.
+  """
+  config.data.resolution = (size, size)
+  config.model.encoder_channels = (channels,) * 3
+  config.model.encoder_kernel_sizes = (6, 5, 5)
+  config.model.encoder_strides = (2, 2, 1)
+  config.model.encoder_mlp_sizes = (128, 64)
+  config.model.broadcast_size = (size // 4, size // 4)
+  config.model.decoder_channels = (channels,) * 2
+  config.model.decoder_kernel_sizes = (5, 6, 6)
+  config.model.decoder_strides = (1, 2, 2)
+
+
+def train_on_cpu(config: ml_collections.ConfigDict, num_steps: int) -> None:
+  """Sets a short training with small batches."""
+  config.model.unroll = 3
+  config.optim.learning_rate = 8e-4
+  config.optim.warmup_steps = 100
+  config.optim.schedule = "cosine"
+  config.optim.decay_steps = num_steps
+  config.optim.clip_norm = 1.0
+  config.train.batch_size = 8
+  config.train.num_steps = num_steps
+  config.eval.every_steps = max(1, num_steps // 10)
+  config.checkpoint.every_steps = max(1, num_steps // 10)
+
+
+def as_in_the_paper(config: ml_collections.ConfigDict) -> None:
+  """The recipe `paper`: what a file of a task of the paper begins with."""
+  del config
+
+
 def shrink(config: ml_collections.ConfigDict) -> None:
   """Makes any config a `:debug` one: the same path, in under a minute."""
   config.train.batch_size = 4
@@ -187,15 +232,19 @@ def shrink(config: ml_collections.ConfigDict) -> None:
 
 
 def apply_arguments(
-  config: ml_collections.ConfigDict, arg: str
+  config: ml_collections.ConfigDict,
+  arg: str,
+  recipes: Mapping[str, Callable[[ml_collections.ConfigDict], None]]
+  | None = None,
 ) -> ml_collections.ConfigDict:
   """Applies what stands behind the colon of `--config=FILE:ARG`.
 
   Args:
     config: the config of the file, changed in place.
-    arg: comma-separated `debug` and typed `key=value` overrides, as
-      `debug,model.num_slots=5,data.resolution=(64, 64)`... values are read as
-      the type of the key they replace.
+    arg: comma-separated names of recipes, `debug` and typed `key=value`
+      overrides, as `fast,model.num_slots=5,data.resolution=(64, 64)`, applied
+      in this order; values are read as the type of the key they replace.
+    recipes: by name, what changes a config into each of the file's recipes.
 
   Returns:
     The config, locked.
@@ -203,16 +252,17 @@ def apply_arguments(
   Raises:
     ValueError: on an unknown preset or key.
   """
+  presets = {**(recipes or {}), "debug": shrink}
   config.lock()
   for item in _split(arg):
-    if item == "debug":
-      shrink(config)
+    if item in presets:
+      presets[item](config)
     elif "=" in item:
       key, value = item.split("=", 1)
       _override(config, key.strip(), value.strip())
     else:
       raise ValueError(
-        f"Expected the preset 'debug' or key=value, got {item!r}."
+        f"Expected one of {sorted(presets)} or key=value, got {item!r}."
       )
   return config
 

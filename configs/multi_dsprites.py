@@ -15,10 +15,17 @@ from configs import common
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """The config; `arg` is `debug` or `key=value`, separated by commas."""
+  """The config; `arg` is recipes, `debug`, `key=value`, with commas between."""
   config = common.base()
   common.use_autoencoder(config, "multi_dsprites")
   config.data.name = "multi_dsprites"
   config.checkpoint.best_metric = "fg_ari"
   config.checkpoint.best_mode = "max"
-  return common.apply_arguments(config, arg)
+  recipes = {"paper": common.as_in_the_paper, "small": _small}
+  return common.apply_arguments(config, arg, recipes)
+
+
+def _small(config):
+  config.model.slot_start = "per_slot"
+  common.use_small_autoencoder(config, 64, 32)
+  common.train_on_cpu(config, 20_000)
