@@ -179,7 +179,7 @@ def muon(
   b2: float = 0.999,
   eps: float = 1e-8,
 ) -> optax.GradientTransformation:
-  """Muon for the kernels, Adam for all else.
+  """Muon for the kernels, Adam for all else, both with Nesterov's momentum.
 
   The momentum of a kernel, as a matrix from all that an output sees to the
   outputs, is made orthogonal, and scaled to the size that Adam's updates have

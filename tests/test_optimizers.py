@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs import common
@@ -101,3 +102,67 @@ def test_clipping_by_the_global_norm():
 def test_clip_norm_below_0():
   with pytest.raises(ValueError, match=r"clip_norm >= 0 .*got -1.0"):
     optimizers.create_optimizer(optim_config(clip_norm=-1.0))
+
+
+def test_cosine_against_its_formula():
+  rate = optimizers.warmup_cosine_decay(2.0, warmup_steps=4, decay_steps=20)
+  for step in (0, 1, 4, 10, 19, 20, 50):
+    decay = (1 + np.cos(np.pi * min(1, step / 20))) / 2
+    expected = 2.0 * min(1, step / 4) * decay
+    np.testing.assert_allclose(rate(step), expected, rtol=1e-5, atol=1e-6)
+  with pytest.raises(ValueError, match=r"decay_steps >= 1, got 2.0, 0 and 0"):
+    optimizers.warmup_cosine_decay(2.0, warmup_steps=0, decay_steps=0)
+
+
+def test_the_schedule_of_the_config():
+  config = optim_config(schedule="cosine", decay_steps=8)
+  _, rate = optimizers.create_optimizer(config)
+  np.testing.assert_allclose(rate(4), 0.05, rtol=1e-5)
+  for changes in ({"schedule": "linear"}, {"name": "sgd"}):
+    ((key, value),) = changes.items()
+    expected = rf"optim\.{key} out of .*got '{value}'"
+    with pytest.raises(ValueError, match=expected):
+      optimizers.create_optimizer(optim_config(**changes))
+
+
+def test_muon_makes_the_updates_of_kernels_orthogonal():
+  rng = np.random.default_rng(0)
+  shapes = {
+    "encoder": {"conv_0": {"kernel": (5, 5, 3, 8)}},
+    "decoder": {"conv_0": {"kernel": (2, 2, 4, 9)}},
+    "slot_attention": {
+      "gru": {"recurrent_kernel": (6, 18), "recurrent_bias": (6,)},
+      "slots_mu": (1, 4, 6),
+    },
+  }
+  is_shape = lambda x: isinstance(x, tuple)  # noqa: E731
+  params, gradients = (
+    jax.tree.map(
+      lambda s: rng.normal(size=s).astype(np.float32), shapes, is_leaf=is_shape
+    )
+    for _ in range(2)
+  )
+  config = optim_config(name="muon")
+  optimizer, _ = optimizers.create_optimizer(config)
+  updates, _ = jax.jit(optimizer.update)(
+    gradients, optimizer.init(params), params
+  )
+  decoder = updates["decoder"]["conv_0"]["kernel"]
+  for kernel in (
+    updates["encoder"]["conv_0"]["kernel"].reshape(75, 8),
+    # Transposed convolutions have their outputs third.
+    decoder.transpose(0, 1, 3, 2).reshape(36, 4),
+    updates["slot_attention"]["gru"]["recurrent_kernel"],
+  ):
+    values = np.linalg.svd(kernel, compute_uv=False)
+    assert values.max() / values.min() < 2.0
+    # Of the size of Adam's updates.
+    size = np.sqrt(np.mean(np.square(kernel)))
+    np.testing.assert_allclose(size, 0.1 * 0.2, rtol=0.35)
+  # The same kernel the other way round is no such matrix.
+  values = np.linalg.svd(decoder.reshape(16, 9), compute_uv=False)
+  assert values.max() / values.min() > 2.0
+  adam = optax.nadam(0.1)
+  others, _ = adam.update(gradients, adam.init(params), params)
+  got, expected = (x["slot_attention"]["slots_mu"] for x in (updates, others))
+  np.testing.assert_allclose(got, expected, rtol=1e-4)
