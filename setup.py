@@ -29,7 +29,7 @@ setuptools.setup(
     "jax>=0.10",
     "ml-collections>=1.0",
     "numpy>=2.0",
-    "optax>=0.2.6",
+    "optax>=0.2.7",
     "orbax-checkpoint>=0.11.30",
     "pillow>=10.0",
     "safetensors>=0.5",
