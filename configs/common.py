@@ -40,6 +40,9 @@ def base() -> ml_collections.ConfigDict:
   data.on_device = "auto"
   # Own scenes: scenes of an evaluation split.
   data.num_scenes = 320
+  # Own scenes: train on so many, the same for every seed, rendered at the start
+  # and kept in memory; 0: each one is new.
+  data.num_train_scenes = 0
   # Own scenes: fewest and most objects; (0, 0): as in the original data.
   data.num_objects = (0, 0)
   # Own scenes. Multi-dSprites: "colored_on_grayscale" (also ""),

@@ -5,11 +5,16 @@ from typing import Any
 import jax
 from absl import logging
 
-from slot_attention_jax.data import clevr, procedural, types
+from slot_attention_jax.data import clevr, fixed_scenes, procedural, types
 
 NAMES = ("clevr", "clevr_scenes", "multi_dsprites", "tetrominoes")
 # Keys of own scenes, and the value that leaves a family as it is.
-_SCENE_KEYS = {"num_objects": (0, 0), "variant": "", "held_out": ""}
+_SCENE_KEYS = {
+  "num_objects": (0, 0),
+  "variant": "",
+  "held_out": "",
+  "num_train_scenes": 0,
+}
 _ON_DEVICE = {"auto": "auto", "yes": True, "no": False}
 
 
@@ -93,6 +98,21 @@ def create_dataset(
       family.name,
       *resolution,
       data.name,
+    )
+  if data.num_train_scenes < 0:
+    raise ValueError(
+      "Expected data.num_train_scenes of at least 0, which is without end, got "
+      f"{data.num_train_scenes}."
+    )
+  if split == "train" and data.num_train_scenes:
+    return fixed_scenes.create_fixed_scenes(
+      family,
+      num_scenes=data.num_train_scenes,
+      resolution=resolution,
+      batch_size=batch_size,
+      sharding=sharding,
+      seed=config.seed,
+      on_device=_ON_DEVICE[data.on_device],
     )
   return procedural.SceneDataset(
     family,

@@ -261,17 +261,19 @@ def test_splits_differ(training, evaluation):
   assert len(np.unique(rows.reshape(28, -1), axis=0)) == 28
 
 
-def test_no_seed_gives_the_scenes_of_an_evaluation_split():
-  # The words of the threefry roots: (0, seed) and (2 ** 32 - 1, split).
-  evaluation = {
+def test_no_seed_gives_the_scenes_of_a_fixed_list():
+  # The words of the threefry roots: (0, seed), (2 ** 32 - 2, 0) of training
+  # scenes and (2 ** 32 - 1, split) of evaluation.
+  fixed = {
     tuple(jax.random.key_data(scenes._root_key(0, s)).tolist())
-    for s in scenes.EVALUATION_SPLITS
+    for s in ("train", *scenes.EVALUATION_SPLITS)
   }
-  assert len(evaluation) == 2
+  assert len(fixed) == 3
   for seed in (0, 1, 2**32 - 1):
-    training = jax.random.key_data(scenes._root_key(seed, "train")).tolist()
-    assert tuple(training) not in evaluation
-    assert training[0] not in {words[0] for words in evaluation}
+    root = scenes._root_key(seed, "train", fixed=False)
+    training = jax.random.key_data(root).tolist()
+    assert tuple(training) not in fixed
+    assert training[0] not in {words[0] for words in fixed}
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -291,7 +293,7 @@ def test_devices_do_not_talk(split, training, evaluation):
     ({"seed": 2**32}, r"seed in \[0, 2\*\*32\), got 4294967296"),
     ({"resolution": (0, 4)}, r"at least \(1, 1\), got \(0, 4\)"),
     ({"resolution": (35,)}, r"resolution \(H, W\)"),
-    ({"num_examples": 4}, r"None for training, got 4 for split 'train'"),
+    ({"num_examples": 0}, r"training, got 0 for split 'train'"),
     ({"split": "test", "num_examples": None}, "got None for split 'test'"),
     ({"split": "test", "num_examples": 0}, "got 0 for split 'test'"),
   ],

@@ -90,9 +90,11 @@ def check_resolution(resolution: tuple[int, int]) -> None:
     )
 
 
-def _root_key(seed: int, split: str) -> jax.Array:
-  """Root of a split's keys; evaluation roots are no seed's training root."""
-  if split == "train":
+def _root_key(seed: int, split: str, fixed: bool = True) -> jax.Array:
+  """Root of a split's keys; those of fixed lists are no seed's root."""
+  if split == "train" and fixed:
+    words = (0xFFFFFFFE, 0)
+  elif split == "train":
     if not 0 <= seed < 2**32:
       raise ValueError(f"Expected a seed in [0, 2**32), got {seed}.")
     words = (0, seed)
@@ -113,8 +115,9 @@ class SceneDataset:
   Training is endless: scene i of batch `step` has the key
   `fold_in(fold_in(root(seed), step), i)`, so a batch is a pure function of
   (seed, step) on any number of devices, each of which renders its own rows.
-  An evaluation split is a fixed list of scenes whatever the seed and the
-  batch size: scene n has the key `fold_in(root(split), n)`.
+  An evaluation split, and a training split with a number of examples, is a
+  fixed list of scenes whatever the seed and the batch size: scene n has the key
+  `fold_in(root(split), n)`.
 
   Attributes:
     info: a `types.DatasetInfo`.
@@ -140,22 +143,21 @@ class SceneDataset:
       batch_size: B, over all devices.
       sharding: sharding of the batch axis.
       resolution: (H, W); default: the family's.
-      seed: of the training scenes, in [0, 2**32); evaluation ignores it.
-      num_examples: scenes of an evaluation split; None for training.
+      seed: of the endless scenes of training, in [0, 2**32).
+      num_examples: scenes of a fixed list; None for endless training.
 
     Raises:
       ValueError: on an unknown split, a bad resolution, or a number of
-        examples missing for evaluation or given for training.
+        examples missing for evaluation.
     """
     size = resolution or family.resolution
     check_resolution(size)
-    root = _root_key(seed, split)
-    training = split == "train"
-    too_few = num_examples is not None and num_examples < 1
-    if training != (num_examples is None) or too_few:
+    endless = num_examples is None
+    root = _root_key(seed, split, not endless)
+    if (endless and split != "train") or (not endless and num_examples < 1):
       raise ValueError(
-        "Expected num_examples of at least 1 for an evaluation split and None "
-        f"for training, got {num_examples} for split {split!r}."
+        "Expected num_examples of at least 1, or None for endless training, "
+        f"got {num_examples} for split {split!r}."
       )
     self.batch_size = batch_size
     self.info = types.DatasetInfo(
@@ -182,7 +184,7 @@ class SceneDataset:
 
     def shard(step, rows):
       """Examples of the rows that one device holds."""
-      if training:
+      if endless:
         parent, numbers = jax.random.fold_in(root, step), rows
       else:
         parent, numbers = root, step * batch_size + rows
@@ -191,7 +193,7 @@ class SceneDataset:
         batch = jax.vmap(example)(keys)
       else:
         batch = jax.lax.map(example, keys, batch_size=chunk)
-      return batch if training else batch | {"valid": numbers < num_examples}
+      return batch if endless else batch | {"valid": numbers < num_examples}
 
     @functools.partial(jax.jit, out_shardings=sharding)
     def make(step):
@@ -209,7 +211,7 @@ class SceneDataset:
 
   @property
   def num_batches(self) -> int | None:
-    """Batches in one pass over the split; None for training."""
+    """Batches in one pass over a fixed list; None for endless training."""
     if self.info.num_examples is None:
       return None
     return -(-self.info.num_examples // self.batch_size)
