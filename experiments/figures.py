@@ -1,0 +1,33 @@
+"""Figures of the experiments: matplotlib where there is one, and files."""
+
+import pathlib
+from typing import Any
+
+
+def import_pyplot() -> Any:
+  """Matplotlib's pyplot, which needs no display.
+
+  Returns:
+    The module.
+
+  Raises:
+    ValueError: if matplotlib is not installed.
+  """
+  try:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+  except ImportError as error:
+    raise ValueError(
+      "Expected matplotlib for --figure, found none: pip install matplotlib."
+    ) from error
+  return pyplot
+
+
+def save(figure: Any, path: pathlib.Path) -> None:
+  """Saves a figure of pyplot, makes its directory, and closes it."""
+  figure.tight_layout()
+  path.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path, dpi=120)
+  import_pyplot().close(figure)
