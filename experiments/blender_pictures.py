@@ -30,13 +30,40 @@ class View:
 
   Attributes:
     resolution: (h, w) of its images.
+    frame: (H, W) of the camera's frame. Pictures of another size are taken to
+      be scaled, higher ones are cut to its aspect around the centre.
     crop: as of `transforms.preprocess_image`.
     num_objects: fewest and most objects of a scene; others are left out.
   """
 
   resolution: tuple[int, int]
+  frame: tuple[int, int]
   crop: transforms.Crop
   num_objects: tuple[int, int]
+
+  def rows_of(self, height: int, width: int) -> slice:
+    """The rows of a picture of this size that the frame has.
+
+    Raises:
+      ValueError: if the picture lacks some of them, or the crop is one of
+        pixels and the size is another.
+    """
+    frame = f"{self.frame[0]}x{self.frame[1]}"
+    if self.crop == "literal" and (height, width) != self.frame:
+      raise ValueError(
+        f"Expected pictures of {frame} for the crop 'literal', got {height}x"
+        f"{width}. Use data.crop=paper."
+      )
+    # The camera's view is as wide whatever the size.
+    needed = width * self.frame[0] / self.frame[1]
+    if needed > height:
+      raise ValueError(
+        f"Expected pictures at least as high for their width as {frame}, the "
+        f"frame of the model's scenes, got {height}x{width}. Override "
+        "data.frame in --config to compare all in that one."
+      )
+    margin = round((height - needed) / 2)
+    return slice(margin, height - margin)
 
   def see(self, image: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
     """Image and segmentation of a picture [H, W, 3] uint8, as CLEVR's are."""
@@ -54,7 +81,7 @@ class Pictures:
 
   Attributes:
     rows: [n] int64, the pictures in the file that `view` keeps.
-    frame: (H, W) of the pictures.
+    frame: (H, W) of the pictures, cut to the aspect of the view's.
     max_objects: O, rows of the targets.
 
   Raises:
@@ -82,6 +109,9 @@ class Pictures:
         f"{counts.min()} to {counts.max()}. Change data.max_objects or "
         "data.num_objects, or give other pictures."
       )
+    kept = view.rows_of(*self._data["image"].shape[1:3])
+    for name in ("image", "mask"):
+      self._data[name] = self._data[name][:, kept]
     self.frame: tuple[int, int] = self._data["image"].shape[1:3]
     self.max_objects = max(10, high)
 

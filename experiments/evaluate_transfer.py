@@ -9,8 +9,9 @@ may be `--pretrained=NAME`, of the package, or `--weights=FILE.safetensors`, of
 `export_weights`; the config then is that of their recipe unless it is given.
 
 The pictures are cropped, resized and rounded as the package does CLEVR's, and
-scenes are left out whose number of objects the config does not have. The same
-model is evaluated on:
+scenes are left out whose number of objects the config does not have. Pictures
+that are higher than the frame of the config (`data.frame`) are cut to its
+aspect first; set prediction's is 320x480. The same model is evaluated on:
 
   * own scenes of the split "test";
   * the scenes of the pictures, drawn by the own renderer (with `--scenes`);
@@ -90,16 +91,12 @@ class Transfer:
     sharding.check_batch_size("--batch_size", size, self._mesh.size)
     family = data_lib.create_family(config)
     view = blender_pictures.View(
-      tuple(config.data.resolution), family.crop, family.num_objects
+      tuple(config.data.resolution),
+      family.frame,
+      family.crop,
+      family.num_objects,
     )
     pictures = blender_pictures.Pictures(data, view)
-    if pictures.frame != family.frame:
-      raise ValueError(
-        f"Expected pictures of {family.frame[0]}x{family.frame[1]}, the frame "
-        f"of the model's scenes, in {data}, got {pictures.frame[0]}x"
-        f"{pictures.frame[1]}. Override data.frame in --config to compare all "
-        "in that one."
-      )
     split_over = sharding.over_batch(self._mesh)
     own = data_lib.create_dataset(
       config, "test", batch_size=size, sharding=split_over

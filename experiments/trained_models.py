@@ -1,4 +1,4 @@
-"""Trained models by what names them: a run, the package's, a file of weights."""
+"""Trained models by name: a run, weights of the package, a file of weights."""
 
 import argparse
 import pathlib
