@@ -373,6 +373,21 @@ def test_weights_are_evaluated_by_their_recipe(runs, images, tmp_path, capsys):
   assert (result["step"], result["checkpoint"]) == (5, None)
 
 
+def test_recipes_are_configs():
+  config = configuration.load_recipe(
+    "--config=configs/clevr_set.py:debug,model.slot_size=8 --config.seed=3 "
+    "'--config.data.resolution=(32, 48)' --workdir=x"
+  )
+  assert (config.task, config.seed) == ("set_prediction", 3)
+  assert config.train.num_steps == 2
+  assert config.model.slot_size == 8
+  assert config.data.resolution == (32, 48)
+  alone = configuration.load_recipe("--config=configs/clevr_set.py")
+  assert alone.data.resolution == (128, 128)
+  with pytest.raises(ValueError, match="a recipe with --config=FILE, got 'x'"):
+    configuration.load_recipe("x")
+
+
 def test_models_that_do_not_fit_are_errors(runs, images, content, tmp_path):
   data = f"--data={images}"
   with pytest.raises(ValueError, match=r"of CLEVR scenes.* got 'tetrominoes'"):
