@@ -220,9 +220,8 @@ def test_pictures_of_the_own_renderer_leave_no_gap(
     image=np.round((np.clip(picture, -1, 1) + 1) * 127.5).astype(np.uint8),
     mask=np.stack([d.segmentation for d in drawn]).astype(np.uint8),
   )
-  # Batches of 8: neither their size nor the rows that fill them up count.
   result, _ = of_run(
-    runs, "discovery", path, capsys, "--batch_size=8", SCENES, "--name=own"
+    runs, "discovery", path, capsys, "--batch_size=4", SCENES, "--name=own"
   )
   rows = by_data(result)
   resized = rows["gap: Blender - own renderer, both resized"]
@@ -245,7 +244,6 @@ def test_set_prediction_is_scored_against_the_scenes_objects(
     images,
     capsys,
     "--batch_size=4",
-    SCENES,
     f"--figure={sheet}",
   )
   items = json.loads((DATA / "scenes.json").read_text())["scenes"]
