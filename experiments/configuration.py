@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import shlex
 import sys
 from typing import Any
 
@@ -27,3 +28,35 @@ def load_config(name: str) -> Any:
   file, _, arg = name.partition(":")
   module = importlib.import_module(f"configs.{pathlib.Path(file).stem}")
   return module.get_config(arg)
+
+
+def load_recipe(recipe: str) -> Any:
+  """The config of a recipe, as `metadata.json` and weights have it.
+
+  Args:
+    recipe: flags, as `"--config=configs/clevr_set.py:debug --config.seed=1"`;
+      others than these are passed over.
+
+  Returns:
+    The config, locked.
+
+  Raises:
+    ModuleNotFoundError: if there is no such config.
+    ValueError: on no config, or an unknown argument.
+  """
+  name, overrides = "", []
+  for word in shlex.split(recipe):
+    flag, _, value = word.lstrip("-").partition("=")
+    if flag == "config":
+      name = value
+    elif flag.startswith("config."):
+      overrides.append(f"{flag.removeprefix('config.')}={value}")
+  if not name:
+    raise ValueError(
+      f"Expected a recipe with --config=FILE, got {recipe!r}. Give the config "
+      "itself."
+    )
+  file, _, arg = name.partition(":")
+  return load_config(
+    f"{file}:{','.join([*([arg] if arg else []), *overrides])}"
+  )

@@ -37,7 +37,7 @@ from slot_attention_jax import (
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # As a script it finds only its own directory.
-from experiments import configuration
+from experiments import configuration, figures
 
 
 class Study:
@@ -122,15 +122,7 @@ class Study:
 
 def draw(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
   """Saves the figure of the rows of `Study.measure`."""
-  try:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-  except ImportError as error:
-    raise ValueError(
-      "Expected matplotlib for --figure, found none: pip install matplotlib."
-    ) from error
+  pyplot = figures.import_pyplot()
   over = (
     "num_objects"
     if len({r["num_objects"] for r in rows}) > 1
@@ -156,10 +148,7 @@ def draw(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
     axis.grid(alpha=0.3)
   axes[0][0].legend(fontsize="small")
   figure.suptitle(", ".join(sorted({row["data"] for row in rows})))
-  figure.tight_layout()
-  path.parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path, dpi=120)
-  pyplot.close(figure)
+  figures.save(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:

@@ -36,27 +36,26 @@ def metric_name(info: types.DatasetInfo, name: str) -> str:
   return f"{info.name}/{info.split}/{name}"
 
 
-def evaluate(
-  task: tasks.Task,
+def evaluate_examples(
   eval_step: Callable[..., dict[str, jax.Array]],
   params: Any,
   dataset: types.Dataset,
   seed: int = 0,
-) -> dict[str, float]:
-  """Computes the metrics of a whole split, each example counted once.
+) -> dict[str, np.ndarray]:
+  """Computes the results of each example of a whole split, in their order.
 
   The slot noise of an example depends on `seed` and its index in the split
   alone: the numbers do not depend on the batch size or the devices.
 
   Args:
-    task: the objective.
     eval_step: made by `steps.make_eval_step`.
     params: parameters, replicated over the mesh.
     dataset: an evaluation split.
     seed: of the slot noise.
 
   Returns:
-    The metrics, under their full names.
+    What `task.evaluate` gives, of all examples [N, ...]; `task.summarize` makes
+    metrics of it.
 
   Raises:
     ValueError: if the dataset is endless.
@@ -78,11 +77,36 @@ def evaluate(
       if name != "valid":
         rows = np.asarray(values)[np.asarray(results["valid"])]
         collected.setdefault(name, []).append(rows)
-  merged = {k: np.concatenate(v) for k, v in collected.items()}
-  metrics = task.summarize(merged)
+  return {k: np.concatenate(v) for k, v in collected.items()}
+
+
+def evaluate(
+  task: tasks.Task,
+  eval_step: Callable[..., dict[str, jax.Array]],
+  params: Any,
+  dataset: types.Dataset,
+  seed: int = 0,
+) -> dict[str, float]:
+  """Computes the metrics of a whole split, each example counted once.
+
+  Args:
+    task: the objective.
+    eval_step: made by `steps.make_eval_step`.
+    params: parameters, replicated over the mesh.
+    dataset: an evaluation split.
+    seed: of the slot noise; see `evaluate_examples`.
+
+  Returns:
+    The metrics, under their full names.
+
+  Raises:
+    ValueError: if the dataset is endless.
+  """
+  results = evaluate_examples(eval_step, params, dataset, seed)
+  metrics = task.summarize(results)
   logging.info(
     "Evaluated %d examples of %s/%s.",
-    len(next(iter(merged.values()))),
+    len(next(iter(results.values()))),
     dataset.info.name,
     dataset.info.split,
   )

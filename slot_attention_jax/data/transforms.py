@@ -171,14 +171,61 @@ def preprocess_image(
     raise ValueError(
       f"Expected an image [H, W, 3] uint8, got {image.shape} {image.dtype}."
     )
+  # The reference normalises before it crops; per pixel that is the same.
+  image = normalize(_cropped(image, crop))
+  return np.clip(resize_bilinear(image, resolution), -1.0, 1.0)
+
+
+def preprocess_segmentation(
+  segmentation: np.ndarray, resolution: tuple[int, int], crop: Crop
+) -> np.ndarray:
+  """Crops and resizes a segmentation as `preprocess_image` does its image.
+
+  Each pixel takes the id at its centre, as `tf.image.resize(method="nearest")`.
+
+  Args:
+    segmentation: [H, W] integers.
+    resolution: (h, w) of the result.
+    crop: as of `preprocess_image`.
+
+  Returns:
+    [h, w] int32.
+
+  Raises:
+    ValueError: if the segmentation is not [H, W] of integers or the crop does
+      not exist or does not lie within it.
+
+  Example:
+    >>> import numpy as np
+    >>> from slot_attention_jax.data import transforms
+    >>> ids = np.arange(6)[None].repeat(6, axis=0)
+    >>> transforms.preprocess_segmentation(ids, (1, 2), crop=None).tolist()
+    [[1, 4]]
+  """
+  if segmentation.ndim != 2 or segmentation.dtype.kind not in "iu":
+    raise ValueError(
+      "Expected a segmentation [H, W] of integers, got "
+      f"{segmentation.shape} {segmentation.dtype}."
+    )
+  if min(resolution) < 1:
+    raise ValueError(f"Expected sizes of at least 1, got {resolution}.")
+  segmentation = _cropped(segmentation, crop)
+  rows, columns = (
+    (2 * np.arange(out) + 1) * size // (2 * out)
+    for out, size in zip(resolution, segmentation.shape, strict=True)
+  )
+  return segmentation[rows[:, None], columns[None]].astype(np.int32)
+
+
+def _cropped(image: np.ndarray, crop: Crop) -> np.ndarray:
+  """The window of an image or a segmentation; ValueError if there is none."""
   if crop not in (None, "paper", "literal"):
     raise ValueError(
       f"Expected a crop of 'paper', 'literal' or None, got {crop!r}."
     )
-  if crop is not None:
-    top, bottom, left, right = crop_window(
-      image.shape[0], image.shape[1], literal=crop == "literal"
-    )
-    image = image[top:bottom, left:right]
-  # The reference normalises before it crops; per pixel that is the same.
-  return np.clip(resize_bilinear(normalize(image), resolution), -1.0, 1.0)
+  if crop is None:
+    return image
+  top, bottom, left, right = crop_window(
+    image.shape[0], image.shape[1], literal=crop == "literal"
+  )
+  return image[top:bottom, left:right]

@@ -123,3 +123,32 @@ def test_errors():
     transforms.resize_bilinear(image[0], (8, 8))
   with pytest.raises(ValueError, match="at least 1"):
     transforms.resize_bilinear(image, (0, 8))
+
+
+@pytest.mark.parametrize("crop", ["paper", "literal", None])
+def test_segmentations_are_cut_as_their_images(crop):
+  """Rows and columns told by the grey level of an image, and by ids."""
+  rows, columns = np.indices((240, 320))
+  window = transforms.crop_window(240, 320) if crop else (0, 240, 0, 320)
+  top, bottom, left, right = window
+  for ids, low, high, axis in (
+    (rows, top, bottom, 0),
+    (columns, left, right, 1),
+  ):
+    got = transforms.preprocess_segmentation(ids, (16, 16), crop)
+    assert got.dtype == np.int32
+    size = (high - low) / 16
+    centres = np.floor(low + (np.arange(16) + 0.5) * size)
+    expected = np.broadcast_to(np.expand_dims(centres, 1 - axis), (16, 16))
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_segmentations_that_are_none_are_errors():
+  with pytest.raises(ValueError, match="of integers, got"):
+    transforms.preprocess_segmentation(np.zeros((4, 4)), (2, 2), None)
+  with pytest.raises(ValueError, match="of integers, got"):
+    transforms.preprocess_segmentation(np.zeros((4, 4, 1), int), (2, 2), None)
+  with pytest.raises(ValueError, match="sizes of at least 1"):
+    transforms.preprocess_segmentation(np.zeros((4, 4), int), (0, 2), None)
+  with pytest.raises(ValueError, match="a crop of"):
+    transforms.preprocess_segmentation(np.zeros((4, 4), int), (2, 2), "x")

@@ -1,0 +1,283 @@
+"""Learning curves of runs, in one figure and a table.
+
+  python experiments/draw_learning_curves.py --figure=curves.png \
+    --runs="seed 0=runs/quickstart,seed 1=runs/quickstart_1" [--over=minutes]
+
+A run is its directory, a `metrics.jsonl`, or the `.tar` that `run_queue.py`
+keeps of it; without a label it has the name of that. `--run=LABEL=PATH` may be
+repeated, and takes commas. Drawn is what evaluations measured, a panel for each
+of FG-ARI (object discovery) and average precision at infinity, 1 and 0.5 (set
+prediction), or the MSE where there is no ground truth; `--metrics` chooses
+others. A line is of one run and one data.
+
+Prints a Markdown table of the last values, then one line of JSON. Needs
+matplotlib (`pip install matplotlib`).
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+import tarfile
+from collections.abc import Sequence
+from typing import Any
+
+from slot_attention_jax import writers
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+# As a script it finds only its own directory.
+from experiments import figures
+
+_TITLES = {
+  "fg_ari": "FG-ARI",
+  "ap_inf": "AP at infinity",
+  "ap_1": "AP at 1",
+  "ap_0.5": "AP at 0.5",
+  "ari": "ARI",
+  "miou": "mIoU",
+  "mse": "MSE",
+}
+# The first of these that a run has are drawn.
+_CHOICES = (("fg_ari", "ap_inf", "ap_1", "ap_0.5"), ("mse",), ("loss",))
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+  """What the evaluations of a run measured on one data.
+
+  Attributes:
+    label: of the run.
+    data: name and split.
+    steps: updates done at each evaluation.
+    minutes: wall time until each evaluation, over all pieces of the run; None
+      where the run did not write it.
+    values: by short name of the metric; NaN where a row has none.
+  """
+
+  label: str
+  data: str
+  steps: list[int]
+  minutes: list[float | None]
+  values: dict[str, list[float]]
+
+
+def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The rows of a run's metrics.
+
+  Args:
+    path: of the run's directory, its file of metrics or its archive.
+
+  Returns:
+    The rows, in their order; a last one that is being written is left out.
+
+  Raises:
+    FileNotFoundError: if there are no metrics.
+    ValueError: if the file holds something else.
+  """
+  name = writers.METRICS_FILE
+  if path.suffix == ".tar" and path.is_file():
+    with tarfile.open(path) as tar:
+      member = tar.extractfile(name) if name in tar.getnames() else None
+      text = member.read().decode() if member else None
+  else:
+    file = path / name if path.is_dir() else path
+    text = file.read_text(encoding="utf-8") if file.is_file() else None
+  if text is None:
+    raise FileNotFoundError(
+      f"Expected a run in {path}, found no {name}. Name its directory or its "
+      ".tar."
+    )
+  rows = []
+  for number, line in enumerate(lines := text.splitlines(keepends=True), 1):
+    try:
+      row = json.loads(line)
+      rows.append({**row, "step": int(row["step"])})
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+      if number == len(lines) and not line.endswith("\n"):
+        break
+      raise ValueError(
+        f"Expected a JSON object with a step in line {number} of {path}, got "
+        f"{line[:60]!r}. Name a run's own {name}."
+      ) from error
+  return rows
+
+
+def curves_of(label: str, rows: Sequence[dict[str, Any]]) -> list[Curve]:
+  """The curves of a run, one for each data that it was evaluated on.
+
+  Args:
+    label: of the run.
+    rows: of `read_rows`.
+
+  Returns:
+    The curves; what was measured in training is none.
+  """
+  found: dict[str, list] = {}
+  for row in rows:
+    measured: dict[str, dict[str, float]] = {}
+    for name, value in row.items():
+      data, _, metric = name.rpartition("/")
+      if data and not data.endswith("/train"):
+        # What is not finite is a string in JSON.
+        measured.setdefault(data, {})[metric] = float(value)
+    for data, values in measured.items():
+      seconds = row.get("seconds")
+      minutes = None if seconds is None else seconds / 60
+      found.setdefault(data, []).append((row["step"], minutes, values))
+  curves = []
+  for data, points in found.items():
+    names = list(dict.fromkeys(name for *_, v in points for name in v))
+    nan = float("nan")
+    values = {n: [v.get(n, nan) for *_, v in points] for n in names}
+    steps, minutes = [p[0] for p in points], [p[1] for p in points]
+    curves.append(Curve(label, data, steps, minutes, values))
+  return curves
+
+
+def choose_metrics(curves: Sequence[Curve], wanted: Sequence[str]) -> list[str]:
+  """Short names of the metrics of the panels.
+
+  Args:
+    curves: at least one.
+    wanted: names; empty: those of the runs' tasks.
+
+  Returns:
+    The names, of which each curve has one at least, if that is possible.
+
+  Raises:
+    ValueError: if no curve has a metric that is wanted.
+  """
+  present = {name for curve in curves for name in curve.values}
+  if missing := [name for name in wanted if name not in present]:
+    raise ValueError(
+      f"Expected --metrics out of {sorted(present)}, got {missing}."
+    )
+  if wanted:
+    return list(wanted)
+  chosen = []
+  for curve in curves:
+    groups = [[n for n in g if n in curve.values] for g in _CHOICES]
+    chosen += next((g for g in groups if g), list(curve.values)[:1])
+  order = [name for group in _CHOICES for name in group]
+  order += [name for name in chosen if name not in order]
+  return [name for name in dict.fromkeys(order) if name in chosen]
+
+
+def draw(curves: Sequence[Curve], metrics: Sequence[str], over: str) -> Any:
+  """Draws the figure.
+
+  Args:
+    curves: at least one.
+    metrics: short names; a panel each.
+    over: `"steps"` or `"minutes"`.
+
+  Returns:
+    A figure of pyplot.
+
+  Raises:
+    ValueError: if a run did not write its time and `over` is `"minutes"`, or
+      there is no matplotlib.
+  """
+  pyplot = figures.import_pyplot()
+  for curve in curves:
+    if over == "minutes" and None in curve.minutes:
+      raise ValueError(
+        f"Expected `seconds` in the rows of {curve.label!r} for --over=minutes,"
+        " got rows without: an earlier version wrote them. Use --over=steps."
+      )
+  data = sorted({curve.data for curve in curves})
+  figure, axes = pyplot.subplots(
+    1, len(metrics), figsize=(max(5, 3.6 * len(metrics)), 3.6), squeeze=False
+  )
+  for axis, metric in zip(axes[0], metrics, strict=True):
+    for color, curve in enumerate(curves):
+      if metric in curve.values:
+        label = curve.label
+        if len(data) > 1:
+          label += f" ({curve.data})"
+        x = curve.steps if over == "steps" else curve.minutes
+        y = curve.values[metric]
+        axis.plot(x, y, "o-", ms=3, label=label, color=f"C{color}")
+    axis.set(
+      title=_TITLES.get(metric, metric),
+      xlabel="updates" if over == "steps" else "minutes",
+    )
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+  figure.suptitle(", ".join(data))
+  return figure
+
+
+def table(curves: Sequence[Curve], metrics: Sequence[str]) -> str:
+  """The last values of the curves in Markdown."""
+  lines = [f"| run | data | updates | minutes | {' | '.join(metrics)} |"]
+  lines.append("|---" * (4 + len(metrics)) + "|")
+  for curve in curves:
+    minutes = curve.minutes[-1]
+    cells = [curve.label, curve.data, f"{curve.steps[-1]:,}"]
+    cells.append("unknown" if minutes is None else f"{minutes:.1f}")
+    for name in metrics:
+      cells.append(
+        f"{curve.values[name][-1]:.4f}" if name in curve.values else ""
+      )
+    lines.append("| " + " | ".join(cells) + " |")
+  return "\n".join(lines)
+
+
+def _run(text: str) -> tuple[str, pathlib.Path]:
+  """Label and path of `LABEL=PATH` or `PATH`."""
+  label, separator, path = text.partition("=")
+  if not separator:
+    path = text
+    label = pathlib.Path(text).absolute().name.removesuffix(".tar")
+  if not label or not path:
+    raise argparse.ArgumentTypeError(f"expected LABEL=PATH, got {text!r}")
+  return label, pathlib.Path(path).expanduser()
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+  """Draws; prints the table, then JSON, and returns the latter."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument(
+    "--runs",
+    type=lambda text: [_run(item) for item in text.split(",")],
+    action="extend",
+    default=[],
+    metavar="LABEL=PATH,...",
+  )
+  parser.add_argument(
+    "--run", type=_run, action="append", dest="runs", metavar="LABEL=PATH"
+  )
+  parser.add_argument("--over", choices=("steps", "minutes"), default="steps")
+  parser.add_argument(
+    "--metrics", type=lambda text: text.split(","), default=[]
+  )
+  parser.add_argument("--figure", type=pathlib.Path, required=True)
+  arguments = parser.parse_args(argv)
+  if not arguments.runs:
+    parser.error("expected --runs or --run, got none")
+  curves = []
+  for label, path in arguments.runs:
+    of_run = curves_of(label, read_rows(path))
+    if not of_run:
+      raise ValueError(
+        f"Expected rows of an evaluation in {path}, got none. Wait for its "
+        "first evaluation, or leave it out."
+      )
+    curves += of_run
+  metrics = choose_metrics(curves, arguments.metrics)
+  figures.save(draw(curves, metrics, arguments.over), arguments.figure)
+  print(table(curves, metrics))
+  result = {
+    "metrics": metrics,
+    "curves": [dataclasses.asdict(curve) for curve in curves],
+  }
+  print(json.dumps(result))
+  return result
+
+
+if __name__ == "__main__":
+  main()

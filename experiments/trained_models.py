@@ -1,0 +1,68 @@
+"""Trained models by name: a run, weights of the package, a file of weights."""
+
+import argparse
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from experiments import configuration
+from slot_attention_jax import evaluate, pretrained
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the arguments that `find` reads."""
+  parser.add_argument("--config")
+  model = parser.add_mutually_exclusive_group(required=True)
+  model.add_argument("--workdir", type=pathlib.Path)
+  model.add_argument("--pretrained", metavar="NAME")
+  model.add_argument("--weights", type=pathlib.Path, metavar="FILE")
+  parser.add_argument("--checkpoint", choices=("last", "best"), default="last")
+
+
+def find(
+  arguments: argparse.Namespace,
+) -> tuple[Any, Callable[[Any, Any], tuple[int, Any]]]:
+  """The config of a model, and what loads its parameters.
+
+  Args:
+    arguments: of a parser that `add_arguments` was called with. The config of
+      weights is that of their recipe, unless one is given.
+
+  Returns:
+    A pair (config, load). The config is a copy; `load`
+    is a function of (config, abstract parameters) that gives updates done and
+    parameters.
+
+  Raises:
+    FileNotFoundError: if there is no such file of weights; `load`: if there is
+      no such checkpoint.
+    ValueError: on a run without a config, or weights that cannot be read.
+  """
+  if arguments.workdir:
+    if not arguments.config:
+      raise ValueError(
+        "Expected --config beside --workdir, got none. Give that of the run."
+      )
+    workdir = arguments.workdir.expanduser().absolute()
+    config = configuration.load_config(arguments.config)
+    config = config.copy_and_resolve_references()
+    config.eval.checkpoint = arguments.checkpoint
+    return config, lambda c, abstract: evaluate.restore_params(
+      c, workdir, abstract
+    )
+  if arguments.pretrained:
+    facts = pretrained.pretrained_facts(arguments.pretrained)
+    _, params = pretrained.load_pretrained(arguments.pretrained)
+  else:
+    facts = pretrained.read_weights_facts(arguments.weights)
+    _, params = pretrained.load_weights(arguments.weights)
+  if arguments.config:
+    config = configuration.load_config(arguments.config)
+  else:
+    config = configuration.load_recipe(facts.recipe)
+  config = config.copy_and_resolve_references()
+  # The recipe may be of a file that has changed since; the facts are not.
+  config.task, config.data.resolution = facts.task, tuple(facts.resolution)
+  for key, value in facts.model.items():
+    config.model[key] = tuple(value) if isinstance(value, list) else value
+  return config, lambda c, abstract: (facts.updates, params)

@@ -1,0 +1,458 @@
+"""Tests of models of own CLEVR scenes on Blender's pictures."""
+
+import json
+import pathlib
+
+import jax
+import jax.experimental.compilation_cache.compilation_cache as xla_cache
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from PIL import Image
+
+from experiments import blender_pictures, configuration, evaluate_transfer
+from slot_attention_jax import (
+  checkpoints,
+  metadata,
+  tasks,
+  train_state,
+)
+from slot_attention_jax.data import procedural, transforms, types
+from slot_attention_jax.data.procedural.clevr import annotations, scene
+from slot_attention_jax.metrics import ari
+from slot_attention_jax.metrics import average_precision as ap
+from slot_attention_jax.pretrained import weights_file
+
+# Scenes of 3, 10 and 9 objects: no batch size of 4 devices divides 3.
+DATA = pathlib.Path(__file__).parent / "data/clevr_render"
+SIZE, FRAME = (16, 16), (240, 320)
+MODEL = (
+  "data.resolution=(16, 16),data.max_objects=0,model.slot_size=4,"
+  "model.mlp_hidden_size=0,model.encoder_channels=(4,),"
+  "model.encoder_kernel_sizes=(3,),model.encoder_strides=(2,),"
+  "model.encoder_mlp_sizes=(4,),model.num_iterations=2,model.unroll=1"
+)
+CONFIGS = {
+  "discovery": (
+    f"configs/clevr_discovery.py:{MODEL},model.num_slots=4,"
+    "model.broadcast_size=(8, 8),model.decoder_channels=(),"
+    "model.decoder_kernel_sizes=(4,),model.decoder_strides=(2,)"
+  ),
+  "set_prediction": f"configs/clevr_set.py:{MODEL},model.head_hidden_size=4",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilation_cache(tmp_path_factory):
+  """Programs are compiled once for all tests of this module."""
+  directory = tmp_path_factory.mktemp("xla")
+  jax.config.update("jax_compilation_cache_dir", str(directory))
+  yield
+  jax.config.update("jax_compilation_cache_dir", None)
+  xla_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def content():
+  """The arrays of a file of pictures."""
+  items = json.loads((DATA / "scenes.json").read_text())["scenes"]
+  scenes = [annotations.scene_of(item) for item in items]
+  arrays = {
+    name: np.stack([np.asarray(Image.open(DATA / f)) for f in files])
+    for name, files in (
+      ("image", [f"image_{i}.png" for i in range(3)]),
+      ("mask", [f"mask_{i}.png" for i in range(3)]),
+    )
+  }
+  arrays["num_objects"] = np.array([len(item["objects"]) for item in items])
+  for name in ("coords", "size", "material", "shape", "color"):
+    arrays[name] = np.stack([getattr(s, name) for s in scenes])
+  for name in ("size", "material", "shape", "color"):
+    padding = np.arange(10) >= arrays["num_objects"][:, None]
+    arrays[name] = np.where(padding, -1, arrays[name])
+    arrays[f"{name}_names"] = np.array(types.CLEVR_LAYOUT[name].labels)
+  return arrays
+
+
+@pytest.fixture(scope="module")
+def images(content, tmp_path_factory):
+  path = tmp_path_factory.mktemp("images") / "images.npz"
+  np.savez(path, **content)
+  return path
+
+
+def write(path, content, **changes):
+  np.savez(path, **(content | changes))
+  return path
+
+
+def objective(task):
+  info = types.DatasetInfo(
+    "scenes", "test", (*SIZE, 3), 3, types.CLEVR_LAYOUT, 10, True, True
+  )
+  config = configuration.load_config(CONFIGS[task])
+  return config, tasks.create_task(config, info)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  """Directories and parameters of untrained runs, by task."""
+  found = {}
+  for name in CONFIGS:
+    config, task = objective(name)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+      lambda x, rng=rng: jnp.asarray(rng.normal(size=x.shape), jnp.float32),
+      jax.eval_shape(task.init, jax.random.key(0)),
+    )
+    # Of the reference's optimizer none is read.
+    state = train_state.create(params, optax.sgd(1.0), jax.random.key(0))
+    path = tmp_path_factory.mktemp(name)
+    with checkpoints.Checkpointer(path / "checkpoints") as checkpointer:
+      checkpointer.save(
+        state.replace(step=jnp.int32(5)), metadata.jsonable(config.to_dict())
+      )
+    found[name] = path, params
+  return found
+
+
+def evaluate(capsys, *arguments):
+  """The result and the table."""
+  result = evaluate_transfer.main(["--num_scenes=3", *map(str, arguments)])
+  lines = capsys.readouterr().out.splitlines()
+  assert json.loads(lines[-1]) == json.loads(json.dumps(result))
+  return result, lines[:-1]
+
+
+def of_run(runs, task, images, capsys, *arguments):
+  return evaluate(
+    capsys,
+    f"--config={CONFIGS[task]}",
+    f"--workdir={runs[task][0]}",
+    f"--data={images}",
+    *(arguments or ("--batch_size=4",)),
+  )
+
+
+def by_data(result):
+  return {row["data"]: row for row in result["rows"]}
+
+
+SCENES = f"--scenes={DATA / 'scenes.json'}"
+
+
+def test_discovery_one_picture_at_a_time(
+  runs, images, content, capsys, tmp_path
+):
+  sheet = tmp_path / "figures" / "sheet.png"
+  result, lines = of_run(
+    runs,
+    "discovery",
+    images,
+    capsys,
+    "--batch_size=4",
+    SCENES,
+    f"--figure={sheet}",
+    "--figure_scenes=2",
+  )
+  rows = by_data(result)
+  assert list(rows)[:4] == [
+    "clevr_scenes/test",
+    "clevr_calibration_own_renderer/3_to_10_objects",
+    "clevr_calibration_own_renderer_resized/3_to_10_objects",
+    "clevr_calibration_blender/3_to_10_objects",
+  ]
+  assert len(rows) == 6
+  assert result["step"] == 5
+  _, task = objective("discovery")
+  values = {name: [] for name in task.metric_names}
+  for n in range(3):
+    picture = content["image"][n]
+    image = transforms.preprocess_image(picture, SIZE, "paper")
+    image = np.round((image + 1) * 127.5) / 127.5 - 1
+    image = image[None].astype(np.float32)
+    mask = transforms.preprocess_segmentation(content["mask"][n], SIZE, "paper")
+    output = task.apply(runs["discovery"][1], image, jax.random.key(0), n)
+    square = np.square(np.asarray(output.reconstruction) - image)
+    values["mse"].append(square.mean())
+    found = output.masks[..., 0].argmax(axis=1)
+    groups = {"num_true_groups": 11, "num_pred_groups": 4}
+    score = ari.adjusted_rand_index
+    values["ari"].append(score(mask[None], found, **groups)[0])
+    values["fg_ari"].append(
+      score(mask[None], found, foreground_only=True, **groups)[0]
+    )
+    values["miou"].append(ari.mean_iou(mask[None], found, **groups)[0])
+  row = rows["clevr_calibration_blender/3_to_10_objects"]
+  for name, each in values.items():
+    assert row["metrics"][name] == pytest.approx(np.mean(each), abs=1e-5)
+    error = np.std(each, ddof=1) / 3**0.5
+    assert row["standard_errors"][name] == pytest.approx(error, abs=1e-5)
+  assert row["num_scenes"] == 3
+  cell = f"{100 * np.mean(values['fg_ari']):.1f} +- "
+  assert lines[5].split(" | ")[3].startswith(cell)
+  assert lines[0] == "| data | scenes | mse | fg_ari, % | ari, % | miou, % |"
+
+  same = rows["clevr_calibration_own_renderer/3_to_10_objects"]
+  gap = rows["gap: Blender - own renderer"]
+  for name in values:
+    difference = row["metrics"][name] - same["metrics"][name]
+    assert gap["metrics"][name] == pytest.approx(difference)
+  # Of pairs: rendering changes little beside what scenes differ.
+  assert 0 < gap["standard_errors"]["mse"] < row["standard_errors"]["mse"]
+  with Image.open(sheet) as picture:
+    # Two lines a scene, three tiles and four slots, enlarged sixfold.
+    assert picture.size == (7 * 98 + 2, 4 * 98 + 2)
+
+
+def test_pictures_of_the_own_renderer_leave_no_gap(
+  runs, content, tmp_path, capsys
+):
+  items = json.loads((DATA / "scenes.json").read_text())["scenes"]
+  family = procedural.Clevr()
+  draw = jax.jit(lambda s: family.render(s, (240, 320)))
+  drawn = [jax.device_get(draw(annotations.scene_of(item))) for item in items]
+  picture = np.stack([d.image for d in drawn])
+  path = write(
+    tmp_path / "own.npz",
+    content,
+    image=np.round((np.clip(picture, -1, 1) + 1) * 127.5).astype(np.uint8),
+    mask=np.stack([d.segmentation for d in drawn]).astype(np.uint8),
+  )
+  result, _ = of_run(
+    runs, "discovery", path, capsys, "--batch_size=4", SCENES, "--name=own"
+  )
+  rows = by_data(result)
+  resized = rows["gap: Blender - own renderer, both resized"]
+  assert resized["metrics"] == dict.fromkeys(resized["metrics"], 0.0)
+  assert resized["standard_errors"] == resized["metrics"]
+  # What resizing alone does is not nothing, yet little.
+  gap = rows["gap: Blender - own renderer"]["metrics"]["mse"]
+  assert (
+    0 < abs(gap) < 0.1 * rows["own_blender/3_to_10_objects"]["metrics"]["mse"]
+  )
+
+
+def test_set_prediction_is_scored_against_the_scenes_objects(
+  runs, images, content, tmp_path, capsys
+):
+  sheet = tmp_path / "sheet.png"
+  result, lines = of_run(
+    runs,
+    "set_prediction",
+    images,
+    capsys,
+    "--batch_size=4",
+    f"--figure={sheet}",
+  )
+  items = json.loads((DATA / "scenes.json").read_text())["scenes"]
+  family = procedural.Clevr()
+  targets = jnp.stack(
+    [family.targets(annotations.scene_of(item)) for item in items]
+  )
+  config, task = objective("set_prediction")
+  assert not config.data.crop
+  # The model's frame is 320x480: it sees fewer rows.
+  assert tuple(config.data.frame) == (320, 480)
+  seen = content["image"][:, 13:-13]
+  seen = [transforms.preprocess_image(x, SIZE, None) for x in seen]
+  seen = np.round((np.stack(seen) + 1) * 127.5) / 127.5 - 1
+  output = task.apply(
+    runs["set_prediction"][1], seen.astype(np.float32), jax.random.key(0)
+  )
+  expected = ap.average_precision(
+    output.predictions, targets, types.CLEVR_LAYOUT, thresholds=task.thresholds
+  )
+  row = by_data(result)["clevr_calibration_blender/3_to_10_objects"]
+  names = [f"ap_{t:g}" for t in task.thresholds]
+  got = [row["metrics"][name] for name in names]
+  np.testing.assert_allclose(got, expected, atol=1e-5)
+  assert list(row["standard_errors"]) == ["loss"]
+  assert "| ap_inf, % |" in lines[0]
+  assert sheet.exists()
+
+
+def test_a_frame_of_another_aspect_shows_the_same():
+  """What is left of pictures 240x320 is what a frame of 320x480 shows."""
+  view = blender_pictures.View(SIZE, (320, 480), None, (3, 10))
+  rows = view.rows_of(240, 320)
+  assert (rows.start, rows.stop) == (13, 227)
+  item = json.loads((DATA / "scenes.json").read_text())["scenes"][1]
+  objects = annotations.scene_of(item)
+  high, wide = (
+    np.asarray(scene.project(objects.camera, objects.coords, frame))
+    for frame in ((240, 320), (320, 480))
+  )
+  size = np.array([320 / 480, 214 / 320, 1])
+  corner = np.array([0, 13, 0])
+  np.testing.assert_allclose(wide * size + corner, high, atol=0.5)
+  same = blender_pictures.View(SIZE, (240, 320), "paper", (3, 10))
+  assert same.rows_of(240, 320) == slice(0, 240)
+  assert same.rows_of(480, 640) == slice(0, 480)
+  with pytest.raises(ValueError, match=r"as 240x320.* got 320x480\. Override"):
+    same.rows_of(320, 480)
+  literal = blender_pictures.View(SIZE, (240, 320), "literal", (3, 10))
+  with pytest.raises(ValueError, match=r"crop 'literal', got 480x640"):
+    literal.rows_of(480, 640)
+
+
+def test_targets_are_those_of_own_scenes(images):
+  view = blender_pictures.View(SIZE, FRAME, None, (3, 10))
+  pictures = blender_pictures.Pictures(images, view)
+  items = json.loads((DATA / "scenes.json").read_text())["scenes"]
+  for target, item in zip(pictures.arrays()["target"], items, strict=True):
+    expected = procedural.Clevr().targets(annotations.scene_of(item))
+    np.testing.assert_allclose(target, expected, atol=1e-6)
+
+
+def test_scenes_the_config_does_not_have_are_left_out(
+  runs, images, content, tmp_path, capsys
+):
+  config = CONFIGS["discovery"].replace("max_objects=0", "max_objects=9")
+  result, lines = evaluate(
+    capsys,
+    f"--config={config}",
+    f"--workdir={runs['discovery'][0]}",
+    f"--data={images}",
+    "--batch_size=4",
+  )
+  rows = by_data(result)
+  # Without the scenes there is nothing to compare with.
+  assert list(rows) == [
+    "clevr_scenes_3_to_9/test",
+    "clevr_calibration_blender/3_to_9_objects",
+  ]
+  assert [row["num_scenes"] for row in rows.values()] == [3, 2]
+  assert len(lines) == 4
+  # The scenes of 3 and 9 objects.
+  alone = {
+    name: array if name.endswith("_names") else array[[0, 2]]
+    for name, array in content.items()
+  }
+  again, _ = of_run(
+    runs, "discovery", write(tmp_path / "two.npz", alone), capsys
+  )
+  row = by_data(again)["clevr_calibration_blender/3_to_10_objects"]
+  assert row["metrics"] == list(rows.values())[1]["metrics"]
+
+
+def test_weights_are_evaluated_by_their_recipe(runs, images, tmp_path, capsys):
+  config, _ = objective("discovery")
+  facts = weights_file.WeightsFacts(
+    task="discovery",
+    model=metadata.jsonable(config.model.to_dict()),
+    resolution=SIZE,
+    layout=None,
+    recipe=(
+      "--config=configs/clevr_discovery.py:debug --config.data.max_objects=0 "
+      "'--config.data.resolution=(32, 32)'"
+    ),
+    data="clevr_scenes",
+    own_scenes=True,
+    seed=0,
+    updates=5,
+    planned_updates=5,
+    hardware="",
+    minutes=None,
+    evaluation={},
+    metrics={},
+    date="",
+    license="",
+    versions={},
+    notes="",
+  )
+  path = tmp_path / "toy.safetensors"
+  weights_file.save_weights(path, runs["discovery"][1], facts)
+  arguments = (f"--weights={path}", f"--data={images}", "--batch_size=4")
+  result, _ = evaluate(capsys, *arguments)
+  expected, _ = of_run(runs, "discovery", images, capsys)
+  assert result["rows"] == expected["rows"]
+  assert (result["step"], result["checkpoint"]) == (5, None)
+
+
+def test_recipes_are_configs():
+  config = configuration.load_recipe(
+    "--config=configs/clevr_set.py:debug,model.slot_size=8 --config.seed=3 "
+    "'--config.data.resolution=(32, 48)' --workdir=x"
+  )
+  assert (config.task, config.seed) == ("set_prediction", 3)
+  assert config.train.num_steps == 2
+  assert config.model.slot_size == 8
+  assert config.data.resolution == (32, 48)
+  alone = configuration.load_recipe("--config=configs/clevr_set.py")
+  assert alone.data.resolution == (128, 128)
+  with pytest.raises(ValueError, match="a recipe with --config=FILE, got 'x'"):
+    configuration.load_recipe("x")
+
+
+def test_models_that_do_not_fit_are_errors(runs, images, content, tmp_path):
+  data = f"--data={images}"
+  with pytest.raises(ValueError, match=r"of CLEVR scenes.* got 'tetrominoes'"):
+    evaluate_transfer.main(["--pretrained=quickstart", data])
+  with pytest.raises(ValueError, match="Expected --config beside --workdir"):
+    evaluate_transfer.main([f"--workdir={tmp_path}", data])
+  with pytest.raises(
+    FileNotFoundError, match=r"no 'checkpoints' in it\. Train"
+  ):
+    evaluate_transfer.main(
+      [f"--config={CONFIGS['discovery']}", f"--workdir={tmp_path}", data]
+    )
+  command = [
+    f"--config={CONFIGS['discovery']}",
+    f"--workdir={runs['discovery'][0]}",
+  ]
+  with pytest.raises(ValueError, match="multiple of the 4 devices, got 3"):
+    evaluate_transfer.main([*command, data, "--batch_size=3"])
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"mask": None}, "of the name mask"),
+    ({"image": np.zeros((3, 4, 4, 3))}, r"uint8 in .*, got .* float64"),
+    ({"color": np.zeros((3, 9), int)}, r"Expected color \(3, 10\)"),
+    ({"color": np.full((3, 10), 8)}, r"ids of color in \[0, 8\)"),
+    ({"color": np.full((3, 10), -1)}, r"got -1 to -1\. Only padding"),
+    ({"size_names": np.array(["large", "small"])}, "the labels"),
+    ({"num_objects": np.array([3, 2, 9])}, "no more than num_objects"),
+    ({"num_objects": np.array([3, 11, 9])}, "at most 10 objects"),
+  ],
+)
+def test_files_of_something_else_are_errors(
+  content, tmp_path, changes, message
+):
+  changed = {k: v for k, v in (content | changes).items() if v is not None}
+  path = write(tmp_path / "images.npz", changed)
+  view = blender_pictures.View(SIZE, FRAME, "paper", (3, 10))
+  with pytest.raises(ValueError, match=message):
+    blender_pictures.Pictures(path, view)
+
+
+def test_no_scene_that_fits_is_an_error(images):
+  view = blender_pictures.View(SIZE, FRAME, "paper", (4, 6))
+  with pytest.raises(ValueError, match=r"of 4 to 6 objects .* got 3 to 10"):
+    blender_pictures.Pictures(images, view)
+
+
+def test_scenes_of_other_pictures_are_errors(images, tmp_path):
+  view = blender_pictures.View(SIZE, FRAME, "paper", (3, 10))
+  pictures = blender_pictures.Pictures(images, view)
+  items = json.loads((DATA / "scenes.json").read_text())["scenes"]
+  path = tmp_path / "scenes.json"
+  path.write_text(json.dumps(items[:2]))
+  with pytest.raises(ValueError, match=r"Expected 3 scenes .* got 2"):
+    pictures.drawn_again(path)
+  path.write_text(json.dumps([items[0], items[2], items[1]]))
+  with pytest.raises(ValueError, match="objects of picture 1 in scene 1"):
+    pictures.drawn_again(path)
+  other = json.loads(json.dumps(items))
+  other[2]["objects"][4]["color"] = "cyan"
+  other[2]["objects"][5]["color"] = "cyan"
+  path.write_text(json.dumps(other))
+  with pytest.raises(ValueError, match="objects of picture 2 in scene 2"):
+    pictures.drawn_again(path)
+  del items[1]["camera_location"]
+  path.write_text(json.dumps(items))
+  with pytest.raises(ValueError, match=r"\['camera_location'\] in scene 1"):
+    pictures.drawn_again(path)
