@@ -40,6 +40,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 def _small(config):
   config.data.name = "clevr_scenes"
   config.data.resolution = (64, 64)
+  config.data.num_train_scenes = 20_000
   config.model.encoder_channels = (32, 32, 64)
   config.model.encoder_kernel_sizes = (6, 5, 5)
   config.model.encoder_strides = (2, 2, 1)
