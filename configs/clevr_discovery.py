@@ -21,14 +21,28 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = common.base()
   common.use_autoencoder(config, "clevr")
   config.data.max_objects = 6
-  recipes = {"paper": common.as_in_the_paper, "small": _small}
+  recipes = {
+    "paper": common.as_in_the_paper,
+    "fast": _fast,
+    "small": _small,
+  }
   return common.apply_arguments(config, arg, recipes)
 
 
+def _fast(config):
+  _briefly(config, 128, 64, 50_000)
+  config.model.precision = "bfloat16"
+
+
 def _small(config):
+  _briefly(config, 64, 32, 20_000)
+  config.train.batch_size = 8
+
+
+def _briefly(config, size, channels, num_steps):
   config.data.name = "clevr_scenes"
   config.model.slot_start = "per_slot"
-  common.use_small_autoencoder(config, 64, 32)
-  common.train_on_cpu(config, 20_000)
+  common.use_strided_autoencoder(config, size, channels)
+  common.train_briefly(config, num_steps)
   config.checkpoint.best_metric = "fg_ari"
   config.checkpoint.best_mode = "max"

@@ -33,8 +33,20 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.eval.every_steps = 5_000
   config.checkpoint.best_metric = "ap_inf"
   config.checkpoint.best_mode = "max"
-  recipes = {"paper": common.as_in_the_paper, "small": _small}
+  recipes = {
+    "paper": common.as_in_the_paper,
+    "fast": _fast,
+    "small": _small,
+  }
   return common.apply_arguments(config, arg, recipes)
+
+
+def _fast(config):
+  config.data.name = "clevr_scenes"
+  config.model.encoder_strides = (2, 2, 1, 1)
+  config.model.precision = "bfloat16"
+  common.train_briefly(config, 80_000)
+  config.train.batch_size = 128
 
 
 def _small(config):
@@ -44,5 +56,5 @@ def _small(config):
   config.model.encoder_channels = (32, 32, 64)
   config.model.encoder_kernel_sizes = (6, 5, 5)
   config.model.encoder_strides = (2, 2, 1)
-  common.train_on_cpu(config, 10_000)
+  common.train_briefly(config, 10_000)
   config.train.batch_size = 32

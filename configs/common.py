@@ -180,10 +180,14 @@ def use_classifier(config: ml_collections.ConfigDict, preset: str) -> None:
   config.model.update(preset)
 
 
-def use_small_autoencoder(
+def use_strided_autoencoder(
   config: ml_collections.ConfigDict, size: int, channels: int
 ) -> None:
   """Sets an autoencoder that works on a grid of a quarter of the image.
+
+  With the paper's 128 pixels and 64 channels it takes a tenth of the FLOP of
+  the paper's model, whose slots see every pixel and whose decoder has two more
+  layers at full resolution.
 
   Args:
     config: changed in place.
@@ -201,18 +205,18 @@ def use_small_autoencoder(
   config.model.decoder_strides = (1, 2, 2)
 
 
-def train_on_cpu(config: ml_collections.ConfigDict, num_steps: int) -> None:
-  """Sets a short training with small batches."""
+def train_briefly(config: ml_collections.ConfigDict, num_steps: int) -> None:
+  """Sets what makes few updates go far: Muon, a high rate, a cosine to 0."""
   config.model.unroll = 3
-  config.optim.learning_rate = 8e-4
-  config.optim.warmup_steps = 100
+  config.optim.name = "muon"
+  config.optim.learning_rate = 2e-3
+  config.optim.warmup_steps = num_steps // 100
   config.optim.schedule = "cosine"
   config.optim.decay_steps = num_steps
   config.optim.clip_norm = 1.0
-  config.train.batch_size = 8
   config.train.num_steps = num_steps
-  config.eval.every_steps = max(1, num_steps // 10)
-  config.checkpoint.every_steps = max(1, num_steps // 10)
+  config.eval.every_steps = num_steps // 10
+  config.checkpoint.every_steps = num_steps // 10
 
 
 def as_in_the_paper(config: ml_collections.ConfigDict) -> None:

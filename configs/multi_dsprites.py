@@ -21,11 +21,23 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.name = "multi_dsprites"
   config.checkpoint.best_metric = "fg_ari"
   config.checkpoint.best_mode = "max"
-  recipes = {"paper": common.as_in_the_paper, "small": _small}
+  recipes = {
+    "paper": common.as_in_the_paper,
+    "fast": _fast,
+    "small": _small,
+  }
   return common.apply_arguments(config, arg, recipes)
+
+
+def _fast(config):
+  config.model.slot_start = "per_slot"
+  common.use_strided_autoencoder(config, 64, 64)
+  common.train_briefly(config, 50_000)
+  config.model.precision = "bfloat16"
 
 
 def _small(config):
   config.model.slot_start = "per_slot"
-  common.use_small_autoencoder(config, 64, 32)
-  common.train_on_cpu(config, 20_000)
+  common.use_strided_autoencoder(config, 32, 32)
+  common.train_briefly(config, 20_000)
+  config.train.batch_size = 8

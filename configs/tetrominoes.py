@@ -14,10 +14,17 @@ from configs import common
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """The config; `arg` is `debug` or `key=value`, separated by commas."""
+  """The config; `arg` is recipes, `debug`, `key=value`, with commas between."""
   config = common.base()
   common.use_autoencoder(config, "tetrominoes")
   config.data.name = "tetrominoes"
   config.checkpoint.best_metric = "fg_ari"
   config.checkpoint.best_mode = "max"
-  return common.apply_arguments(config, arg)
+  recipes = {"paper": common.as_in_the_paper, "fast": _fast}
+  return common.apply_arguments(config, arg, recipes)
+
+
+def _fast(config):
+  config.model.slot_start = "per_slot"
+  config.model.precision = "bfloat16"
+  common.train_briefly(config, 20_000)
