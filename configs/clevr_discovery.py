@@ -42,7 +42,7 @@ def _small(config):
 def _briefly(config, size, channels, num_steps):
   config.data.name = "clevr_scenes"
   config.model.slot_start = "per_slot"
-  common.use_strided_autoencoder(config, size, channels)
+  common.use_strided_autoencoder(config, size, 4, channels)
   common.train_briefly(config, num_steps)
   config.checkpoint.best_metric = "fg_ari"
   config.checkpoint.best_mode = "max"

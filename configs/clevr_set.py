@@ -52,9 +52,9 @@ def _fast(config):
 def _small(config):
   config.data.name = "clevr_scenes"
   config.data.resolution = (64, 64)
-  config.data.num_train_scenes = 20_000
-  config.model.encoder_channels = (32, 32, 64)
+  config.data.num_train_scenes = 50_000
+  config.model.encoder_channels = (32, 64, 64)
   config.model.encoder_kernel_sizes = (6, 5, 5)
   config.model.encoder_strides = (2, 2, 1)
-  common.train_briefly(config, 10_000)
+  common.train_briefly(config, 30_000)
   config.train.batch_size = 32

@@ -181,28 +181,30 @@ def use_classifier(config: ml_collections.ConfigDict, preset: str) -> None:
 
 
 def use_strided_autoencoder(
-  config: ml_collections.ConfigDict, size: int, channels: int
+  config: ml_collections.ConfigDict, size: int, stride: int, channels: int
 ) -> None:
-  """Sets an autoencoder that works on a grid of a quarter of the image.
+  """Sets an autoencoder that works on a coarser grid than the image.
 
-  With the paper's 128 pixels and 64 channels it takes a tenth of the FLOP of
-  the paper's model, whose slots see every pixel and whose decoder has two more
-  layers at full resolution.
+  With the paper's 128 pixels and 64 channels, stride 4 takes a tenth of the
+  FLOP of the paper's model, whose slots see every pixel and whose decoder has
+  two more layers at full resolution.
 
   Args:
     config: changed in place.
-    size: H and W of the images in pixels, a multiple of 4.
+    size: H and W of the images in pixels, a multiple of the stride.
+    stride: 2 or 4, of the encoder and the decoder as a whole.
     channels: of all convolutions.
   """
+  second = stride // 2
   config.data.resolution = (size, size)
   config.model.encoder_channels = (channels,) * 3
   config.model.encoder_kernel_sizes = (6, 5, 5)
-  config.model.encoder_strides = (2, 2, 1)
+  config.model.encoder_strides = (2, second, 1)
   config.model.encoder_mlp_sizes = (128, 64)
-  config.model.broadcast_size = (size // 4, size // 4)
+  config.model.broadcast_size = (size // stride, size // stride)
   config.model.decoder_channels = (channels,) * 2
-  config.model.decoder_kernel_sizes = (5, 6, 6)
-  config.model.decoder_strides = (1, 2, 2)
+  config.model.decoder_kernel_sizes = (5, 6 if second == 2 else 5, 6)
+  config.model.decoder_strides = (1, second, 2)
 
 
 def train_briefly(config: ml_collections.ConfigDict, num_steps: int) -> None:
@@ -210,7 +212,7 @@ def train_briefly(config: ml_collections.ConfigDict, num_steps: int) -> None:
   config.model.unroll = 3
   config.optim.name = "muon"
   config.optim.learning_rate = 2e-3
-  config.optim.warmup_steps = num_steps // 100
+  config.optim.warmup_steps = num_steps // 40
   config.optim.schedule = "cosine"
   config.optim.decay_steps = num_steps
   config.optim.clip_norm = 1.0
