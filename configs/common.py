@@ -236,6 +236,7 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.logging.every_steps = 1
   config.logging.num_images = 2
   config.data.num_scenes = 6
+  config.data.num_train_scenes = min(8, config.data.num_train_scenes)
   config.data.num_train_eval = 2
   config.optim.warmup_steps = 2
 

@@ -44,8 +44,22 @@ def test_the_issue_s_configs_exist():
   assert expected <= set(NAMES)
 
 
-@pytest.mark.parametrize("arg", ["", "debug"])
-@pytest.mark.parametrize("name", NAMES)
+RECIPES = [
+  ("clevr_discovery", "fast"),
+  ("clevr_discovery", "small"),
+  ("clevr_set", "fast"),
+  ("clevr_set", "small"),
+  ("multi_dsprites", "fast"),
+  ("multi_dsprites", "small"),
+  ("tetrominoes", "fast"),
+]
+"""Recipes beside the paper's."""
+
+
+@pytest.mark.parametrize(
+  ("name", "arg"),
+  [(name, arg) for name in NAMES for arg in ("", "debug")] + RECIPES,
+)
 def test_configs_have_the_keys_of_the_base_and_their_types(name, arg):
   config, base = load(name, arg), common.base()
   assert set(keys(config)) == set(keys(base))
@@ -204,10 +218,13 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_models_give_the_shapes_of_the_data(name):
-  config = load(name)
-  (h, w), k, n = SHAPES.get(name) or shapes_of(config)
+@pytest.mark.parametrize(
+  ("name", "arg"), [(name, "") for name in NAMES] + RECIPES
+)
+def test_models_give_the_shapes_of_the_data(name, arg):
+  config = load(name, arg)
+  expected = SHAPES.get(name) if not arg else None
+  (h, w), k, n = expected or shapes_of(config)
   assert config.data.resolution == (h, w)
   task = tasks.create_task(config, info_of(config))
   output = jax.eval_shape(
@@ -242,6 +259,29 @@ PAPER = {
   "multi_dsprites": (10_000, 100_000, 64, 500_000, 6),
   "tetrominoes": (10_000, 100_000, 64, 500_000, 4),
 }
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_recipe_paper_is_the_config_as_it_is(name):
+  assert load(name, "paper").to_dict() == load(name).to_dict()
+  with pytest.raises(ValueError, match=r"'fast', 'paper'.* got 'quick'"):
+    load(name, "quick")
+
+
+@pytest.mark.parametrize(("name", "recipe"), RECIPES)
+def test_recipes_are_what_keys_can_be_set_after(name, recipe):
+  config = load(name, f"{recipe},train.num_steps=7")
+  full = load(name, recipe)
+  assert config.train.num_steps == 7
+  assert full.train.num_steps % 10 == 0
+  assert full.optim.decay_steps == full.train.num_steps
+  # The same objective, on fewer updates than the paper's.
+  assert full.task == load(name).task
+  assert full.train.num_steps < load(name).train.num_steps
+  assert full.data.name in ("clevr_scenes", "multi_dsprites", "tetrominoes")
+  debug = load(name, f"{recipe},debug")
+  assert debug.data.num_train_scenes <= 8
+  assert debug.model.to_dict() == full.model.to_dict()
 
 
 @pytest.mark.parametrize("name", PAPER)
