@@ -179,7 +179,7 @@ def test_overrides_of_one_config_do_not_reach_the_next():
 def info_of(config):
   """What the data of a config are, as far as a task must know."""
   image_shape = (*config.data.resolution, 3)
-  if config.data.name == "clevr":
+  if config.data.name == "clevr" or config.task == "set_prediction":
     return types.DatasetInfo(
       name="clevr:3.1.0",
       split="train",
@@ -241,9 +241,11 @@ def test_models_give_the_shapes_of_the_data(name, arg):
     assert output.predictions.shape == (2, k, types.CLEVR_LAYOUT.size)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_best_metric_is_one_that_the_task_has(name):
-  config = load(name)
+@pytest.mark.parametrize(
+  ("name", "arg"), [(name, "") for name in NAMES] + RECIPES
+)
+def test_the_best_metric_is_one_that_the_task_has(name, arg):
+  config = load(name, arg)
   task = tasks.create_task(config, info_of(config))
   best = config.checkpoint.best_metric
   assert best in task.metric_names
