@@ -4,6 +4,10 @@
     --workdir=runs/clevr_discovery --iterations=1,2,3,4,5,6,7 \
     --slots=7,11 --objects=6,7,8,9,10 --figure=study.png
 
+In place of a run, the model may be `--pretrained=NAME`, of the package, or
+`--weights=FILE.safetensors`, with the config of their recipe unless one is
+given.
+
 The paper's section 3.1 (iterations, more objects and slots in object discovery)
 and 3.2 (average precision by iterations and number of objects). Evaluates the
 checkpoint for each combination on `--num_scenes` scenes of the split "test",
@@ -21,7 +25,7 @@ import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -37,35 +41,32 @@ from slot_attention_jax import (
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # As a script it finds only its own directory.
-from experiments import configuration, figures
+from experiments import figures, trained_models
 
 
 class Study:
   """Evaluates one checkpoint under other settings.
 
   Args:
-    config: of the run.
-    workdir: directory of the run.
-    checkpoint: "last" or "best".
+    config: of the model.
+    load: as of `trained_models.find`.
     num_scenes: of each evaluation.
     batch_size: of the evaluations.
 
   Raises:
     FileNotFoundError: if there is no such checkpoint.
-    ValueError: if the run's data are not own scenes.
+    ValueError: if the model's data are not own scenes.
   """
 
   def __init__(
     self,
     config: Any,
-    workdir: pathlib.Path,
-    checkpoint: str,
+    load: Callable[[Any, Any], tuple[int, Any]],
     num_scenes: int,
     batch_size: int,
   ):
     self._config = config.copy_and_resolve_references()
     self._config.eval.split = "test"
-    self._config.eval.checkpoint = checkpoint
     self._config.data.num_scenes = num_scenes
     self._config.eval.batch_size = batch_size
     if config.data.name == "clevr":
@@ -74,9 +75,7 @@ class Study:
     task, _ = self._task_and_data(0, 0, 0)
     optimizer, _ = optimizers.create_optimizer(config.optim)
     abstract = steps.abstract_state(task, optimizer, self._mesh)
-    self.step, self._params = evaluate.restore_params(
-      self._config, workdir.expanduser().absolute(), abstract.params
-    )
+    self.step, self._params = load(self._config, abstract.params)
 
   def _task_and_data(self, num_iterations, num_slots, num_objects):
     config = self._config.copy_and_resolve_references()
@@ -160,9 +159,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("--config", required=True)
-  parser.add_argument("--workdir", type=pathlib.Path, required=True)
-  parser.add_argument("--checkpoint", choices=("last", "best"), default="last")
+  trained_models.add_arguments(parser)
   parser.add_argument("--iterations", type=numbers, default=[0], help="T")
   parser.add_argument("--slots", type=numbers, default=[0], help="K")
   parser.add_argument("--objects", type=numbers, default=[0])
@@ -171,11 +168,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   parser.add_argument("--figure", type=pathlib.Path)
   arguments = parser.parse_args(argv)
   study = Study(
-    configuration.load_config(arguments.config),
-    arguments.workdir,
-    arguments.checkpoint,
-    arguments.num_scenes,
-    arguments.batch_size,
+    *trained_models.find(arguments), arguments.num_scenes, arguments.batch_size
   )
   rows = []
   for objects, slots, iterations in itertools.product(
@@ -194,6 +187,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     draw(rows, arguments.figure)
   result = {
     "config": arguments.config,
+    "weights": arguments.pretrained or str(arguments.weights or ""),
     "step": study.step,
     "num_scenes": arguments.num_scenes,
     "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",

@@ -42,6 +42,7 @@ FLOORS = {
   "data.clevr": 1,
   "data.export_json": 1,
   "data.export_tfrecord": 1,
+  "data.fixed_scenes": 1,
   "tasks": 2,
   "data": 2,
   "pretrained.": 2,

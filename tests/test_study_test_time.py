@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import slot_attention_jax as sa
 from experiments import configuration, study_test_time
 from slot_attention_jax import evaluate, train
 
@@ -80,3 +81,13 @@ def test_the_figure(workdir, capsys, tmp_path):
   run(workdir, capsys, "--iterations=1,2", f"--figure={figure}")
   assert figure.read_bytes().startswith(b"\x89PNG")
   assert matplotlib.get_backend().lower() == "agg"
+
+
+def test_weights_of_the_package(capsys):
+  result = study_test_time.main(
+    ["--pretrained=quickstart", "--num_scenes=8", "--iterations=1,3"]
+  )
+  assert result["step"] == sa.pretrained_facts("quickstart").updates
+  one, three = (row["metrics"]["mse"] for row in result["rows"])
+  assert three < one / 2
+  assert "tetrominoes_scenes/test" in capsys.readouterr().out
