@@ -10,14 +10,17 @@ row with the reason. A Markdown row is appended to `--output` if that is given;
 the last line is JSON. The mean and the sample standard deviation are over the
 seeds that ended, and the row says how many those are.
 
-`--set=optim.learning_rate=1e-3,train.num_steps=2000` overrides keys of the
-config; the row then shows them in its command.
+`--set=small,optim.learning_rate=1e-3` takes another recipe of the config and
+overrides keys; the row then shows them in its command, and the runs lie in a
+directory of that name.
 """
 
 import argparse
 import datetime
+import hashlib
 import json
 import pathlib
+import re
 import statistics
 import sys
 import traceback
@@ -87,6 +90,21 @@ def load_config(task: Task, seed: int, overrides: str) -> Any:
   config = configuration.load_config(f"{task.config}:{overrides}")
   config.seed = seed
   return config
+
+
+def directory_of(name: str, overrides: str) -> str:
+  """Name of the directory of a task's runs, another for other overrides.
+
+  Example:
+    >>> from experiments import reproduce
+    >>> reproduce.directory_of("clevr_set", "small,model.num_slots=12")
+    'clevr_set-small-model.num_slots-12'
+  """
+  text = re.sub(r"[^\w.]+", "-", overrides).strip("-")
+  if len(text) > 60:
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    text = f"{text[:50]}-{digest}"
+  return "-".join(filter(None, [name, text]))
 
 
 def run_seed(
@@ -196,11 +214,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   task = TASKS[arguments.task]
   configs = [load_config(task, seed, arguments.set) for seed in seeds]
   num_scenes = arguments.num_scenes or task.num_scenes
+  directory = directory_of(arguments.task, arguments.set)
   results = [
     run_seed(
       task,
       config,
-      arguments.workdir / arguments.task / str(config.seed),
+      arguments.workdir / directory / str(config.seed),
       num_scenes,
     )
     for config in configs

@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
       task,
       seeds,
       arguments.set,
-      arguments.workdir / arguments.task,
+      arguments.workdir / reproduce.directory_of(arguments.task, arguments.set),
       num_scenes,
     )
     for name in (BASELINE, *chosen)

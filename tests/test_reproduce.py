@@ -49,7 +49,8 @@ def test_seeds_are_trained_evaluated_and_not_trained_again(tmp_path, capsys):
   assert [r["step"] for r in result["seeds"]] == [3, 3]
   assert all(r["minutes"] > 0 for r in result["seeds"])
 
-  (first, _) = [p for p in (tmp_path / "runs" / "tetrominoes").iterdir()]
+  directory = reproduce.directory_of("tetrominoes", TINY)
+  first, _ = (tmp_path / "runs" / directory).iterdir()
   saved = (first / "checkpoints" / "3").stat().st_mtime_ns
   again, _ = run(tmp_path, capsys, *arguments)
   assert (first / "checkpoints" / "3").stat().st_mtime_ns == saved
@@ -80,7 +81,8 @@ def test_a_seed_whose_time_is_up_is_not_evaluated(
   tmp_path, capsys, monkeypatch
 ):
   def stop(config, workdir):
-    path = tmp_path / "runs" / "tetrominoes" / "0"
+    directory = reproduce.directory_of("tetrominoes", TINY)
+    path = tmp_path / "runs" / directory / "0"
     path.mkdir(parents=True)
     row = {"step": 2, "time": "", "seconds": 90.0, "loss": 1.0}
     (path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
@@ -125,3 +127,16 @@ def test_seeds_must_be_numbers(capsys):
   with pytest.raises(SystemExit):
     reproduce.main(["--task=tetrominoes", "--seeds=one"])
   assert "Expected --seeds as 0,1,2, got 'one'" in capsys.readouterr().err
+
+
+def test_other_overrides_have_another_directory():
+  name = reproduce.directory_of
+  assert name("clevr6", "") == "clevr6"
+  assert name("clevr6", "small") == "clevr6-small"
+  long = [
+    f"data.resolution=(64, 64),{'model.num_slots=4,' * 5}{i}" for i in "12"
+  ]
+  first, second = (name("clevr6", text) for text in long)
+  assert first != second
+  assert first.startswith("clevr6-data.resolution-64-64-model.num_slots-4")
+  assert len(first) == len("clevr6-") + 50 + 9

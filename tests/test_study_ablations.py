@@ -146,15 +146,14 @@ def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
   assert printed.startswith(output.read_text())
   assert "4 scenes of tetrominoes_scenes/test" in printed
   assert '--variants="no_gru,per_slot_start"' in result["command"]
-  runs = sorted(p.name for p in (tmp_path / "runs" / "quickstart").iterdir())
+  path = tmp_path / "runs" / reproduce.directory_of("quickstart", TINY)
+  runs = sorted(p.name for p in path.iterdir())
   assert runs == ["baseline", "no_gru"]
   baseline, no_gru, per_slot = result["rows"]
   assert [r["same"] for r in result["rows"]] == [True, False, True]
   assert per_slot["seeds"][0]["metrics"] == baseline["seeds"][0]["metrics"]
   assert no_gru["seeds"][0]["metrics"] != baseline["seeds"][0]["metrics"]
-  config = json.loads(
-    (tmp_path / "runs/quickstart/no_gru/3/config.json").read_text()
-  )
+  config = json.loads((path / "no_gru" / "3" / "config.json").read_text())
   assert config["model"]["slot_update"] == "residual"
   assert figure.exists()
 
