@@ -8,13 +8,13 @@ learned starts, other T and K) and what this package adds (a start per slot,
 implicit gradients), each against the recipe as it is, which is the row
 `baseline`. Every variant trains each seed, or goes on, and is evaluated as
 `experiments/reproduce.py` does; seeds that fail keep their place. A variant
-that the recipe has already is not trained again: it has the baseline's numbers
-and says so.
+that the recipe has already is not run: it shows the baseline's runs and says
+so.
 
 `--set=small,train.num_steps=2000` are recipes and keys of the config that all
 variants have. Prints a Markdown table, also written to `--output`, and last one
 line of JSON. `--figure` needs matplotlib: a panel for each metric, a bar for
-the mean of each variant, a dot for each seed.
+the mean of each variant, a dot for each seed, a line for the baseline.
 """
 
 import argparse
@@ -76,6 +76,7 @@ def run_variant(
   overrides: str,
   workdir: pathlib.Path,
   num_scenes: int,
+  baseline: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """Trains and evaluates all seeds of a variant.
 
@@ -86,10 +87,11 @@ def run_variant(
     overrides: what all variants have, as for `reproduce.load_config`.
     workdir: the runs go to its subdirectories VARIANT/SEED.
     num_scenes: of the evaluation.
+    baseline: what this function gave for the baseline; None: it is the one.
 
   Returns:
     `variant`, `change` (as text), `same` (whether it is the recipe as it is),
-    `updates`, and `seeds`, of `reproduce.run_seed`.
+    and `seeds`, of `reproduce.run_seed`; those of `baseline` if it is the same.
   """
   change, same = "", name == BASELINE
   if name != BASELINE:
@@ -97,24 +99,16 @@ def run_variant(
     key, value = change_of(name, recipe)
     change = f"{key}={value}"
     same = recipe.model[key.removeprefix("model.")] == value
-  extra = "" if same else change
-  configs = [
-    reproduce.load_config(
-      task, seed, ",".join(filter(None, [overrides, extra]))
-    )
-    for seed in seeds
-  ]
-  directory = workdir / (BASELINE if same else name)
-  results = [
-    reproduce.run_seed(task, c, directory / str(c.seed), num_scenes)
-    for c in configs
-  ]
-  return {
-    "variant": name,
-    "change": change,
-    "same": same,
-    "updates": configs[0].train.num_steps,
-    "seeds": results,
+  row = {"variant": name, "change": change, "same": same}
+  if same and baseline is not None:
+    return row | {"seeds": baseline["seeds"]}
+  text = ",".join(filter(None, [overrides, change]))
+  configs = [reproduce.load_config(task, seed, text) for seed in seeds]
+  return row | {
+    "seeds": [
+      reproduce.run_seed(task, c, workdir / name / str(c.seed), num_scenes)
+      for c in configs
+    ]
   }
 
 
@@ -149,23 +143,29 @@ def table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> str:
   for row in rows:
     change = f"`{row['change']}`" if row["change"] else "the recipe as it is"
     if row["same"] and row["change"]:
-      change += ", as the recipe has it"
+      change += ", as the recipe has it: the baseline's runs"
     cells = [row["variant"], change]
     for metric in metrics:
-      cells += _cells(row, metric, rows[0])
+      cells += _cells(row, metric, rows[0], reasons=metric == metrics[0])
     for metric in others:
       values = values_of(row, metric)
       cells.append(f"{statistics.mean(values):.4f}" if values else "none")
     minutes = " / ".join(f"{r['minutes']:.1f}" for r in row["seeds"])
-    cells += [f"{row['updates']:,}", minutes]
+    updates = [f"{r['step']:,}" for r in row["seeds"]]
+    if len(set(updates)) == 1:
+      del updates[1:]
+    cells += [" / ".join(updates), minutes]
     lines.append("| " + " | ".join(c.replace("|", "/") for c in cells) + " |")
   return "\n".join(lines) + "\n"
 
 
-def _cells(row, metric, baseline):
+def _cells(row, metric, baseline, reasons):
   """Each seed, the mean, and its difference from the baseline's, in points."""
   each = [
-    r["failure"] or f"{100 * r['metrics'][metric]:.1f}" for r in row["seeds"]
+    f"{100 * r['metrics'][metric]:.1f}"
+    if r["failure"] is None
+    else (r["failure"] if reasons else "none")
+    for r in row["seeds"]
   ]
   values, base = values_of(row, metric), values_of(baseline, metric)
   mean = difference = "none"
@@ -186,7 +186,11 @@ def draw(
   """Saves the figure of the rows and returns it; see the module's docstring."""
   pyplot = figures.import_pyplot()
   metrics = metrics_of(rows)
-  names = [row["variant"] for row in rows]
+  names = []
+  for row in rows:
+    failed = [r["failure"] is not None for r in row["seeds"]]
+    count = f" ({failed.count(False)} of {len(failed)})" if any(failed) else ""
+    names.append(row["variant"] + count)
   figure, axes = pyplot.subplots(
     1,
     max(1, len(metrics)),
@@ -231,31 +235,34 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
   except ValueError:
     parser.error(f"Expected --seeds as 0,1,2, got {arguments.seeds!r}.")
-  chosen = [x for x in arguments.variants.split(",") if x != BASELINE]
+  chosen = list(dict.fromkeys(arguments.variants.split(",")))
+  chosen = [name for name in chosen if name != BASELINE]
   if unknown := sorted(set(chosen) - set(VARIANTS)):
     parser.error(f"Expected --variants out of {list(VARIANTS)}, got {unknown}.")
   if arguments.figure:
     figures.import_pyplot()  # Before hours of training, not after.
+  if arguments.output:
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
   task = reproduce.TASKS[arguments.task]
   num_scenes = arguments.num_scenes or task.num_scenes
-  rows = [
-    run_variant(
-      name,
-      task,
-      seeds,
-      arguments.set,
-      arguments.workdir / reproduce.directory_of(arguments.task, arguments.set),
-      num_scenes,
-    )
-    for name in (BASELINE, *chosen)
-  ]
+  common = (
+    task,
+    seeds,
+    arguments.set,
+    arguments.workdir / reproduce.directory_of(arguments.task, arguments.set),
+    num_scenes,
+  )
+  baseline = run_variant(BASELINE, *common)
+  rows = [baseline]
+  rows += [run_variant(name, *common, baseline=baseline) for name in chosen]
   ended = [r for row in rows for r in row["seeds"] if r["failure"] is None]
   data = ", ".join(sorted({r["data"] for r in ended})) or "no data"
   words = ["python experiments/study_ablations.py"]
   words += [f"--task={arguments.task}", f"--seeds={arguments.seeds}"]
-  for flag, default in (("variants", ",".join(VARIANTS)), ("set", "")):
-    if (value := getattr(arguments, flag)) != default:
-      words.append(f'--{flag}="{value}"')
+  if chosen != list(VARIANTS):
+    words.append(f'--variants="{",".join(chosen) or BASELINE}"')
+  if arguments.set:
+    words.append(f'--set="{arguments.set}"')
   if arguments.num_scenes:
     words.append(f"--num_scenes={arguments.num_scenes}")
   command = " ".join(words)

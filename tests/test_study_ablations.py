@@ -5,6 +5,7 @@ import json
 import pytest
 
 from experiments import reproduce, study_ablations
+from slot_attention_jax import evaluate
 
 # A model of some thousand parameters on the package's own scenes.
 TINY = (
@@ -17,11 +18,11 @@ TINY = (
 )
 
 
-def result_of(seed, failure=None, **metrics):
+def result_of(seed, failure=None, step=1000, **metrics):
   return {
     "seed": seed,
     "failure": failure,
-    "step": 7,
+    "step": step,
     "minutes": 1.25,
     "data": "squares/test",
     "metrics": metrics,
@@ -33,7 +34,6 @@ def row_of(variant, *results, change="", same=False):
     "variant": variant,
     "change": change,
     "same": same,
-    "updates": 1000,
     "seeds": list(results),
   }
 
@@ -48,28 +48,76 @@ ROWS = [
   row_of(
     "no_gru",
     result_of(0, fg_ari=0.5, mse=0.2),
-    result_of(1, "failed: nan | at 2"),
+    result_of(1, "failed: nan | at 2", step=2),
     change="model.slot_update=residual",
   ),
   row_of(
     "no_mlp",
     result_of(0, "failed"),
-    result_of(1, "at 5 of 9"),
+    result_of(1, "at 5 of 9", step=5),
     change="model.mlp_hidden_size=0",
   ),
 ]
 
 
+# Of the recipe quickstart, which has 4 slots, 3 iterations and per_slot.
+CHANGES = {
+  "no_gru": {"slot_update": "residual"},
+  "no_gru_replace": {"slot_update": "replace"},
+  "no_mlp": {"mlp_hidden_size": 0},
+  "sum": {"normalization": "sum"},
+  "shared_start": {"slot_start": "shared"},
+  "per_slot_start": {},
+  "learned_start": {"slot_start": "learned"},
+  "unrolled": {},
+  "implicit": {"gradient": "implicit"},
+  "implicit_start": {"gradient": "implicit_start"},
+  "iterations_1": {"num_iterations": 1},
+  "iterations_2": {"num_iterations": 2},
+  "iterations_5": {"num_iterations": 5},
+  "slots_fewer": {"num_slots": 3},
+  "slots_more": {"num_slots": 6},
+}
+
+
+def difference(new, old):
+  """The keys whose values differ, with the values of `new`."""
+  assert new.keys() == old.keys()
+  return {k: v for k, v in new.items() if v != old[k]}
+
+
 @pytest.mark.parametrize("name", study_ablations.VARIANTS)
-def test_a_variant_changes_one_key_of_the_model(name):
+def test_what_is_run_differs_from_the_baseline_in_one_key(
+  name, tmp_path, monkeypatch
+):
+  configs = []
+
+  def run_seed(task, config, workdir, num_scenes):
+    configs.append((config.to_dict(), workdir, num_scenes))
+    return result_of(config.seed, "failed: nan")
+
+  monkeypatch.setattr(reproduce, "run_seed", run_seed)
   task = reproduce.TASKS["quickstart"]
-  recipe = reproduce.load_config(task, 0, "")
-  key, value = study_ablations.change_of(name, recipe)
-  changed = reproduce.load_config(task, 0, f"{key}={value}").to_dict()
-  assert changed["model"].pop(key.removeprefix("model.")) == value
-  expected = recipe.to_dict()
-  del expected["model"][key.removeprefix("model.")]
-  assert changed == expected
+  common = (task, [5, 6], "optim.learning_rate=0.25", tmp_path, 8)
+  baseline = study_ablations.run_variant("baseline", *common)
+  recipe, configs[:] = list(configs), []
+  assert [c["seed"] for c, *_ in recipe] == [5, 6]
+  assert [c["optim"]["learning_rate"] for c, *_ in recipe] == [0.25, 0.25]
+  row = study_ablations.run_variant(name, *common, baseline=baseline)
+  expected = CHANGES[name]
+  assert row["same"] == (not expected)
+  if not expected:
+    # Not even where it failed: the rows would differ.
+    assert not configs
+    assert row["seeds"] == baseline["seeds"]
+    return
+  assert len(configs) == 2
+  for (new, workdir, scenes), (old, *_) in zip(configs, recipe, strict=True):
+    assert difference(new, old) == {"model": new["model"]}
+    assert difference(new["model"], old["model"]) == expected
+    assert (workdir, scenes) == (tmp_path / name / str(new["seed"]), 8)
+  ((key, value),) = expected.items()
+  assert row["change"] == f"model.{key}={value}"
 
 
 def test_slots_are_relative_to_the_recipe():
@@ -101,14 +149,35 @@ def test_the_table_shows_every_seed_and_the_mean_of_those_that_ended():
     "1,000",
     "1.2 / 1.2",
   ]
-  assert cells[2][1:6] == [
+  assert cells[2][1:7] == [
     "`model.slot_update=residual`",
     "50.0 / failed: nan / at 2",
     "50.0 (1 of 2)",
     "-35.0",
     "0.2000",
+    "1,000 / 2",
   ]
   assert cells[3][2:6] == ["failed / at 5 of 9", "none", "none", "none"]
+
+
+def test_a_reason_is_given_once_whatever_the_number_of_metrics():
+  good = result_of(0, ap_inf=0.9, ap_1=0.5)
+  rows = [row_of("baseline", good), row_of("sum", result_of(0, "failed: K"))]
+  text = study_ablations.table(rows, ("ap_inf", "ap_1"))
+  cells = [c.strip() for c in text.splitlines()[-1].split("|")]
+  assert cells[3:9] == ["failed: K", "none", "none"] + ["none"] * 3
+
+
+def test_a_variant_of_the_recipe_says_whose_runs_it_shows():
+  same = row_of(
+    "unrolled", *ROWS[0]["seeds"], change="model.gradient=unrolled", same=True
+  )
+  lines = study_ablations.table([ROWS[0], same], ("fg_ari",)).splitlines()
+  baseline, shared = (line.split(" | ") for line in lines[2:])
+  assert shared[1] == (
+    "`model.gradient=unrolled`, as the recipe has it: the baseline's runs"
+  )
+  assert shared[2:] == baseline[2:]
 
 
 def test_bars_are_the_means_and_dots_the_seeds(tmp_path):
@@ -124,16 +193,16 @@ def test_bars_are_the_means_and_dots_the_seeds(tmp_path):
   assert [list(d.get_xdata()) for d in dots] == [[0.9, 0.8], [0.5]]
   assert list(baseline.get_xdata()) == pytest.approx([0.85, 0.85])
   labels = [label.get_text() for label in fg_ari.get_yticklabels()]
-  assert labels == ["baseline", "no_gru", "no_mlp"]
+  assert labels == ["baseline", "no_gru (1 of 2)", "no_mlp (0 of 2)"]
 
 
 def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
-  output, figure = tmp_path / "rows.md", tmp_path / "figure.png"
+  output, figure = tmp_path / "new" / "rows.md", tmp_path / "figure.png"
   result = study_ablations.main(
     [
       "--task=quickstart",
       "--seeds=3",
-      "--variants=no_gru,per_slot_start",
+      "--variants=no_gru,per_slot_start,no_gru",
       f"--set={TINY}",
       f"--workdir={tmp_path / 'runs'}",
       "--num_scenes=4",
@@ -151,11 +220,35 @@ def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
   assert runs == ["baseline", "no_gru"]
   baseline, no_gru, per_slot = result["rows"]
   assert [r["same"] for r in result["rows"]] == [True, False, True]
-  assert per_slot["seeds"][0]["metrics"] == baseline["seeds"][0]["metrics"]
-  assert no_gru["seeds"][0]["metrics"] != baseline["seeds"][0]["metrics"]
-  config = json.loads((path / "no_gru" / "3" / "config.json").read_text())
-  assert config["model"]["slot_update"] == "residual"
+  assert per_slot["seeds"] == baseline["seeds"]
   assert figure.exists()
+  # The row is what an evaluation of the run's checkpoint gives.
+  config = reproduce.load_config(
+    reproduce.TASKS["quickstart"], 3, f"{TINY},model.slot_update=residual"
+  )
+  config.data.num_scenes = 4
+  config.eval.split = "test"
+  metrics = {
+    name.rsplit("/", 1)[1]: value
+    for name, value in evaluate.evaluate_checkpoint(
+      config, str(path / "no_gru" / "3")
+    ).items()
+  }
+  assert no_gru["seeds"][0]["metrics"] == pytest.approx(metrics, abs=1e-6)
+  assert metrics["mse"] != baseline["seeds"][0]["metrics"]["mse"]
+  (line,) = [x for x in printed.splitlines() if x.startswith("| no_gru |")]
+  cells = [c.strip() for c in line.strip("|").split("|")]
+  head = [c.strip() for c in printed.splitlines()[2].strip("|").split("|")]
+  score = 100 * metrics["fg_ari"]
+  base = 100 * baseline["seeds"][0]["metrics"]["fg_ari"]
+  assert cells[2:5] == [
+    f"{score:.1f}",
+    f"{score:.1f} (1 of 1)",
+    f"{score - base:+.1f}",
+  ]
+  for metric in ("ari", "mse"):
+    assert cells[head.index(metric)] == f"{metrics[metric]:.4f}"
+  assert cells[head.index("updates")] == "2"
 
 
 def test_a_variant_that_cannot_be_trained_says_why(tmp_path):
