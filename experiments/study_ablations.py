@@ -23,6 +23,7 @@ import json
 import pathlib
 import statistics
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -181,11 +182,25 @@ def _cells(row, metric, baseline, reasons):
 
 
 def draw(
-  rows: Sequence[Mapping[str, Any]], title: str, path: pathlib.Path
+  rows: Sequence[Mapping[str, Any]],
+  metrics: Sequence[str],
+  title: str,
+  path: pathlib.Path,
 ) -> Any:
-  """Saves the figure of the rows and returns it; see the module's docstring."""
+  """Saves a figure of the rows; see the module's docstring.
+
+  Args:
+    rows: of `run_variant`, the baseline first.
+    metrics: short names of the task's metrics, whose panels come first.
+    title: of the figure.
+    path: a PNG.
+
+  Returns:
+    The figure, closed.
+  """
   pyplot = figures.import_pyplot()
-  metrics = metrics_of(rows)
+  measured = metrics_of(rows)
+  metrics = sorted(measured, key=lambda metric: metric not in metrics)
   names = []
   for row in rows:
     failed = [r["failure"] is not None for r in row["seeds"]]
@@ -210,6 +225,7 @@ def draw(
     axis.grid(axis="x", alpha=0.3)
   axes[0][0].set(yticks=range(len(names)), yticklabels=names)
   axes[0][0].invert_yaxis()
+  title = textwrap.fill(title, 30 * max(1, len(metrics)))
   figure.suptitle(title, fontsize="medium")
   figures.save(figure, path)
   return figure
@@ -275,7 +291,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     arguments.output.write_text(text, encoding="utf-8")
   if arguments.figure:
     recipe = ":".join(filter(None, [task.config, arguments.set]))
-    draw(rows, f"{data}, {recipe}", arguments.figure)
+    draw(rows, task.metrics, f"{data}, {recipe}", arguments.figure)
   result = {
     "task": arguments.task,
     "command": command,

@@ -41,13 +41,13 @@ def row_of(variant, *results, change="", same=False):
 ROWS = [
   row_of(
     "baseline",
-    result_of(0, fg_ari=0.9, mse=0.1),
-    result_of(1, fg_ari=0.8, mse=0.3),
+    result_of(0, mse=0.1, fg_ari=0.9),
+    result_of(1, mse=0.3, fg_ari=0.8),
     same=True,
   ),
   row_of(
     "no_gru",
-    result_of(0, fg_ari=0.5, mse=0.2),
+    result_of(0, mse=0.2, fg_ari=0.5),
     result_of(1, "failed: nan | at 2", step=2),
     change="model.slot_update=residual",
   ),
@@ -182,10 +182,13 @@ def test_a_variant_of_the_recipe_says_whose_runs_it_shows():
 
 def test_bars_are_the_means_and_dots_the_seeds(tmp_path):
   path = tmp_path / "new" / "figure.png"
-  figure = study_ablations.draw(ROWS, "squares/test, quickstart", path)
+  figure = study_ablations.draw(
+    ROWS, ("fg_ari",), "squares/test, quickstart", path
+  )
   assert path.read_bytes().startswith(b"\x89PNG")
   assert figure.get_suptitle() == "squares/test, quickstart"
   fg_ari, mse = figure.axes
+  assert [fg_ari.get_title(), mse.get_title()] == ["fg_ari", "mse"]
   widths = [bar.get_width() for bar in fg_ari.patches]
   assert widths == pytest.approx([0.85, 0.5])
   assert [bar.get_width() for bar in mse.patches] == pytest.approx([0.2, 0.2])
