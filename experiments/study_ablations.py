@@ -21,6 +21,7 @@ import argparse
 import datetime
 import json
 import pathlib
+import re
 import statistics
 import sys
 import textwrap
@@ -223,8 +224,13 @@ def draw(
       axis.axvline(statistics.mean(base), color="tab:red", linewidth=1)
     axis.set(title=metric)
     axis.grid(axis="x", alpha=0.3)
-  axes[0][0].set(yticks=range(len(names)), yticklabels=names)
-  axes[0][0].invert_yaxis()
+  axes[0][0].set(
+    yticks=range(len(names)),
+    yticklabels=names,
+    ylim=(len(names) - 0.5, -0.5),
+  )
+  # Lines break at blanks, so between keys.
+  title = re.sub(r",(?=\w)", ", ", title)
   title = textwrap.fill(title, 30 * max(1, len(metrics)))
   figure.suptitle(title, fontsize="medium")
   figures.save(figure, path)

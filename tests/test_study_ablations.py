@@ -197,6 +197,18 @@ def test_bars_are_the_means_and_dots_the_seeds(tmp_path):
   assert list(baseline.get_xdata()) == pytest.approx([0.85, 0.85])
   labels = [label.get_text() for label in fg_ari.get_yticklabels()]
   assert labels == ["baseline", "no_gru (1 of 2)", "no_mlp (0 of 2)"]
+  # From above, with room for the last one, which has no bar.
+  assert fg_ari.get_ylim() == (2.5, -0.5)
+
+
+def test_a_long_title_breaks_between_keys(tmp_path):
+  keys = [f"model.encoder_channels=({i},)" for i in range(10, 16)]
+  figure = study_ablations.draw(
+    ROWS, ("fg_ari",), ",".join(keys), tmp_path / "figure.png"
+  )
+  lines = figure.get_suptitle().split("\n")
+  assert len(lines) > 1
+  assert ", ".join(line.rstrip(",") for line in lines) == ", ".join(keys)
 
 
 def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
