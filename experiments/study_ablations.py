@@ -98,16 +98,18 @@ def run_variant(
     change = f"{key}={value}"
     same = recipe.model[key.removeprefix("model.")] == value
   extra = "" if same else change
-  configs = [
-    reproduce.load_config(
-      task, seed, ",".join(filter(None, [overrides, extra]))
-    )
-    for seed in seeds
-  ]
+  overrides = ",".join(filter(None, [overrides, extra]))
+  configs = [reproduce.load_config(task, seed, overrides) for seed in seeds]
   directory = workdir / (BASELINE if same else name)
   results = [
-    reproduce.run_seed(task, c, directory / str(c.seed), num_scenes)
-    for c in configs
+    reproduce.run_seed(
+      task,
+      config,
+      directory / str(config.seed),
+      num_scenes,
+      reproduce.recipe_of(task, config.seed, overrides),
+    )
+    for config in configs
   ]
   return {
     "variant": name,
