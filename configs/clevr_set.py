@@ -56,5 +56,5 @@ def _small(config):
   config.model.encoder_channels = (32, 64, 64)
   config.model.encoder_kernel_sizes = (6, 5, 5)
   config.model.encoder_strides = (2, 2, 1)
-  common.train_briefly(config, 30_000)
+  common.train_briefly(config, 20_000)
   config.train.batch_size = 32

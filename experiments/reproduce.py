@@ -107,8 +107,18 @@ def directory_of(name: str, overrides: str) -> str:
   return "-".join(filter(None, [name, text]))
 
 
+def recipe_of(task: Task, seed: int, overrides: str) -> str:
+  """The flags of the program that make the config of `load_config`."""
+  name = ":".join(filter(None, [f"configs/{task.config}.py", overrides]))
+  return f"--config={name} --config.seed={seed}"
+
+
 def run_seed(
-  task: Task, config: Any, workdir: pathlib.Path, num_scenes: int
+  task: Task,
+  config: Any,
+  workdir: pathlib.Path,
+  num_scenes: int,
+  recipe: str = "",
 ) -> dict[str, Any]:
   """Trains, or goes on, and evaluates.
 
@@ -117,6 +127,7 @@ def run_seed(
     config: of `load_config`.
     workdir: directory of the run.
     num_scenes: of the evaluation.
+    recipe: how the config was made, for the run's `metadata.json`.
 
   Returns:
     `metrics` by short name, `data`, `minutes` of training over all pieces of
@@ -124,7 +135,7 @@ def run_seed(
   """
   result: dict[str, Any] = {"seed": config.seed, "failure": None}
   try:
-    train.train(config, str(workdir))
+    train.train(config, str(workdir), recipe=recipe)
     result |= _progress(workdir)
     if result["step"] < config.train.num_steps:
       result["failure"] = f"at {result['step']} of {config.train.num_steps}"
@@ -221,6 +232,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
       config,
       arguments.workdir / directory / str(config.seed),
       num_scenes,
+      recipe_of(task, config.seed, arguments.set),
     )
     for config in configs
   ]

@@ -104,12 +104,18 @@ def run_variant(
   row = {"variant": name, "change": change, "same": same}
   if same and baseline is not None:
     return row | {"seeds": baseline["seeds"]}
-  text = ",".join(filter(None, [overrides, change]))
-  configs = [reproduce.load_config(task, seed, text) for seed in seeds]
+  overrides = ",".join(filter(None, [overrides, change]))
+  configs = [reproduce.load_config(task, seed, overrides) for seed in seeds]
   return row | {
     "seeds": [
-      reproduce.run_seed(task, c, workdir / name / str(c.seed), num_scenes)
-      for c in configs
+      reproduce.run_seed(
+        task,
+        config,
+        workdir / name / str(config.seed),
+        num_scenes,
+        reproduce.recipe_of(task, config.seed, overrides),
+      )
+      for config in configs
     ]
   }
 

@@ -51,6 +51,10 @@ def test_seeds_are_trained_evaluated_and_not_trained_again(tmp_path, capsys):
 
   directory = reproduce.directory_of("tetrominoes", TINY)
   first, _ = (tmp_path / "runs" / directory).iterdir()
+  made = json.loads((first / "metadata.json").read_text())["recipe"]
+  assert made == (
+    f"--config=configs/tetrominoes.py:{TINY} --config.seed={first.name}"
+  )
   saved = (first / "checkpoints" / "3").stat().st_mtime_ns
   again, _ = run(tmp_path, capsys, *arguments)
   assert (first / "checkpoints" / "3").stat().st_mtime_ns == saved
@@ -62,10 +66,10 @@ def test_seeds_are_trained_evaluated_and_not_trained_again(tmp_path, capsys):
 def test_a_seed_that_fails_keeps_its_place(tmp_path, capsys, monkeypatch):
   train = reproduce.train.train
 
-  def fail_once(config, workdir):
+  def fail_once(config, workdir, **options):
     if config.seed == 1:
       raise FloatingPointError("The loss is nan | at step 2")
-    return train(config, workdir)
+    return train(config, workdir, **options)
 
   monkeypatch.setattr(reproduce.train, "train", fail_once)
   result, line = run(tmp_path, capsys, "--seeds=1,2", f"--set={TINY}")
@@ -80,7 +84,7 @@ def test_a_seed_that_fails_keeps_its_place(tmp_path, capsys, monkeypatch):
 def test_a_seed_whose_time_is_up_is_not_evaluated(
   tmp_path, capsys, monkeypatch
 ):
-  def stop(config, workdir):
+  def stop(config, workdir, **_):
     directory = reproduce.directory_of("tetrominoes", TINY)
     path = tmp_path / "runs" / directory / "0"
     path.mkdir(parents=True)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import reproduce, study_ablations
+from experiments import configuration, reproduce, study_ablations
 from slot_attention_jax import evaluate
 
 # A model of some thousand parameters on the package's own scenes.
@@ -14,7 +14,8 @@ TINY = (
   "model.encoder_kernel_sizes=(3,),model.encoder_strides=(1,),"
   "model.encoder_mlp_sizes=(4,),model.broadcast_size=(8, 8),"
   "model.decoder_channels=(4,),model.decoder_kernel_sizes=(3, 3),"
-  "model.decoder_strides=(1, 1),logging.num_images=0"
+  "model.decoder_strides=(1, 1),model.unroll=1,optim.name=adam,"
+  "logging.num_images=0"
 )
 
 
@@ -92,7 +93,10 @@ def test_what_is_run_differs_from_the_baseline_in_one_key(
 ):
   configs = []
 
-  def run_seed(task, config, workdir, num_scenes):
+  def run_seed(task, config, workdir, num_scenes, recipe):
+    # Which is what the run says of itself.
+    made = configuration.load_recipe(recipe)
+    assert made.to_dict() == config.to_dict()
     configs.append((config.to_dict(), workdir, num_scenes))
     return result_of(config.seed, "failed: nan")
 
