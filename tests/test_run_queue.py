@@ -69,12 +69,20 @@ def test_the_queue_of_the_repository_reads_and_fits_pieces(tmp_path, capsys):
   path = tmp_path / "gpu_queue.md"
   shutil.copy(run_queue.ROOT / "experiments" / "gpu_queue.md", path)
   rows = queue_table.read(path)
-  assert not any(row.training for row in rows[:6])
-  assert all(row.minutes <= run_queue.LONGEST_PIECE_MINUTES for row in rows[:6])
-  order = ["tetrominoes-0", "clevr-set-0", "clevr6-0", "multi-dsprites-0"]
-  assert [row.id for row in rows[6:10]] == order
-  for row in rows[6:]:
-    seed = row.id.rpartition("-")[2]
+  order = ["tetrominoes", "clevr-set", "clevr6", "multi-dsprites"]
+  assert [row.id for row in rows[:4]] == [f"{task}-fast-0" for task in order]
+  others = [row for row in rows if not row.training]
+  assert all(r.minutes <= run_queue.LONGEST_PIECE_MINUTES for r in others)
+  trainings = [row for row in rows if row.training]
+  assert {row.id for row in trainings} == {
+    f"{task}-{recipe}{seed}"
+    for task in order
+    for recipe in ("fast-", "")
+    for seed in range(5)
+  }
+  for row in trainings:
+    _, _, seed = row.id.rpartition("-")
+    assert (".py:fast " in row.command) == ("-fast-" in row.id)
     assert f" --config.seed={seed} " in row.command
     assert row.command.endswith(f"--workdir=runs/queue/{row.id}")
   assert len({row.command for row in rows}) == len(rows)
