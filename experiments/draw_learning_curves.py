@@ -190,6 +190,7 @@ def draw(curves: Sequence[Curve], metrics: Sequence[str], over: str) -> Any:
   figure, axes = pyplot.subplots(
     1, len(metrics), figsize=(max(5, 3.6 * len(metrics)), 3.6), squeeze=False
   )
+  lines = {}
   for axis, metric in zip(axes[0], metrics, strict=True):
     for color, curve in enumerate(curves):
       if metric in curve.values:
@@ -198,14 +199,22 @@ def draw(curves: Sequence[Curve], metrics: Sequence[str], over: str) -> Any:
           label += f" ({curve.data})"
         x = curve.steps if over == "steps" else curve.minutes
         y = curve.values[metric]
-        axis.plot(x, y, "o-", ms=3, label=label, color=f"C{color}")
+        (line,) = axis.plot(x, y, "o-", ms=3, label=label, color=f"C{color}")
+        lines.setdefault(color, line)
     axis.set(
       title=_TITLES.get(metric, metric),
       xlabel="updates" if over == "steps" else "minutes",
     )
     axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
-  figure.suptitle(", ".join(data))
+  figure.legend(
+    handles=[lines[color] for color in sorted(lines)],
+    loc="upper center",
+    bbox_to_anchor=(0.5, 0.0),
+    ncols=min(len(lines), max(1, len(metrics))),
+    fontsize="small",
+  )
+  if len(data) == 1:
+    figure.suptitle(data[0])
   return figure
 
 

@@ -29,5 +29,6 @@ def save(figure: Any, path: pathlib.Path) -> None:
   """Saves a figure of pyplot, makes its directory, and closes it."""
   figure.tight_layout()
   path.parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path, dpi=120)
+  # With a legend that stands below the panels.
+  figure.savefig(path, dpi=120, bbox_inches="tight")
   import_pyplot().close(figure)

@@ -21,6 +21,7 @@ over T.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import pathlib
@@ -72,25 +73,34 @@ class Study:
     if config.data.name == "clevr":
       self._config.data.name = "clevr_scenes"
     self._mesh = sharding.create_mesh()
+    # Compiled once for each number of objects, and for each T and K.
+    self._dataset = functools.cache(self._create_dataset)
+    self._eval_step = functools.cache(
+      lambda task: steps.make_eval_step(task, self._mesh)
+    )
     task, _ = self._task_and_data(0, 0, 0)
     optimizer, _ = optimizers.create_optimizer(config.optim)
     abstract = steps.abstract_state(task, optimizer, self._mesh)
     self.step, self._params = load(self._config, abstract.params)
 
-  def _task_and_data(self, num_iterations, num_slots, num_objects):
+  def _create_dataset(self, num_objects):
     config = self._config.copy_and_resolve_references()
-    config.eval.num_iterations = num_iterations
-    config.eval.num_slots = num_slots
     if num_objects:
       config.data.num_objects = (num_objects, num_objects)
       config.data.max_objects = 0
-    dataset = data_lib.create_dataset(
+    return data_lib.create_dataset(
       config,
       config.eval.split,
       batch_size=config.eval.batch_size,
       sharding=sharding.over_batch(self._mesh),
       warn=False,
     )
+
+  def _task_and_data(self, num_iterations, num_slots, num_objects):
+    config = self._config.copy_and_resolve_references()
+    config.eval.num_iterations = num_iterations
+    config.eval.num_slots = num_slots
+    dataset = self._dataset(num_objects)
     return tasks.create_task(config, dataset.info), dataset
 
   def measure(
@@ -106,9 +116,12 @@ class Study:
         many objects.
     """
     task, dataset = self._task_and_data(num_iterations, num_slots, num_objects)
-    eval_step = steps.make_eval_step(task, self._mesh)
     metrics = evaluate.evaluate(
-      task, eval_step, self._params, dataset, self._config.eval.seed
+      task,
+      self._eval_step(task),
+      self._params,
+      dataset,
+      self._config.eval.seed,
     )
     return {
       "num_iterations": task.num_iterations,
