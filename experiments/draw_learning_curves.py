@@ -206,13 +206,8 @@ def draw(curves: Sequence[Curve], metrics: Sequence[str], over: str) -> Any:
       xlabel="updates" if over == "steps" else "minutes",
     )
     axis.grid(alpha=0.3)
-  figure.legend(
-    handles=[lines[color] for color in sorted(lines)],
-    loc="upper center",
-    bbox_to_anchor=(0.5, 0.0),
-    ncols=min(len(lines), max(1, len(metrics))),
-    fontsize="small",
-  )
+  handles = [lines[color] for color in sorted(lines)]
+  figures.legend_below(figure, handles, len(metrics))
   if len(data) == 1:
     figure.suptitle(data[0])
   return figure

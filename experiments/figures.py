@@ -25,6 +25,17 @@ def import_pyplot() -> Any:
   return pyplot
 
 
+def legend_below(figure: Any, handles: list[Any], columns: int) -> None:
+  """Adds one legend for all panels, below them, at most so many in a row."""
+  figure.legend(
+    handles=handles,
+    loc="upper center",
+    bbox_to_anchor=(0.5, 0.0),
+    ncols=max(1, min(len(handles), columns)),
+    fontsize="small",
+  )
+
+
 def save(figure: Any, path: pathlib.Path) -> None:
   """Saves a figure of pyplot, makes its directory, and closes it."""
   figure.tight_layout()

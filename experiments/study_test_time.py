@@ -158,7 +158,7 @@ def draw(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
       axis.plot(x, [r["metrics"][name] for r in group], "o-", label=text)
     axis.set(title=name, xlabel=labels[over], xticks=x)
     axis.grid(alpha=0.3)
-  axes[0][0].legend(fontsize="small")
+  figures.legend_below(figure, axes[0][0].get_lines(), 2 * len(names))
   figure.suptitle(", ".join(sorted({row["data"] for row in rows})))
   figures.save(figure, path)
 
