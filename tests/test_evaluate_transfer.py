@@ -142,6 +142,7 @@ def by_data(result):
 SCENES = f"--scenes={DATA / 'scenes.json'}"
 
 
+@pytest.mark.slow
 def test_discovery_one_picture_at_a_time(
   runs, images, content, capsys, tmp_path
 ):
@@ -306,6 +307,7 @@ def test_targets_are_those_of_own_scenes(images):
     np.testing.assert_allclose(target, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_scenes_the_config_does_not_have_are_left_out(
   runs, images, content, tmp_path, capsys
 ):
