@@ -2,6 +2,8 @@
 
 Paper: Locatello et al. 2020, section 3.1 and appendix.
 Run: `python -m slot_attention_jax.main --config=configs/multi_dsprites.py`.
+Recipes, behind a colon: `paper`, the config as it is; `fast`, for one GPU;
+  `small`, scenes at 32x32 pixels for a CPU.
 Cost: 0.55 EFLOP.
 Expected: the paper reports FG-ARI 91.3 +- 0.3 % on Multi-dSprites of
   multi_object_datasets (5 seeds).
