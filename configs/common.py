@@ -17,18 +17,27 @@ def base() -> ml_collections.ConfigDict:
   config.seed = 0
 
   config.data = data = ml_collections.ConfigDict()
-  # "clevr" (TFDS; "clevr_scenes" if there is none), "clevr_scenes",
-  # "multi_dsprites" or "tetrominoes" (rendered).
+  # As prepared by TFDS: "clevr"; by `slot_attention_jax.data.prepare`:
+  # "clevr_with_masks", "multi_dsprites", "tetrominoes", "objects_room".
+  # Rendered: "clevr_scenes", "multi_dsprites_scenes", "tetrominoes_scenes".
+  # "folder": PNG or JPEG files, see docs/own_data.md.
   data.name = "clevr"
-  # TFDS data directory; "": $TFDS_DATA_DIR or ~/tensorflow_datasets, and the
-  # package's own scenes if there is nothing.
+  # TFDS data directory, "": $TFDS_DATA_DIR or ~/tensorflow_datasets; or the
+  # folder of images.
   data.data_dir = ""
+  # Where there are no data and none were named: use the package's own scenes
+  # of the kind, with a warning; False: an error.
+  data.fallback = True
+  # Sets with masks, folders: what is trained on; "records[0:1000]" of a set.
+  data.train_split = "train"
   # (H, W) in pixels.
   data.resolution = (128, 128)
-  # CLEVR: "paper" (its window scaled to the image), "literal" (the window
-  # 29:221, 64:256 whatever the image) or "" (the whole image).
-  data.crop = "paper"
-  # Keep scenes of at most so many objects; 0: all.
+  # "paper" (its window scaled to the image), "literal" (the window 29:221,
+  # 64:256 whatever the image), "center" (the largest square; not rendered) or
+  # "" (the whole image). "auto": "paper" for CLEVR, "center" for folders, else
+  # "".
+  data.crop = "auto"
+  # CLEVR: keep scenes of at most so many objects; 0: all.
   data.max_objects = 0
   # CLEVR: training examples held out as split "train_eval".
   data.num_train_eval = 512
@@ -45,8 +54,9 @@ def base() -> ml_collections.ConfigDict:
   data.num_train_scenes = 0
   # Own scenes: fewest and most objects; (0, 0): as in the original data.
   data.num_objects = (0, 0)
-  # Own scenes. Multi-dSprites: "colored_on_grayscale" (also ""),
-  # "colored_on_colored", "binarized". CLEVR: "" or "textured".
+  # Multi-dSprites: "colored_on_grayscale" (also ""), "colored_on_colored",
+  # "binarized". Objects Room: "train" (also ""), "empty_room", "six_objects",
+  # "identical_color". Own CLEVR scenes: "" or "textured".
   data.variant = ""
   # Own CLEVR scenes: "cogent_a" or "cogent_b" keep to the combinations of shape
   # and color of that condition of CLEVR-CoGenT; "": all.
@@ -130,7 +140,8 @@ def base() -> ml_collections.ConfigDict:
   train.max_minutes = 0.0
 
   config.eval = evaluation = ml_collections.ConfigDict()
-  # "validation", "test"; CLEVR also "train_eval".
+  # "validation", "test"; TFDS's CLEVR also "train_eval", sets with masks
+  # "test_large", "records[A:B]", "clevr6/test" and the like, folders "all".
   evaluation.split = "validation"
   evaluation.batch_size = 64
   # Updates between evaluations; one always follows the last update.
@@ -219,6 +230,18 @@ def train_briefly(config: ml_collections.ConfigDict, num_steps: int) -> None:
   config.train.num_steps = num_steps
   config.eval.every_steps = num_steps // 10
   config.checkpoint.every_steps = num_steps // 10
+
+
+def use_masks(
+  config: ml_collections.ConfigDict, name: str, variant: str = ""
+) -> None:
+  """Sets a set with masks as the data, and nothing in its place."""
+  config.data.name = name
+  config.data.variant = variant
+  config.data.fallback = False
+  if config.task == "discovery":
+    config.checkpoint.best_metric = "fg_ari"
+    config.checkpoint.best_mode = "max"
 
 
 def as_in_the_paper(config: ml_collections.ConfigDict) -> None:

@@ -21,7 +21,7 @@ from configs import common
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The config; `arg` is `debug` or `key=value`, separated by commas."""
   config = common.base()
-  config.data.name = "tetrominoes"
+  config.data.name = "tetrominoes_scenes"
   config.data.resolution = (28, 28)
   config.model.num_slots = 4
   config.model.slot_start = "per_slot"

@@ -50,6 +50,7 @@ def warnings_in(caplog):
     (clevr_discovery, "CLEVR", (128, 128), "clevr_scenes_3_to_6"),
     (clevr_set, "CLEVR", (128, 128), "clevr_scenes"),
     (multi_dsprites, "MULTI_DSPRITES", (64, 64), "multi_dsprites_scenes"),
+    (tetrominoes, "TETROMINOES", (35, 35), "tetrominoes_scenes"),
   ],
 )
 def test_own_scenes_take_the_place_of_missing_data_and_one_line_says_so(
@@ -75,7 +76,7 @@ def test_own_scenes_take_the_place_of_missing_data_and_one_line_says_so(
 
 
 def test_own_scenes_on_purpose_need_no_warning(over_batch, no_data, caplog):
-  config = tetrominoes.get_config("debug")
+  config = tetrominoes.get_config("debug,data.name=tetrominoes_scenes")
   dataset = data.create_dataset(
     config, "validation", batch_size=4, sharding=over_batch
   )
@@ -239,6 +240,7 @@ def test_rendered_scenes_with_a_data_directory_are_an_error(
 ):
   # Else a run would seem to be on data that it never reads.
   config = module.get_config()
+  config.data.name += "_scenes"
   config.data.data_dir = str(tmp_path)
   with pytest.raises(ValueError, match=r"data.data_dir to be empty.*Remove"):
     data.create_dataset(config, "train", batch_size=4, sharding=over_batch)

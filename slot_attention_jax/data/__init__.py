@@ -1,21 +1,43 @@
 """Datasets by the names a config uses."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from absl import logging
 
-from slot_attention_jax.data import clevr, fixed_scenes, procedural, types
+from slot_attention_jax.data import (
+  clevr,
+  folder,
+  multi_object,
+  own_scenes,
+  types,
+)
+from slot_attention_jax.data.own_scenes import create_family
 
-NAMES = ("clevr", "clevr_scenes", "multi_dsprites", "tetrominoes")
-# Keys of own scenes, and the value that leaves a family as it is.
-_SCENE_KEYS = {
-  "num_objects": (0, 0),
-  "variant": "",
-  "held_out": "",
-  "num_train_scenes": 0,
-}
+NAMES = ("clevr", *multi_object.NAMES, "folder", *own_scenes.NAMES)
 _ON_DEVICE = {"auto": "auto", "yes": True, "no": False}
+_REGISTERED: dict[str, Callable[..., types.Dataset]] = {}
+
+
+def register(name: str, create: Callable[..., types.Dataset]) -> None:
+  """Makes a dataset of one's own known to configs; see docs/own_data.md.
+
+  Args:
+    name: what `data.name` is set to; one that was registered before is
+      replaced.
+    create: a function `(config, split, *, batch_size, sharding)` with the
+      meaning of `create_dataset`, which returns a `types.Dataset`, endless if
+      `split` is `"train"`.
+
+  Raises:
+    ValueError: if a dataset of the package has the name.
+  """
+  if name in NAMES:
+    raise ValueError(
+      f"Expected a name that the package does not use, got {name!r}; it uses "
+      f"{list(NAMES)}."
+    )
+  _REGISTERED[name] = create
 
 
 def create_dataset(
@@ -29,12 +51,14 @@ def create_dataset(
   """The batches that a config asks for.
 
   Data that were prepared are used; where none were, and no directory was
-  named, the package's own scenes take their place and one warning says so.
+  named, the package's own scenes take their place and one warning says so,
+  unless `data.fallback` is False or there are none of the kind.
 
   Args:
     config: a whole `ConfigDict`; its `data` group, `task` and `seed` are read.
-    split: `"train"`, or an evaluation split: `"validation"` or `"test"` of any
-      dataset, `"train_eval"` of CLEVR.
+    split: `"train"` for training, or an evaluation split: `"validation"` or
+      `"test"` of any dataset, `"train_eval"` of TFDS's CLEVR, those that
+      `multi_object_splits` has for the sets with masks, `"all"` of a folder.
     batch_size: global batch size.
     sharding: sharding of the batch axis.
     warn: whether to say so if own scenes take the place of data; a run's second
@@ -44,133 +68,87 @@ def create_dataset(
     A dataset, endless if `split` is `"train"`.
 
   Raises:
-    FileNotFoundError: if a data directory was named that does not hold the
-      data.
+    FileNotFoundError: if there are no data where they should be.
     ValueError: on an unknown name or split, or a split without what the task
       needs.
   """
   data = config.data
+  batches = {"batch_size": batch_size, "sharding": sharding}
+  if data.name in _REGISTERED:
+    return _REGISTERED[data.name](config, split, **batches)
   if data.name not in NAMES:
-    raise ValueError(f"Expected data.name out of {NAMES}, got {data.name!r}.")
+    raise ValueError(
+      f"Expected data.name out of {[*NAMES, *_REGISTERED]}, got {data.name!r}."
+    )
   if data.on_device not in _ON_DEVICE:
     raise ValueError(
       f"Expected data.on_device out of {list(_ON_DEVICE)}, got "
       f"{data.on_device!r}."
     )
-  resolution = tuple(data.resolution)
-  if data.name == "clevr":
-    builder = clevr.find_clevr(data.data_dir or None)
-    if builder is not None:
-      changed = [k for k, v in _SCENE_KEYS.items() if data[k] != v]
-      if changed:
-        raise ValueError(
-          f"Expected data.{changed[0]} to be left alone where CLEVR's own "
-          f"images are read, got {data[changed[0]]!r}. Set "
-          "data.name=clevr_scenes to use rendered scenes."
-        )
-      return clevr.create_clevr(
-        builder,
-        split,
-        task=config.task,
-        resolution=resolution,
-        crop=data.crop or None,
-        max_objects=data.max_objects or None,
-        batch_size=batch_size,
-        sharding=sharding,
-        seed=config.seed,
-        train=split == "train",
-        cache_dir=data.cache_dir or None,
-        on_device=_ON_DEVICE[data.on_device],
-        num_train_eval=data.num_train_eval,
-      )
+  on_device = _ON_DEVICE[data.on_device]
+  if data.name not in own_scenes.NAMES:
+    dataset = _read(config, split, on_device=on_device, **batches)
+    if dataset is not None:
+      return dataset
   elif data.data_dir:
     raise ValueError(
       f"Expected data.data_dir to be empty for data.name={data.name!r}, which "
       f"is rendered, got {data.data_dir!r}. Remove the override."
     )
-  family = create_family(config)
-  original = {"clevr": "CLEVR", "multi_dsprites": "MULTI_DSPRITES"}
-  if warn and data.name in original:
-    logging.warning(
-      "NO %s DATA FOUND: using the package's own scenes %r at %dx%d instead. "
-      "Numbers of this run are not numbers on %s.",
-      original[data.name],
-      family.name,
-      *resolution,
-      data.name,
-    )
-  if data.num_train_scenes < 0:
-    raise ValueError(
-      "Expected data.num_train_scenes of at least 0, which is without end, got "
-      f"{data.num_train_scenes}."
-    )
-  if split == "train" and data.num_train_scenes:
-    return fixed_scenes.create_fixed_scenes(
-      family,
-      num_scenes=data.num_train_scenes,
-      resolution=resolution,
-      batch_size=batch_size,
-      sharding=sharding,
-      seed=config.seed,
-      on_device=_ON_DEVICE[data.on_device],
-    )
-  return procedural.SceneDataset(
-    family,
-    split="validation" if split == "train_eval" else split,
-    batch_size=batch_size,
-    sharding=sharding,
-    resolution=resolution,
-    seed=config.seed,
-    num_examples=None if split == "train" else data.num_scenes,
+  return own_scenes.create_own_scenes(
+    config, split, on_device=on_device, warn=warn, **batches
   )
 
 
-def create_family(config: Any) -> procedural.SceneFamily:
-  """The scenes that stand behind a config's data.
-
-  Args:
-    config: a whole `ConfigDict`; its `data` group is read.
-
-  Returns:
-    A family of scenes.
-
-  Raises:
-    ValueError: on an unknown name, or on a key that does not fit the family.
-  """
+def _read(config: Any, split: str, **arguments: Any) -> types.Dataset | None:
+  """Batches of data on disk; None if own scenes shall take their place."""
   data = config.data
-  ignored = {
-    "clevr": ("tetrominoes_step",),
-    "clevr_scenes": ("tetrominoes_step",),
-    "multi_dsprites": ("held_out", "tetrominoes_step"),
-    "tetrominoes": ("num_objects", "variant", "held_out"),
+  name, data_dir = data.name, data.data_dir or None
+  max_objects = data.max_objects or None
+  train = split == "train"
+  arguments |= {
+    "resolution": tuple(data.resolution),
+    "crop": own_scenes.crop_of(config),
+    "seed": config.seed,
+    "train": train,
+    "cache_dir": data.cache_dir or None,
   }
-  if data.name not in ignored:
-    raise ValueError(f"Expected data.name out of {NAMES}, got {data.name!r}.")
-  defaults = {"tetrominoes_step": 1, **_SCENE_KEYS}
-  for key in ignored[data.name]:
-    if data[key] != defaults[key]:
+  required = not (data.fallback and own_scenes.has_stand_in(name))
+  if name == "folder":
+    if data_dir is None:
       raise ValueError(
-        f"Expected data.{key} to be {defaults[key]!r} for the scenes of "
-        f"data.name={data.name!r}, which do not read it, got {data[key]!r}."
+        "Expected data.data_dir to name the folder of images for "
+        "data.name='folder', got ''."
       )
-  given = tuple(data.num_objects)
-  num_objects = None if given == (0, 0) else given
-  if data.name == "tetrominoes":
-    return procedural.Tetrominoes(step=data.tetrominoes_step)
-  if data.name == "multi_dsprites":
-    return procedural.MultiDSprites(
-      variant=data.variant or "colored_on_grayscale", num_objects=num_objects
+    own_scenes.check_unused(config, ("train_split",))
+    split = data.train_split if train else split
+    return folder.create_folder(
+      data_dir, split, max_objects=max_objects, **arguments
     )
-  if data.variant not in ("", "textured"):
-    raise ValueError(
-      f"Expected data.variant '' or 'textured' for CLEVR scenes, got "
-      f"{data.variant!r}."
+  if name == "clevr":
+    builder = clevr.find_clevr(data_dir, required=required)
+    if builder is None:
+      return None
+    own_scenes.check_unused(config)
+    return clevr.create_clevr(
+      builder,
+      split,
+      task=config.task,
+      max_objects=max_objects,
+      num_train_eval=data.num_train_eval,
+      **arguments,
     )
-  low, high = num_objects or (3, 10)
-  return procedural.Clevr(
-    num_objects=(low, min(high, data.max_objects or high)),
-    frame=tuple(data.frame),
-    crop=data.crop or None,
-    textured=data.variant == "textured",
-    held_out=data.held_out,
+  builder = multi_object.find_multi_object(
+    name, data.variant, data_dir, required=required
+  )
+  if builder is None:
+    return None
+  own_scenes.check_unused(config, ("train_split", "variant"))
+  return multi_object.create_multi_object(
+    builder,
+    data.train_split if train else split,
+    name=name,
+    variant=data.variant,
+    max_objects=max_objects,
+    **arguments,
   )

@@ -4,18 +4,17 @@ The order of the examples is that of their file names, whatever the format and
 the shards, so the splits are the same wherever the data was prepared.
 """
 
-import json
 import os
 from typing import Any, Literal
 
 import jax
 import numpy as np
-from absl import logging
 
 from slot_attention_jax.data import (
   cache,
   cached_dataset,
   clevr_records,
+  prepared,
   transforms,
   types,
 )
@@ -29,41 +28,29 @@ _SPLITS = {
 }
 
 
-def find_clevr(data_dir: str | os.PathLike[str] | None) -> Any | None:
+def find_clevr(
+  data_dir: str | os.PathLike[str] | None, *, required: bool = False
+) -> Any | None:
   """Finds a prepared `clevr:3.1.0`.
 
   Args:
     data_dir: TFDS's data directory, or the directory `.../clevr/3.1.0` in it.
       None looks in `$TFDS_DATA_DIR`, or else `~/tensorflow_datasets`.
+    required: whether it is an error if there is none in the default place.
 
   Returns:
-    The TFDS builder of the prepared data; None if `data_dir` is None and there
-    is none in the default place.
+    The TFDS builder of the prepared data; None if `data_dir` is None, there is
+    none in the default place and none is required.
 
   Raises:
-    FileNotFoundError: if `data_dir` is named and does not hold the data.
+    FileNotFoundError: if the data are not there, and `data_dir` was named or
+      they are required.
   """
-  default = os.environ.get("TFDS_DATA_DIR") or os.path.join(
-    "~", "tensorflow_datasets"
-  )
-  root = os.path.expanduser(default if data_dir is None else data_dir)
   version = clevr_records.VERSION
-  from etils import epath  # Also reads gs://; TFDS brings it along.
-
-  for folder in ("clevr/" + version, version, ""):
-    path = epath.Path(root) / folder
-    # Looked at before TFDS is imported, which takes seconds.
-    description = path / "dataset_info.json"
-    if not description.exists():
-      continue
-    found = json.loads(description.read_text())
-    if (found.get("name"), found.get("version")) == ("clevr", version):
-      import tensorflow_datasets as tfds
-
-      logging.info("Reading CLEVR from %s.", path)
-      return tfds.builder_from_directory(path)
-  if data_dir is None:
-    return None
+  builder = prepared.find_builder("clevr", version, data_dir)
+  if builder is not None or (data_dir is None and not required):
+    return builder
+  root = prepared.root_directory(data_dir)
   raise FileNotFoundError(
     f"Expected a prepared clevr:{version} in {root}, but there is no "
     f"clevr/{version}/dataset_info.json in it. To download (18 GB) and prepare "
@@ -76,7 +63,8 @@ def find_clevr(data_dir: str | os.PathLike[str] | None) -> Any | None:
     "file_format='array_record'). `tfds build clevr --data_dir=... "
     "[--file_format=array_record]` does the same where apache-beam is "
     "installed. Leave data.data_dir empty to look in TFDS's default place and, "
-    "if there is nothing, to use the package's own scenes."
+    "if there is nothing and data.fallback is True, to use the package's own "
+    "scenes."
   )
 
 

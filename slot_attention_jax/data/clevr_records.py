@@ -4,18 +4,16 @@ TFDS itself reads tfrecord only through TensorFlow. Its files are plain, though:
 framed `tf.train.Example` messages, for which it brings its own parser.
 """
 
-import collections
-import concurrent.futures
 import hashlib
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from slot_attention_jax.data import cache, transforms, types
+from slot_attention_jax.data import cache, threads, transforms, types
 
 VERSION = "3.1.0"
 MAX_OBJECTS = 10
@@ -94,7 +92,9 @@ def load_split(
       "num_objects": ((), np.int32),
       "file_name": ((), f"S{_NAME_BYTES}"),
     },
-    examples=lambda: _map_threads(decode, _records(builder, split, files)),
+    examples=lambda: threads.map_in_order(
+      decode, _records(builder, split, files)
+    ),
     label=f"clevr-{split}-{height}x{width}-{crop or 'full'}",
   )
 
@@ -154,22 +154,6 @@ def _tfrecords(path: Any) -> Iterator[bytes]:
       yield data
 
 
-def _map_threads(
-  function: Callable[[Any], Any], items: Iterator[Any]
-) -> Iterator[Any]:
-  """Like `map`, in threads and in order, with few items under way."""
-  # Pillow and NumPy let go of the interpreter's lock in their loops.
-  workers = max(2, os.cpu_count() or 1)
-  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-    pending: collections.deque = collections.deque()
-    for item in items:
-      pending.append(pool.submit(function, item))
-      if len(pending) >= 4 * workers:
-        yield pending.popleft().result()
-    while pending:
-      yield pending.popleft().result()
-
-
 def _example(
   record: bytes, resolution: tuple[int, int], crop: transforms.Crop
 ) -> dict[str, Any]:
@@ -188,6 +172,28 @@ def _example(
   with Image.open(io.BytesIO(feature["image"].bytes_list.value[0])) as image:
     raw = np.asarray(image.convert("RGB"))
   image = transforms.preprocess_image(raw, resolution, crop)
+  target, count = encode_objects(feature, name)
+  return {
+    "image": np.round((image + 1.0) * 127.5).astype(np.uint8),
+    "target": target,
+    "num_objects": count,
+    "file_name": name,
+  }
+
+
+def encode_objects(feature: Any, name: Any) -> tuple[np.ndarray, int]:
+  """Reads the objects of an example with TFDS's features of CLEVR.
+
+  Args:
+    feature: the features of a `tf.train.Example` by name.
+    name: of the example, for messages.
+
+  Returns:
+    A tuple (target [10, 19] of `CLEVR_LAYOUT`, how many objects there are).
+
+  Raises:
+    ValueError: if there are more than ten objects.
+  """
   coords = np.array(feature["objects/3d_coords"].float_list.value, np.float32)
   coords = coords.reshape(-1, 3)
   count = len(coords)
@@ -203,11 +209,5 @@ def _example(
   for key in _CATEGORICAL:
     values[key] = np.zeros(MAX_OBJECTS, np.int64)
     values[key][:count] = feature[f"objects/{key}"].int64_list.value
-  return {
-    "image": np.round((image + 1.0) * 127.5).astype(np.uint8),
-    "target": types.CLEVR_LAYOUT.encode(
-      values, real=np.arange(MAX_OBJECTS) < count
-    ),
-    "num_objects": count,
-    "file_name": name,
-  }
+  real = np.arange(MAX_OBJECTS) < count
+  return types.CLEVR_LAYOUT.encode(values, real=real), count

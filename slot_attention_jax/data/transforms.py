@@ -12,7 +12,7 @@ from slot_attention_jax.data import types
 # The reference crops 240 x 320 images to these rows and columns.
 _PAPER_TOP, _PAPER_LEFT, _PAPER_SIDE, _PAPER_HEIGHT = 29, 64, 192, 240
 
-Crop = Literal["paper", "literal"] | None
+Crop = Literal["paper", "literal", "center"] | None
 
 
 def crop_window(
@@ -148,7 +148,8 @@ def preprocess_image(
     image: [H, W, 3] uint8.
     resolution: (h, w) of the result. The aspect ratio is not kept.
     crop: `"paper"` for the paper's window scaled to the image, `"literal"`
-      for the reference's literal rows and columns, None for the whole image.
+      for the reference's literal rows and columns, `"center"` for the largest
+      square in the middle, None for the whole image.
 
   Returns:
     [h, w, 3] float32 in [-1, 1].
@@ -219,13 +220,18 @@ def preprocess_segmentation(
 
 def _cropped(image: np.ndarray, crop: Crop) -> np.ndarray:
   """The window of an image or a segmentation; ValueError if there is none."""
-  if crop not in (None, "paper", "literal"):
+  if crop not in (None, "paper", "literal", "center"):
     raise ValueError(
-      f"Expected a crop of 'paper', 'literal' or None, got {crop!r}."
+      f"Expected a crop of 'paper', 'literal', 'center' or None, got {crop!r}."
     )
   if crop is None:
     return image
+  height, width = image.shape[:2]
+  if crop == "center":
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
   top, bottom, left, right = crop_window(
-    image.shape[0], image.shape[1], literal=crop == "literal"
+    height, width, literal=crop == "literal"
   )
   return image[top:bottom, left:right]

@@ -1,0 +1,303 @@
+"""The sets with masks as `data.prepare` leaves them: splits and batches.
+
+They are DeepMind's multi_object_datasets: CLEVR with masks, Multi-dSprites,
+Tetrominoes and Objects Room.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from slot_attention_jax.data import (
+  cache,
+  cached_dataset,
+  clevr_records,
+  multi_object_splits,
+  prepared,
+  threads,
+  transforms,
+  types,
+)
+
+VERSION = "1.0.0"
+# By set: the variants, the first of which is the default, each with the most
+# objects of a scene; and how many entities are parts of the background.
+_VARIANTS: Mapping[str, Mapping[str, int]] = {
+  "clevr_with_masks": {"": 10},
+  "multi_dsprites": {
+    "colored_on_grayscale": 5,
+    "colored_on_colored": 4,
+    "binarized": 3,
+  },
+  "tetrominoes": {"": 3},
+  "objects_room": {
+    "train": 3,
+    "empty_room": 0,
+    "six_objects": 6,
+    "identical_color": 6,
+  },
+}
+_BACKGROUND_PARTS = {"objects_room": 4}
+NAMES = tuple(_VARIANTS)
+# Part of the fingerprint: raise it when `_decode` gives other values.
+_PREPROCESSING = 1
+_BATCH = 256
+
+
+def variant_of(name: str, variant: str) -> str:
+  """The variant of a set, or its default one for ""; ValueError if unknown."""
+  variants = _VARIANTS[name]
+  variant = variant or next(iter(variants))
+  if variant not in variants:
+    raise ValueError(
+      f"Expected data.variant of {name} out of {list(variants)}, got "
+      f"{variant!r}."
+    )
+  return variant
+
+
+def background_rule(name: str) -> str:
+  """What counts as background in a set, in words."""
+  if name in _BACKGROUND_PARTS:
+    return "sky, floor and walls together, the first four masks"
+  return "the first mask"
+
+
+def find_multi_object(
+  name: str,
+  variant: str,
+  data_dir: str | os.PathLike[str] | None,
+  *,
+  required: bool = False,
+) -> Any | None:
+  """Finds a set that was prepared.
+
+  Args:
+    name: one of `NAMES`.
+    variant: of the set; "" for the default one.
+    data_dir: as of `prepared.find_builder`.
+    required: whether it is an error if there is none in the default place.
+
+  Returns:
+    The TFDS builder of the prepared data; None if `data_dir` is None, there is
+    none in the default place and none is required.
+
+  Raises:
+    FileNotFoundError: if the data are not there, and `data_dir` was named or
+      they are required.
+    ValueError: on an unknown variant.
+  """
+  variant = variant_of(name, variant)
+  builder = prepared.find_builder(name, VERSION, data_dir, variant=variant)
+  if builder is not None or (data_dir is None and not required):
+    return builder
+  root = prepared.root_directory(data_dir)
+  full_name = "/".join(filter(None, [name, variant])) + f":{VERSION}"
+  choice = f" --variant={variant}" if variant else ""
+  raise FileNotFoundError(
+    f"Expected a prepared {full_name} in {root}, found none. To download and "
+    "prepare it:\n  python -m slot_attention_jax.data.prepare "
+    f"--name={name}{choice} --data_dir={root}\nor, from a file that you have, "
+    "with --source=FILE."
+  )
+
+
+def create_multi_object(
+  builder: Any,
+  split: str,
+  *,
+  name: str,
+  variant: str,
+  resolution: tuple[int, int],
+  crop: transforms.Crop,
+  max_objects: int | None,
+  batch_size: int,
+  sharding: jax.sharding.NamedSharding,
+  seed: int,
+  train: bool,
+  cache_dir: str | os.PathLike[str] | None = None,
+  on_device: bool | Literal["auto"] = "auto",
+) -> cached_dataset.CachedDataset:
+  """Batches of a set with masks.
+
+  Args:
+    builder: TFDS builder of the prepared data, from `find_multi_object`.
+    split: as `multi_object_splits.find_split` knows them.
+    name: one of `NAMES`.
+    variant: of the set; "" for the default one.
+    resolution: (h, w) of images and segmentations.
+    crop: see `transforms.preprocess_image`.
+    max_objects: keep scenes of at most so many objects, counted over the whole
+      scene and not within the crop; None keeps all. CLEVR only; the filter in
+      the name of a split is stronger.
+    batch_size: B, over all devices.
+    sharding: how batches lie on the devices.
+    seed: decides the order in training.
+    train: endless and shuffled, or one pass in order.
+    cache_dir: the directory of all caches; None for
+      `cache.default_directory()`.
+    on_device: whether to hold the split in device memory, see
+      `cached_dataset.CachedDataset`.
+
+  Returns:
+    The dataset. Batches hold `"image"`, `"segmentation"` (0 background, i =
+    object i, of the whole scene, so an object may have no pixel) and, for
+    CLEVR, `"target"` [B, 10, 19].
+
+  Raises:
+    ValueError: on an unknown split, one that lies beyond the last record of
+      the prepared data, or one of which no scene passes the filter.
+  """
+  variant = variant_of(name, variant)
+  cut = multi_object_splits.find_split(
+    name, split, variant=variant, max_objects=max_objects
+  )
+  (stored,) = builder.info.splits  # One each.
+  available = builder.info.splits[stored].num_examples
+  stop = available if cut.stop is None else cut.stop
+  if not cut.first < stop <= available:
+    raise ValueError(
+      f"Expected records {cut.first} to {stop} for the split {cut.name!r} of "
+      f"{builder.info.full_name}, but only {available} were prepared. Prepare "
+      "the whole set, or name records that there are: "
+      f"data.train_split='records[0:{max(1, available - 4)}]' and "
+      f"eval.split='records[{max(1, available - 4)}:{available}]'."
+    )
+  cached = _load(
+    builder, stored, name, (cut.first, stop), resolution, crop, cache_dir
+  )
+  rows = np.arange(stop - cut.first)
+  if cut.max_objects is not None:
+    counts = np.asarray(cached.arrays["num_objects"])
+    rows = rows[counts <= cut.max_objects]
+    if not len(rows):
+      raise ValueError(
+        f"No scene of {cut.name!r} has {cut.max_objects} or fewer objects; the "
+        f"fewest are {counts.min()}. Raise data.max_objects."
+      )
+  rows = rows[: cut.limit]
+  clevr = name == "clevr_with_masks"
+  info = types.DatasetInfo(
+    name="/".join(filter(None, [name, variant])) + f":{VERSION}",
+    split=cut.name,
+    image_shape=(*resolution, 3),
+    num_examples=len(rows),
+    layout=types.CLEVR_LAYOUT if clevr else None,
+    max_objects=_VARIANTS[name][variant],
+    has_segmentation=True,
+  )
+  names = ("image", "segmentation", "target")
+  return cached_dataset.CachedDataset(
+    {n: cached.arrays[n] for n in names if n in cached.arrays},
+    rows,
+    info,
+    batch_size=batch_size,
+    sharding=sharding,
+    seed=seed,
+    shuffle=train,
+    on_device=on_device,
+  )
+
+
+def _load(builder, stored, name, records, resolution, crop, cache_dir):
+  """The cache of a range of records, in their order."""
+  first, stop = records
+  files = sorted(builder.info.splits[stored].filepaths)
+  gone = [str(path) for path in files if not path.exists()]
+  if gone:
+    raise FileNotFoundError(
+      f"{len(gone)} of the {len(files)} files of {builder.info.full_name} are "
+      f"missing, the first is {gone[0]}. Prepare or copy the data again."
+    )
+  description = files[0].parent / "dataset_info.json"
+  stats = [(path.name, path.stat()) for path in files]
+  height, width = resolution
+  clevr = name == "clevr_with_masks"
+  arrays: dict[str, tuple[tuple[int, ...], Any]] = {
+    "image": ((height, width, 3), np.uint8),
+    "segmentation": ((height, width), np.uint8),
+    "num_objects": ((), np.int32),
+  }
+  if clevr:
+    size = types.CLEVR_LAYOUT.size
+    arrays["target"] = ((clevr_records.MAX_OBJECTS, size), np.float32)
+  parts = _BACKGROUND_PARTS.get(name, 1)
+
+  def decode(item):
+    return _decode(*item, resolution, crop, parts, clevr)
+
+  return cache.build_or_load(
+    cache_dir,
+    fingerprint={
+      "dataset": builder.info.full_name,
+      "dataset_info": hashlib.sha256(description.read_bytes()).hexdigest(),
+      "files": [[n, s.length, s.mtime] for n, s in stats],
+      "records": [first, stop],
+      "resolution": [height, width],
+      "crop": crop,
+      "preprocessing": _PREPROCESSING,
+    },
+    num_examples=stop - first,
+    arrays=arrays,
+    examples=lambda: threads.map_in_order(
+      decode, _records(builder, stored, first, stop)
+    ),
+    label=f"{name}-{first}-{stop}-{height}x{width}-{crop or 'full'}",
+  )
+
+
+def _records(builder, stored, first, stop) -> Iterator[tuple[int, bytes]]:
+  """Numbers and serialised examples, in the order of the original file."""
+  import tensorflow_datasets as tfds
+
+  source = builder.as_data_source(
+    stored, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+  )
+  for start in range(first, stop, _BATCH):
+    numbers = range(start, min(start + _BATCH, stop))
+    yield from zip(numbers, source.__getitems__(list(numbers)), strict=True)
+
+
+def _decode(
+  number: int,
+  record: bytes,
+  resolution: tuple[int, int],
+  crop: transforms.Crop,
+  parts: int,
+  clevr: bool,
+) -> dict[str, Any]:
+  """Decodes one serialised example into the cache's arrays."""
+  from PIL import Image
+  from tensorflow_datasets.proto import tf_example_pb2
+
+  example = tf_example_pb2.Example.FromString(record)  # pyright: ignore
+  feature = example.features.feature
+  index = feature["index"].int64_list.value[0]
+  if index != number:
+    raise ValueError(
+      f"Expected record {number} of the original file, got {index}: the "
+      "prepared data are not in its order. Prepare them again."
+    )
+
+  def image_of(key):
+    with Image.open(io.BytesIO(feature[key].bytes_list.value[0])) as image:
+      return np.asarray(image)
+
+  image = transforms.preprocess_image(image_of("image"), resolution, crop)
+  ids = transforms.preprocess_segmentation(
+    image_of("segmentation"), resolution, crop
+  )
+  out = {
+    "image": np.round((image + 1.0) * 127.5).astype(np.uint8),
+    # The parts of the background become 0, the next entity object 1.
+    "segmentation": np.maximum(ids - (parts - 1), 0).astype(np.uint8),
+    "num_objects": feature["num_objects"].int64_list.value[0],
+  }
+  if clevr:
+    out["target"], _ = clevr_records.encode_objects(feature, f"record {number}")
+  return out

@@ -1,0 +1,180 @@
+"""The package's own scenes, by the names and keys of a config."""
+
+from typing import Any, Literal
+
+import jax
+from absl import logging
+
+from slot_attention_jax.data import fixed_scenes, procedural, types
+
+NAMES = ("clevr_scenes", "multi_dsprites_scenes", "tetrominoes_scenes")
+# Data by name, with the family of scenes that takes their place.
+_STAND_INS = {
+  "clevr": "clevr_scenes",
+  "clevr_with_masks": "clevr_scenes",
+  "multi_dsprites": "multi_dsprites_scenes",
+  "tetrominoes": "tetrominoes_scenes",
+}
+# Keys that not all data read, and the value that leaves them as they are.
+_KEYS = {
+  "train_split": "train",
+  "num_objects": (0, 0),
+  "variant": "",
+  "held_out": "",
+  "num_train_scenes": 0,
+  "tetrominoes_step": 1,
+}
+_IGNORED = {
+  "clevr_scenes": ("train_split", "tetrominoes_step"),
+  "multi_dsprites_scenes": ("train_split", "held_out", "tetrominoes_step"),
+  "tetrominoes_scenes": ("train_split", "num_objects", "variant", "held_out"),
+}
+
+
+def check_unused(config: Any, used: tuple[str, ...] = ()) -> None:
+  """Raises ValueError if a key of scenes is set where images are read.
+
+  Args:
+    config: a whole `ConfigDict`; its `data` group is read.
+    used: keys that mean something for these images too.
+  """
+  data = config.data
+  for key, value in _KEYS.items():
+    if key not in used and data[key] != value:
+      raise ValueError(
+        f"Expected data.{key} to be left alone where images of {data.name} are "
+        f"read, got {data[key]!r}. "
+        + (
+          f"Set data.name={_STAND_INS[data.name]} to use rendered scenes."
+          if data.name in _STAND_INS
+          else "Remove the override."
+        )
+      )
+
+
+def create_own_scenes(
+  config: Any,
+  split: str,
+  *,
+  batch_size: int,
+  sharding: jax.sharding.NamedSharding,
+  on_device: bool | Literal["auto"] = "auto",
+  warn: bool = True,
+) -> types.Dataset:
+  """Batches of scenes that the package renders.
+
+  Args:
+    config: a whole `ConfigDict`; its `data` group and `seed` are read.
+    split: `"train"`, `"validation"`, `"test"`, or `"train_eval"`, which is the
+      same as `"validation"`.
+    batch_size: global batch size.
+    sharding: sharding of the batch axis.
+    on_device: whether `data.num_train_scenes` are held in device memory.
+    warn: whether to say so if they take the place of data.
+
+  Returns:
+    A dataset, endless if `split` is `"train"`.
+
+  Raises:
+    ValueError: on an unknown split, or a key that does not fit the scenes.
+  """
+  data = config.data
+  family = create_family(config)
+  resolution = tuple(data.resolution)
+  if warn and data.name in _STAND_INS:
+    logging.warning(
+      "NO %s DATA FOUND: using the package's own scenes %r at %dx%d instead. "
+      "Numbers of this run are not numbers on %s.",
+      data.name.upper(),
+      family.name,
+      *resolution,
+      data.name,
+    )
+  if data.num_train_scenes < 0:
+    raise ValueError(
+      "Expected data.num_train_scenes of at least 0, which is without end, got "
+      f"{data.num_train_scenes}."
+    )
+  if split == "train" and data.num_train_scenes:
+    return fixed_scenes.create_fixed_scenes(
+      family,
+      num_scenes=data.num_train_scenes,
+      resolution=resolution,
+      batch_size=batch_size,
+      sharding=sharding,
+      seed=config.seed,
+      on_device=on_device,
+    )
+  return procedural.SceneDataset(
+    family,
+    split="validation" if split == "train_eval" else split,
+    batch_size=batch_size,
+    sharding=sharding,
+    resolution=resolution,
+    seed=config.seed,
+    num_examples=None if split == "train" else data.num_scenes,
+  )
+
+
+def create_family(config: Any) -> procedural.SceneFamily:
+  """The scenes that a config names, or that stand in for its data.
+
+  Args:
+    config: a whole `ConfigDict`; its `data` group is read.
+
+  Returns:
+    A family of scenes.
+
+  Raises:
+    ValueError: on a name without scenes, or on a key that does not fit the
+      family.
+  """
+  data = config.data
+  name = _STAND_INS.get(data.name, data.name)
+  if name not in NAMES:
+    raise ValueError(
+      f"Expected data.name out of {sorted((*NAMES, *_STAND_INS))}, of which "
+      f"there are rendered scenes, got {data.name!r}."
+    )
+  for key in _IGNORED[name]:
+    if data[key] != _KEYS[key]:
+      raise ValueError(
+        f"Expected data.{key} to be {_KEYS[key]!r} for the scenes of "
+        f"data.name={data.name!r}, which do not read it, got {data[key]!r}."
+      )
+  given = tuple(data.num_objects)
+  num_objects = None if given == (0, 0) else given
+  if name == "tetrominoes_scenes":
+    return procedural.Tetrominoes(step=data.tetrominoes_step)
+  if name == "multi_dsprites_scenes":
+    return procedural.MultiDSprites(
+      variant=data.variant or "colored_on_grayscale", num_objects=num_objects
+    )
+  if data.variant not in ("", "textured"):
+    raise ValueError(
+      f"Expected data.variant '' or 'textured' for CLEVR scenes, got "
+      f"{data.variant!r}."
+    )
+  low, high = num_objects or (3, 10)
+  return procedural.Clevr(
+    num_objects=(low, min(high, data.max_objects or high)),
+    frame=tuple(data.frame),
+    crop=crop_of(config),
+    textured=data.variant == "textured",
+    held_out=data.held_out,
+  )
+
+
+def has_stand_in(name: str) -> bool:
+  """Whether own scenes can take the place of the data of a name."""
+  return name in _STAND_INS
+
+
+def crop_of(config: Any) -> Any:
+  """The crop of `data.crop`, as `transforms.preprocess_image` takes it."""
+  name, crop = config.data.name, config.data.crop
+  if crop != "auto":
+    return crop or None
+  if name == "folder":
+    return "center"
+  return "paper" if name.startswith("clevr") else None
