@@ -7,8 +7,15 @@ import warnings
 import numpy as np
 import pytest
 
-from configs import clevr_discovery, clevr_set, multi_dsprites, tetrominoes
+from configs import (
+  clevr_discovery,
+  clevr_set,
+  multi_dsprites,
+  objects_room,
+  tetrominoes,
+)
 from slot_attention_jax import data, sharding
+from slot_attention_jax.data import own_scenes
 
 CLEVR = pathlib.Path(__file__).parent / "data" / "clevr_array_record"
 
@@ -309,4 +316,59 @@ def test_keys_of_scenes_are_errors_where_clevr_itself_is_read(
     clevr_set.get_config("debug,data.variant=textured"), tmp_path
   )
   with pytest.raises(ValueError, match=r"data.variant .*clevr_scenes"):
+    data.create_dataset(config, "train", batch_size=4, sharding=over_batch)
+
+
+@pytest.mark.parametrize(
+  ("module", "arg", "command"),
+  [
+    (clevr_discovery, "data.fallback=False", "builder('clevr'"),
+    (clevr_discovery, "masks", "prepare --name=clevr_with_masks "),
+    (clevr_set, "masks", "prepare --name=clevr_with_masks "),
+    (
+      multi_dsprites,
+      "masks",
+      "--name=multi_dsprites --variant=colored_on_grayscale ",
+    ),
+    (tetrominoes, "masks", "prepare --name=tetrominoes "),
+    (objects_room, "", "--name=objects_room --variant=train "),
+    (objects_room, "data.fallback=True", "--name=objects_room "),
+  ],
+)
+def test_missing_data_are_an_error_where_nothing_may_take_their_place(
+  module, arg, command, over_batch, no_data
+):
+  config = module.get_config(arg)
+  with pytest.raises(FileNotFoundError) as error:
+    data.create_dataset(config, "train", batch_size=4, sharding=over_batch)
+  assert command in str(error.value)
+
+
+def test_variants_that_do_not_exist_are_an_error(over_batch, no_data):
+  config = objects_room.get_config("data.variant=seven_objects")
+  with pytest.raises(ValueError, match=r"\['train', .*got 'seven_objects'"):
+    data.create_dataset(config, "train", batch_size=4, sharding=over_batch)
+
+
+@pytest.mark.parametrize(
+  ("name", "crop", "expected"),
+  [
+    ("clevr", "auto", "paper"),
+    ("clevr_with_masks", "auto", "paper"),
+    ("clevr_scenes", "auto", "paper"),
+    ("folder", "auto", "center"),
+    ("multi_dsprites", "auto", None),
+    ("tetrominoes_scenes", "auto", None),
+    ("clevr", "", None),
+    ("folder", "paper", "paper"),
+  ],
+)
+def test_the_crop_follows_from_the_data(name, crop, expected):
+  config = clevr_set.get_config(f"data.name={name},data.crop={crop}")
+  assert own_scenes.crop_of(config) == expected
+
+
+def test_a_split_of_training_needs_data_that_have_one(over_batch, no_data):
+  config = clevr_set.get_config("data.train_split=records[0:8]")
+  with pytest.raises(ValueError, match=r"data.train_split to be 'train'"):
     data.create_dataset(config, "train", batch_size=4, sharding=over_batch)
