@@ -48,6 +48,8 @@ setuptools.setup(
       "pytest>=8.0",
       "pytest-xdist>=3.5",
       "ruff>=0.14",
+      # Oracle of the metrics.
+      "scikit-learn>=1.5",
     ],
   },
 )

@@ -18,7 +18,18 @@ from slot_attention_jax.metrics.ari import (
   mean_best_overlap,
   mean_iou,
 )
+from slot_attention_jax.metrics.attributes import (
+  attribute_counts,
+  attribute_scores,
+)
 from slot_attention_jax.metrics.average_precision import average_precision
+from slot_attention_jax.metrics.masks import attention_masks
+from slot_attention_jax.metrics.reconstruction import psnr
+from slot_attention_jax.metrics.segmentation import (
+  background_segments,
+  segmentation_covering,
+  slots_in_use,
+)
 from slot_attention_jax.models import (
   AutoEncoderOutput,
   ClassifierOutput,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from slot_attention_jax import matching
+from slot_attention_jax.metrics import contingency
 
 
 def adjusted_rand_index(
@@ -75,7 +76,9 @@ def adjusted_rand_index(
     `Object-Centric Learning with Slot Attention
     <https://arxiv.org/abs/2006.15055>`_, 2020, section 4.1.
   """
-  table = _contingency(true_ids, pred_ids, num_true_groups, num_pred_groups)
+  table = contingency.contingency(
+    true_ids, pred_ids, num_true_groups, num_pred_groups
+  )
   if foreground_only:
     table = table.at[:, 0].set(0.0)
   true_size = table.sum(axis=2)  # [B, G]
@@ -161,13 +164,13 @@ def mean_iou(
     Hungarian-matched mIoU as in Seitzer et al., `Bridging the Gap to Real-World
     Object-Centric Learning <https://arxiv.org/abs/2209.14860>`_, 2023.
   """
-  iou, present = _overlaps(
+  iou, size = contingency.overlaps(
     true_ids, pred_ids, num_true_groups, num_pred_groups, ignore_background
   )
   rows, cols = matching.hungarian_match(-iou)  # [B, M], [B, M]
   matched = jax.vmap(lambda x, row, col: x[row, col])(iou, rows, cols)  # [B, M]
   # Absent objects have no overlap, so they neither add nor bend the matching.
-  return _mean_over_objects(matched.sum(axis=1), present)
+  return _mean_over_objects(matched.sum(axis=1), size)
 
 
 def mean_best_overlap(
@@ -209,62 +212,13 @@ def mean_best_overlap(
     Pont-Tuset et al., `Multiscale Combinatorial Grouping
     <https://arxiv.org/abs/1503.00848>`_, 2015.
   """
-  iou, present = _overlaps(
+  iou, size = contingency.overlaps(
     true_ids, pred_ids, num_true_groups, num_pred_groups, ignore_background
   )
-  return _mean_over_objects(iou.max(axis=2).sum(axis=1), present)
+  return _mean_over_objects(iou.max(axis=2).sum(axis=1), size)
 
 
-def _mean_over_objects(scores: jax.Array, present: jax.Array) -> jax.Array:
-  """Divides summed scores [B] by the objects of present [B, G]; 1 if none."""
-  count = present.sum(axis=1)  # [B]
+def _mean_over_objects(scores: jax.Array, size: jax.Array) -> jax.Array:
+  """Divides summed scores [B] by the objects of size [B, G]; 1 if none."""
+  count = (size > 0).sum(axis=1)  # [B]
   return jnp.where(count > 0, scores / jnp.maximum(count, 1), 1.0)
-
-
-def _overlaps(
-  true_ids: jax.Array,
-  pred_ids: jax.Array,
-  num_true_groups: int,
-  num_pred_groups: int,
-  ignore_background: bool,
-) -> tuple[jax.Array, jax.Array]:
-  """IoU [B, G, S] of groups and segments, and which groups are objects."""
-  table = _contingency(true_ids, pred_ids, num_true_groups, num_pred_groups)
-  true_size = table.sum(axis=2)  # [B, G]
-  pred_size = table.sum(axis=1)  # [B, S]
-  union = true_size[:, :, None] + pred_size[:, None, :] - table  # [B, G, S]
-  present = true_size > 0  # [B, G]
-  if ignore_background:
-    present = present.at[:, 0].set(False)
-  iou = table / jnp.maximum(union, 1.0)
-  return jnp.where(present[:, :, None], iou, 0.0), present
-
-
-def _contingency(
-  true_ids: jax.Array,
-  pred_ids: jax.Array,
-  num_true_groups: int,
-  num_pred_groups: int,
-) -> jax.Array:
-  """Pixels in each true group and predicted group, [B, G, S] float32."""
-  if true_ids.shape != pred_ids.shape or true_ids.ndim not in (2, 3):
-    raise ValueError(
-      "Expected true_ids and pred_ids of one shape [B, N] or [B, H, W], got "
-      f"{true_ids.shape} and {pred_ids.shape}; resize the masks before the "
-      "argmax, and add a batch axis to a single image."
-    )
-  for name, ids in (("true_ids", true_ids), ("pred_ids", pred_ids)):
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-      raise ValueError(
-        f"Expected {name} to be integers, got {ids.dtype}; take the argmax of "
-        "masks over the slots."
-      )
-  shape = (true_ids.shape[0], -1)
-  # int32, for one_hot counts the groups in the dtype of the ids.
-  true_ids = jnp.asarray(true_ids, jnp.int32).reshape(shape)  # [B, N]
-  pred_ids = jnp.asarray(pred_ids, jnp.int32).reshape(shape)  # [B, N]
-  true_hot = jax.nn.one_hot(true_ids, num_true_groups)  # [B, N, G]
-  pred_hot = jax.nn.one_hot(pred_ids, num_pred_groups)  # [B, N, S]
-  # Exact at any matmul precision: 0 and 1 survive bfloat16, and sums of ones
-  # are exact in float32 up to 2^24 pixels.
-  return jnp.einsum("bng,bns->bgs", true_hot, pred_hot)  # [B, G, S]

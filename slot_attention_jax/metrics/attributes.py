@@ -1,0 +1,149 @@
+"""Why average precision is what it is: each property on its own."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slot_attention_jax import matching
+from slot_attention_jax.data import types
+
+
+def attribute_counts(
+  predictions: jax.Array,
+  targets: jax.Array,
+  cost: jax.Array,
+  layout: types.PropertyLayout,
+  thresholds: Sequence[float] = (1.0, 0.5, 0.25, 0.125),
+) -> dict[str, jax.Array]:
+  """Counts, for each image, what is right about its matched objects.
+
+  Predictions and targets are matched one-to-one at the least total cost; with
+  `losses.pairwise_huber` as the cost that is the matching of training, padding
+  included. `attribute_scores` makes shares of the counts of a whole split.
+
+  Args:
+    predictions: [B, K, P], in [0, 1], ordered as `layout` says.
+    targets: [B, O, P], in [0, 1]; rows whose confidence is 0 are padding.
+    cost: [B, K, O] cost of every prediction with every target.
+    layout: order and meaning of the P numbers.
+    thresholds: distances in the units of the position; static.
+
+  Returns:
+    Arrays [B] float32: `objects`, how many there are; of these, each with its
+    matched prediction, `correct_NAME` for each categorical property and
+    `correct_all` for all of them, `distance` the summed Euclidean distances of
+    the positions in the units of the data, `matched` how many have a prediction
+    (all, unless K < O), `within_T` how many lie strictly within a threshold,
+    and `detected` those that are predicted with a confidence above 0.5;
+    `predicted`, predictions with such a confidence; `count_correct`, 1 if
+    these are as many as the objects.
+
+  Raises:
+    ValueError: if the shapes do not fit each other or the layout.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax import losses
+    >>> from slot_attention_jax.data import types
+    >>> from slot_attention_jax.metrics import attributes
+    >>> layout = types.PropertyLayout("dots", (
+    ...     types.Property("coords", 2, "continuous", low=-1.0, high=1.0),
+    ...     types.Property("confidence", 1, "confidence")))
+    >>> targets = jnp.array([[[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]]])
+    >>> predictions = jnp.array([[[1.0, 1.0, 0.9], [0.0, 0.25, 0.2]]])
+    >>> counts = attributes.attribute_counts(predictions, targets,
+    ...     losses.pairwise_huber(predictions, targets), layout, (0.25,))
+    >>> {k: v.tolist() for k, v in counts.items() if k != "correct_all"}
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'objects': [2.0], 'matched': [2.0], 'distance': [0.5], 'within_0.25':
+    [1.0], 'detected': [1.0], 'predicted': [1.0], 'count_correct': [0.0]}
+  """
+  b, k, p = predictions.shape
+  o = targets.shape[1]
+  if targets.shape != (b, o, layout.size) or p != layout.size:
+    raise ValueError(
+      "attribute_counts: expected predictions [B, K, P] and targets [B, O, P] "
+      f"with P = {layout.size} of layout {layout.name!r}, got "
+      f"{predictions.shape} and {targets.shape}."
+    )
+  if cost.shape != (b, k, o):
+    raise ValueError(
+      f"attribute_counts: expected a cost {(b, k, o)}, got {cost.shape}."
+    )
+  rows, cols = matching.hungarian_match(cost)  # [B, M], [B, M]
+  pick = jax.vmap(lambda array, index: array[index])
+  predicted = pick(jnp.asarray(predictions, jnp.float32), rows)  # [B, M, P]
+  actual = pick(jnp.asarray(targets, jnp.float32), cols)  # [B, M, P]
+  flag = layout.slice(layout.confidence.name)
+  real = actual[..., flag][..., 0] > 0.5  # [B, M]
+
+  def count(which):
+    return (which & real).sum(axis=1).astype(jnp.float32)
+
+  present = (targets[..., flag][..., 0] > 0.5).sum(axis=1)  # [B]
+  out = {"objects": present.astype(jnp.float32), "matched": count(real)}
+  everything = jnp.ones_like(real)
+  for prop in layout.of_kind("categorical"):
+    columns = layout.slice(prop.name)
+    same = predicted[..., columns].argmax(-1) == actual[..., columns].argmax(-1)
+    everything &= same
+    out[f"correct_{prop.name}"] = count(same)
+  out["correct_all"] = count(everything)
+  position = layout[layout.position]
+  columns = layout.slice(position.name)
+  offset = (predicted[..., columns] - actual[..., columns]) * (
+    position.high - position.low
+  )
+  distance = jnp.sqrt(jnp.sum(jnp.square(offset), axis=-1))  # [B, M]
+  out["distance"] = jnp.where(real, distance, 0.0).sum(axis=1)
+  for threshold in thresholds:
+    out[f"within_{threshold:g}"] = count(distance < threshold)
+  out["detected"] = count(predicted[..., flag][..., 0] > 0.5)
+  shown = (predictions[..., flag][..., 0] > 0.5).sum(axis=1)  # [B]
+  out["predicted"] = shown.astype(jnp.float32)
+  out["count_correct"] = (shown == present).astype(jnp.float32)
+  return out
+
+
+def attribute_scores(
+  counts: Mapping[str, np.ndarray],
+) -> dict[str, tuple[float, float | None]]:
+  """Shares of the objects of a whole split, with their standard errors.
+
+  Args:
+    counts: of `attribute_counts`, of all images [N].
+
+  Returns:
+    Pairs (value, standard error over images, None for a single image):
+    `accuracy_NAME` and `accuracy_all`, `within_T`, shares in [0, 1] of the
+    objects; `distance`, mean over the matched objects, in the units of the
+    data; `recall` and `precision` of a confidence above 0.5;
+    `count_accuracy`, of the images. What has no denominator is left out.
+  """
+  counts = {k: np.asarray(v, np.float64) for k, v in counts.items()}
+  parts = {}
+  for name, values in counts.items():
+    if name.startswith("correct_"):
+      parts[f"accuracy_{name[8:]}"] = (values, counts["objects"])
+    elif name.startswith("within_"):
+      parts[name] = (values, counts["objects"])
+  parts["distance"] = (counts["distance"], counts["matched"])
+  parts["recall"] = (counts["detected"], counts["objects"])
+  parts["precision"] = (counts["detected"], counts["predicted"])
+  ones = np.ones_like(counts["objects"])
+  parts["count_accuracy"] = (counts["count_correct"], ones)
+  return {
+    name: _ratio(*pair) for name, pair in parts.items() if pair[1].sum() > 0
+  }
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> tuple[float, float | None]:
+  """Ratio of the sums of [N] and its standard error, linearised over images."""
+  value = above.sum() / below.sum()
+  n = len(above)
+  if n < 2:
+    return float(value), None
+  residual = np.square(above - value * below).sum() / (n - 1)
+  return float(value), float(np.sqrt(n * residual) / below.sum())

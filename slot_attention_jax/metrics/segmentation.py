@@ -1,0 +1,143 @@
+"""What a segmentation does with objects, background and slots.
+
+Conventions as in `metrics.ari`: integer ids of groups for every pixel, those
+outside `[0, num_groups)` on either side left out of everything.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from slot_attention_jax.metrics import contingency
+
+
+def segmentation_covering(
+  true_ids: jax.Array,
+  pred_ids: jax.Array,
+  *,
+  num_true_groups: int,
+  num_pred_groups: int,
+  ignore_background: bool = True,
+) -> jax.Array:
+  r"""Best IoU of each object with any segment, weighted by its pixels (SC).
+
+  .. math::
+    \mathrm{SC} = \frac{\sum_g |R_g| \max_s \mathrm{IoU}(R_g, S_s)}
+      {\sum_g |R_g|}
+
+  Without the weights it is `mean_best_overlap`, which is also called mSC.
+
+  Args:
+    true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
+    pred_ids: integer ids of the predicted groups, shape of `true_ids`.
+    num_true_groups: number of true groups including the background; static.
+    num_pred_groups: number of predicted groups; static.
+    ignore_background: whether group 0 is no object; static.
+
+  Returns:
+    [B] float32, in [0, 1]; 1 where there is no object, as nothing was missed.
+
+  Raises:
+    ValueError: if the shapes differ, have no batch axis, or the ids are not
+      integers.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax.metrics import segmentation
+    >>> true_ids = jnp.array([[0, 0, 1, 2, 2, 2]])
+    >>> pred_ids = jnp.array([[0, 0, 1, 1, 2, 2]])
+    >>> segmentation.segmentation_covering(true_ids, pred_ids,
+    ...     num_true_groups=3, num_pred_groups=3).tolist()
+    [0.625]
+
+  References:
+    Arbelaez et al., `Contour Detection and Hierarchical Image Segmentation
+    <https://doi.org/10.1109/TPAMI.2010.161>`_, 2011; of objects alone as in
+    Engelcke et al., `GENESIS <https://arxiv.org/abs/1907.13052>`_, 2020.
+  """
+  iou, size = contingency.overlaps(
+    true_ids, pred_ids, num_true_groups, num_pred_groups, ignore_background
+  )
+  total = size.sum(axis=1)  # [B]
+  # Divided first, so that an exact covering is exactly 1.
+  share = size / jnp.maximum(total, 1.0)[:, None]  # [B, G]
+  covering = jnp.minimum((share * iou.max(axis=2)).sum(axis=1), 1.0)
+  return jnp.where(total > 0, covering, 1.0)
+
+
+def slots_in_use(
+  pred_ids: jax.Array, *, num_pred_groups: int, min_fraction: float = 0.001
+) -> jax.Array:
+  """How many slots own a part of the image.
+
+  Args:
+    pred_ids: [B, N] or [B, H, W] integer ids of the predicted groups.
+    num_pred_groups: number of predicted groups; static.
+    min_fraction: share of the pixels below which a group is noise, in [0, 1];
+      static. A thousandth is 16 pixels of 128 x 128; CLEVR's smallest visible
+      object has 5 times as many.
+
+  Returns:
+    [B] float32, from 1 to `num_pred_groups`; 0 where no pixel counts.
+
+  Raises:
+    ValueError: if there is no batch axis or the ids are not integers.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax.metrics import segmentation
+    >>> pred_ids = jnp.array([[0, 0, 0, 0, 0, 0, 0, 0, 0, 3]])
+    >>> segmentation.slots_in_use(pred_ids, num_pred_groups=4).tolist()
+    [2.0]
+    >>> segmentation.slots_in_use(
+    ...     pred_ids, num_pred_groups=4, min_fraction=0.2).tolist()
+    [1.0]
+  """
+  zeros = jnp.zeros_like(pred_ids)
+  size = contingency.contingency(zeros, pred_ids, 1, num_pred_groups)[:, 0]
+  least = jnp.maximum(min_fraction * size.sum(axis=1, keepdims=True), 1.0)
+  return (size >= least).sum(axis=1).astype(jnp.float32)
+
+
+def background_segments(
+  true_ids: jax.Array,
+  pred_ids: jax.Array,
+  *,
+  num_true_groups: int,
+  num_pred_groups: int,
+  min_fraction: float = 0.05,
+) -> jax.Array:
+  """How many segments share the background.
+
+  More than one says why ARI is low where FG-ARI, which does not look at the
+  background, is high; an image's background is split if it is more than one.
+
+  Args:
+    true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
+    pred_ids: integer ids of the predicted groups, shape of `true_ids`.
+    num_true_groups: number of true groups including the background; static.
+    num_pred_groups: number of predicted groups; static.
+    min_fraction: share of the background's pixels from which on a segment
+      counts, in [0, 1]; static. The halos of objects have less than 5 %.
+
+  Returns:
+    [B] float32; 0 where there is no background.
+
+  Raises:
+    ValueError: if the shapes differ, have no batch axis, or the ids are not
+      integers.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax.metrics import segmentation
+    >>> true_ids = jnp.array([[0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1]])
+    >>> pred_ids = jnp.array([[0, 0, 0, 0, 1, 1], [0, 0, 2, 2, 1, 1]])
+    >>> segmentation.background_segments(true_ids, pred_ids,
+    ...     num_true_groups=2, num_pred_groups=3).tolist()
+    [1.0, 2.0]
+  """
+  table = contingency.contingency(
+    true_ids, pred_ids, num_true_groups, num_pred_groups
+  )
+  shares = table[:, 0]  # [B, S]
+  least = jnp.maximum(min_fraction * shares.sum(axis=1, keepdims=True), 1.0)
+  return (shares >= least).sum(axis=1).astype(jnp.float32)
