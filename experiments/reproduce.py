@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import jax
 from absl import logging
 
-from slot_attention_jax import evaluate, train, writers
+from slot_attention_jax import report, train, writers
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # As a script it finds only its own directory.
@@ -143,7 +143,7 @@ def run_seed(
     config = config.copy_and_resolve_references()
     config.data.num_scenes = num_scenes
     config.eval.split = "test"
-    metrics = evaluate.evaluate_checkpoint(config, str(workdir))
+    metrics = report.evaluate_model(config, str(workdir))
   except Exception as error:  # The other seeds are to run whatever it is.
     logging.error("Seed %d failed.\n%s", config.seed, traceback.format_exc())
     reason = str(error).partition("\n")[0][:100]

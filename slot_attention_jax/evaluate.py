@@ -1,4 +1,4 @@
-"""Evaluation of a state on a split, also standalone on a checkpoint."""
+"""Evaluation of parameters on a split."""
 
 import functools
 import pathlib
@@ -10,16 +10,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from slot_attention_jax import (
-  checkpoints,
-  metadata,
-  optimizers,
-  steps,
-  tasks,
-  visualize,
-)
-from slot_attention_jax import data as data_lib
-from slot_attention_jax import sharding as sharding_lib
+from slot_attention_jax import checkpoints, tasks, visualize
 from slot_attention_jax.data import types
 
 
@@ -198,51 +189,3 @@ def restore_params(
         f"(checkpoint.best_metric is {config.checkpoint.best_metric!r})."
       )
     return step, checkpointer.restore_params(abstract_params, step)
-
-
-def evaluate_checkpoint(config: Any, workdir: str) -> dict[str, float]:
-  """Evaluates the last (or best) checkpoint of a run on its own.
-
-  K, T, the split, thresholds and the data may differ from training.
-
-  Args:
-    config: a config of `configs/`; `eval.checkpoint` says which checkpoint.
-    workdir: directory of the run.
-
-  Returns:
-    The metrics, under their full names; also written to `evaluation.json`.
-
-  Raises:
-    FileNotFoundError: if there is no checkpoint.
-    ValueError: on a config that cannot be run.
-  """
-  path = pathlib.Path(workdir).expanduser().absolute()
-  mesh = sharding_lib.create_mesh()
-  sharding_lib.check_batch_size(
-    "eval.batch_size", config.eval.batch_size, mesh.size
-  )
-  dataset = data_lib.create_dataset(
-    config,
-    config.eval.split,
-    batch_size=config.eval.batch_size,
-    sharding=sharding_lib.over_batch(mesh),
-  )
-  task = tasks.create_task(config, dataset.info)
-  optimizer, _ = optimizers.create_optimizer(config.optim)
-  abstract = steps.abstract_state(task, optimizer, mesh)
-  step, params = restore_params(config, path, abstract.params)
-  eval_step = steps.make_eval_step(task, mesh)
-  metrics = evaluate(task, eval_step, params, dataset, config.eval.seed)
-  picture = draw(task, params, dataset, config)
-  if jax.process_index() == 0:
-    report = {
-      "step": step,
-      "num_slots": task.num_slots,
-      "num_iterations": task.num_iterations,
-      "num_examples": dataset.info.num_examples,
-      "metrics": metrics,
-    }
-    metadata.write_json(path / "evaluation.json", report)
-    if picture is not None:
-      visualize.save_png(path / "images" / "evaluation.png", picture)
-  return metrics

@@ -8,7 +8,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from slot_attention_jax import distributed, evaluate, render, train
+from slot_attention_jax import distributed, render, report, train
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -26,8 +26,23 @@ _WORKDIR = flags.DEFINE_string(
 _MODE = flags.DEFINE_enum(
   "mode",
   "train",
-  ["train", "evaluate", "render"],
-  "What to do; render writes the scenes of eval.split into --workdir.",
+  ["train", "evaluate", "render", "export"],
+  "What to do; render writes the scenes of eval.split into --workdir as files, "
+  "export the examples of eval.split as examples.npz.",
+)
+_PRETRAINED = flags.DEFINE_string(
+  "pretrained",
+  "",
+  "--mode=evaluate: weights of the package, by name, in place of a run.",
+)
+_WEIGHTS = flags.DEFINE_string(
+  "weights", "", "--mode=evaluate: a file of weights in place of a run."
+)
+_PREDICTIONS = flags.DEFINE_string(
+  "predictions",
+  "",
+  "--mode=evaluate: an .npz of segments or masks that another program "
+  "predicted for the examples that --mode=export writes.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
@@ -83,10 +98,16 @@ def main(argv: list[str]) -> None:
     jax.devices(),
     workdir,
   )
+  source = report.Source(_PRETRAINED.value, _WEIGHTS.value, _PREDICTIONS.value)
+  if source.kind != "checkpoint" and _MODE.value != "evaluate":
+    raise app.UsageError(f"Expected --mode=evaluate for --{source.kind}.")
   run = {
     "train": functools.partial(train.train, recipe=_recipe()),
-    "evaluate": evaluate.evaluate_checkpoint,
+    "evaluate": functools.partial(
+      report.evaluate_model, source=source, recipe=_recipe()
+    ),
     "render": render.render,
+    "export": report.export_split,
   }
   with distributed.all_or_none():
     distributed.check_same(

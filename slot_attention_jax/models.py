@@ -166,6 +166,13 @@ class _SlotModel(nn.Module):
     """
     return self.slot_attention(self.encoder(images), **slot_options)
 
+  def grid_of(self, resolution: tuple[int, int]) -> tuple[int, int]:
+    """The grid (h, w) of the N = h w inputs for images of (H, W) pixels."""
+    h, w = resolution
+    for stride in self.encoder_strides:
+      h, w = -(-h // stride), -(-w // stride)
+    return h, w
+
   def draw_noise(self, batch_size: int) -> jax.Array:
     """Noise [B, K, D] that a call draws; see `SlotAttention.draw_noise`."""
     return self.slot_attention.draw_noise(batch_size)

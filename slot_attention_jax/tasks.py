@@ -1,7 +1,6 @@
 """The two objectives: model, loss and metrics in one place each."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -9,14 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slot_attention_jax import losses, model_config
+from slot_attention_jax import losses, model_config, scores
 from slot_attention_jax.data import types
-from slot_attention_jax.metrics import ari
+from slot_attention_jax.metrics import attributes, masks
 from slot_attention_jax.metrics import average_precision as ap
+
+# In front of names of `attributes.attribute_counts` among results.
+_COUNT = "count/"
+# Of the examples, for the standard error of average precision.
+_RESAMPLES = 32
 
 
 class Task(Protocol):
-  """An objective; all but `summarize` are pure and jit-able."""
+  """An objective; all but the last two methods are pure and jit-able."""
 
   @property
   def num_slots(self) -> int:
@@ -65,6 +69,10 @@ class Task(Protocol):
     """Metrics of a split from the results of all its examples [N, ...]."""
     ...
 
+  def standard_errors(self, results: dict[str, np.ndarray]) -> dict[str, float]:
+    """Standard errors of these metrics over examples, where there are any."""
+    ...
+
 
 def _noise(key, first, batch_size, num_slots, slot_size):
   """Slot noise [B, K, D] that depends on the example, not on its batch."""
@@ -90,6 +98,7 @@ class _SlotTask:
   image_shape: tuple[int, int, int]
   num_slots: int
   num_iterations: int
+  full: bool = False
 
   def init(self, key: jax.Array) -> Any:
     """Initial parameters."""
@@ -124,14 +133,25 @@ class ObjectDiscovery(_SlotTask):
     max_objects: most objects in a ground-truth segmentation; 0: there is none.
     num_slots: K at evaluation.
     num_iterations: T at evaluation.
+    full: whether evaluation computes all that a report shows.
   """
 
   max_objects: int
 
   @property
   def metric_names(self) -> tuple[str, ...]:
-    """`mse`; with ground truth also `fg_ari`, `ari`, `miou`."""
-    return ("mse", "fg_ari", "ari", "miou") if self.max_objects else ("mse",)
+    """`mse`; with ground truth also `fg_ari`, `ari`, `miou`.
+
+    A full evaluation adds `psnr`, `scores.FULL`, and these of the attention of
+    the last iteration, upsampled, with `_attention` behind their names.
+    """
+    names = ("mse", "psnr") if self.full else ("mse",)
+    if not self.max_objects:
+      return names
+    if not self.full:
+      return (*names, *scores.BRIEF)
+    of_attention = tuple(f"{name}_attention" for name in scores.FULL)
+    return (*names, *scores.FULL, *of_attention)
 
   def loss(
     self, params: Any, batch: types.Batch, noise: jax.Array
@@ -144,33 +164,46 @@ class ObjectDiscovery(_SlotTask):
   def evaluate(
     self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
   ) -> dict[str, jax.Array]:
-    """MSE of each example; ARI, FG-ARI and mIoU where there is truth."""
+    """Scores of each example, [B] float32 by their short names."""
     images = batch["image"]
     output = self.apply(params, images, key, first)
-    results = {"mse": losses.reconstruction_loss(output.reconstruction, images)}
+    results = scores.reconstruction_scores(
+      output.reconstruction, images, full=self.full
+    )
     if self.max_objects:
-      true = batch["segmentation"]
-      predicted = output.masks[..., 0].argmax(axis=1)  # [B, H, W]
-      score = functools.partial(
-        ari.adjusted_rand_index,
-        true,
-        predicted,
-        num_true_groups=self.max_objects + 1,
-        num_pred_groups=self.num_slots,
-      )
-      results["fg_ari"] = score(foreground_only=True)
-      results["ari"] = score()
-      results["miou"] = ari.mean_iou(
-        true,
-        predicted,
-        num_true_groups=self.max_objects + 1,
-        num_pred_groups=self.num_slots,
-      )
+      results |= self._score(batch["segmentation"], output)
     return results
+
+  def _score(self, true_ids, output):
+    """Scores the masks of the decoder and, in full, those of attention."""
+    predicted = [output.masks[..., 0].argmax(axis=1)]  # [B, H, W]
+    if self.full:
+      h, w = self.image_shape[:2]
+      grid = self.model.grid_of((h, w))
+      maps = masks.attention_masks(output.attention[:, -1], grid, (h, w))
+      predicted.append(maps.argmax(axis=1))  # [B, H, W]
+    # In one batch, because the program is as large for one as for two.
+    results = scores.segmentation_scores(
+      jnp.concatenate([true_ids] * len(predicted)),
+      jnp.concatenate(predicted),
+      max_objects=self.max_objects,
+      num_slots=self.num_slots,
+      full=self.full,
+    )
+    if not self.full:
+      return results
+    split = {name: jnp.split(value, 2) for name, value in results.items()}
+    return {name: parts[0] for name, parts in split.items()} | {
+      f"{name}_attention": parts[1] for name, parts in split.items()
+    }
 
   def summarize(self, results: dict[str, np.ndarray]) -> dict[str, float]:
     """Means over the examples."""
     return {k: float(v.mean(dtype=np.float64)) for k, v in results.items()}
+
+  def standard_errors(self, results: dict[str, np.ndarray]) -> dict[str, float]:
+    """Of the means; none of a single example."""
+    return {k: _error_of_mean(v) for k, v in results.items() if len(v) > 1}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,6 +219,7 @@ class SetPrediction(_SlotTask):
       data; infinity: attributes alone decide.
     num_slots: K at evaluation.
     num_iterations: T at evaluation.
+    full: whether evaluation also counts each property on its own.
   """
 
   layout: types.PropertyLayout
@@ -194,12 +228,20 @@ class SetPrediction(_SlotTask):
 
   @property
   def metric_names(self) -> tuple[str, ...]:
-    """`loss` and one `ap_` for each threshold."""
+    """`loss` and one `ap_` for each threshold.
+
+    A full evaluation adds those of `attributes.attribute_scores`.
+    """
     return ("loss", *(f"ap_{t:g}" for t in self.thresholds))
 
+  @property
+  def _weights(self):
+    return None if self.weights is None else jnp.asarray(self.weights)
+
   def _loss(self, predictions, targets):
-    weights = None if self.weights is None else jnp.asarray(self.weights)
-    return losses.set_prediction_loss(predictions, targets, weights=weights)
+    return losses.set_prediction_loss(
+      predictions, targets, weights=self._weights
+    )
 
   def loss(
     self, params: Any, batch: types.Batch, noise: jax.Array
@@ -212,35 +254,82 @@ class SetPrediction(_SlotTask):
   def evaluate(
     self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
   ) -> dict[str, jax.Array]:
-    """Loss, predictions and targets of each example."""
+    """Loss, predictions, targets and, in full, counts of each example."""
     predictions = self.apply(params, batch["image"], key, first).predictions
-    return {
-      "loss": self._loss(predictions, batch["target"]),
+    return self.score(predictions, batch["target"])
+
+  def score(
+    self, predictions: jax.Array, targets: jax.Array
+  ) -> dict[str, jax.Array]:
+    """What `summarize` needs of predictions [B, K, P] and targets."""
+    results = {
+      "loss": self._loss(predictions, targets),
       "predictions": predictions,
-      "targets": batch["target"],
+      "targets": targets,
     }
+    if self.full:
+      cost = losses.pairwise_huber(predictions, targets, self._weights)
+      finite = tuple(t for t in self.thresholds if np.isfinite(t))
+      counts = attributes.attribute_counts(
+        predictions, targets, cost, self.layout, finite
+      )
+      results |= {f"{_COUNT}{name}": value for name, value in counts.items()}
+    return results
 
   def summarize(self, results: dict[str, np.ndarray]) -> dict[str, float]:
     """Mean loss, and average precision over all examples pooled."""
+    loss = float(results["loss"].mean(dtype=np.float64))
+    values = [loss, *self._average_precision(results).tolist()]
+    metrics = dict(zip(self.metric_names, values, strict=True))
+    return metrics | {k: v for k, (v, _) in _attributes(results).items()}
+
+  def standard_errors(self, results: dict[str, np.ndarray]) -> dict[str, float]:
+    """Of the loss, of average precision by a bootstrap over the examples."""
+    count = len(results["loss"])
+    if count < 2:
+      return {}
+    # A fixed stream: the same results have the same errors.
+    rows = np.random.default_rng(0).integers(0, count, (_RESAMPLES, count))
+    resampled = np.stack([self._average_precision(results, r) for r in rows])
+    values = [_error_of_mean(results["loss"]), *resampled.std(axis=0, ddof=1)]
+    errors = dict(zip(self.metric_names, map(float, values), strict=True))
+    return errors | {
+      k: e for k, (_, e) in _attributes(results).items() if e is not None
+    }
+
+  def _average_precision(self, results, rows=slice(None)):
     values = ap.average_precision(
-      jnp.asarray(results["predictions"]),
-      jnp.asarray(results["targets"]),
+      jnp.asarray(results["predictions"][rows]),
+      jnp.asarray(results["targets"][rows]),
       self.layout,
       thresholds=tuple(self.thresholds),
     )
-    loss = float(results["loss"].mean(dtype=np.float64))
-    values = [loss, *np.asarray(values).tolist()]
-    return dict(zip(self.metric_names, values, strict=True))
+    return np.asarray(values)
+
+
+def _error_of_mean(values: np.ndarray) -> float:
+  return float(values.std(dtype=np.float64, ddof=1) / len(values) ** 0.5)
+
+
+def _attributes(results):
+  """Scores of each property, if a full evaluation counted them."""
+  counts = {
+    k.removeprefix(_COUNT): v
+    for k, v in results.items()
+    if k.startswith(_COUNT)
+  }
+  return attributes.attribute_scores(counts) if counts else {}
 
 
 def create_task(
-  config: Any, info: types.DatasetInfo
+  config: Any, info: types.DatasetInfo, *, full: bool = False
 ) -> ObjectDiscovery | SetPrediction:
   """Builds the objective of a config for a dataset.
 
   Args:
     config: a whole `ConfigDict`.
     info: the dataset's; gives image size and property layout.
+    full: whether evaluation computes all that a report shows.
 
   Returns:
     The task.
@@ -251,6 +340,7 @@ def create_task(
   """
   model, evaluation = config.model, config.eval
   at_test = {
+    "full": full,
     "num_slots": evaluation.num_slots or model.num_slots,
     "num_iterations": evaluation.num_iterations or model.num_iterations,
   }

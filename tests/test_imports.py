@@ -32,6 +32,7 @@ FLOORS = {
   "models": 1,
   "model_config": 1,
   "losses": 1,
+  "scores": 1,
   "sharding": 1,
   "distributed": 1,
   "time_limit": 1,
@@ -61,7 +62,9 @@ FLOORS = {
   "evaluate": 4,
   "visualize": 4,
   "export_weights": 4,
+  "predictions": 4,
   "render": 4.5,
+  "report": 4.5,
   "train": 4.5,
   "main": 5,
 }

@@ -13,8 +13,8 @@ import pytest
 from configs import quickstart
 from slot_attention_jax import (
   checkpoints,
-  evaluate,
   optimizers,
+  scores,
   sharding,
   steps,
   tasks,
@@ -22,6 +22,7 @@ from slot_attention_jax import (
   train,
 )
 from slot_attention_jax import data as data_lib
+from slot_attention_jax import report as report_lib
 
 # Checkpoints at 2 and 4 and, of the evaluations, at 3 and 4; all are kept. The
 # metric falls, and the "best" is where it is largest: at 3, not the last.
@@ -272,7 +273,7 @@ def test_the_config_and_the_data_are_saved_beside_the_run(whole):
   metadata = strict_json(whole[0] / "metadata.json")
   assert metadata["data"] == DATA
   assert metadata["own_scenes"] is True
-  assert metadata["configured_data"] == "tetrominoes"
+  assert metadata["configured_data"] == "tetrominoes_scenes"
   assert metadata["seed"] == 0
   # A layout is stored whole, so that a file of weights can hold it.
   layout = metadata["layout"]["properties"]
@@ -371,16 +372,18 @@ def test_another_model_than_the_run_s_is_an_error(whole, tmp_path):
 
 def test_a_checkpoint_is_evaluated_on_its_own(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
-  metrics = evaluate.evaluate_checkpoint(tiny(), str(workdir))
-  assert metrics == pytest.approx(whole[1], rel=1e-6)
+  metrics = report_lib.evaluate_model(tiny(), str(workdir))
+  # Those of the last evaluation in training, and more.
+  assert {k: metrics[k] for k in whole[1]} == pytest.approx(whole[1], rel=1e-6)
+  names = {"mse", "psnr", *scores.FULL}
+  names |= {f"{name}_attention" for name in scores.FULL}
+  assert set(metrics) == {f"{DATA}/validation/{name}" for name in names}
   report = strict_json(workdir / "evaluation.json")
-  assert report == {
-    "step": 4,
-    "num_slots": 3,
-    "num_iterations": 2,
-    "num_examples": 6,
-    "metrics": metrics,
-  }
+  assert (report["step"], report["num_examples"]) == (4, 6)
+  assert (report["num_slots"], report["num_iterations"]) == (3, 2)
+  assert report["metrics"] == metrics
+  assert set(report["standard_errors"]) == set(metrics)
+  assert (workdir / "evaluation.md").exists()
   assert (workdir / "images" / "evaluation.png").exists()
   assert rows_of(workdir) == rows_of(whole[0])
 
@@ -388,10 +391,8 @@ def test_a_checkpoint_is_evaluated_on_its_own(whole, tmp_path):
 def test_a_checkpoint_is_evaluated_with_other_k_and_t(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
   config = tiny("eval.num_slots=5,eval.num_iterations=4,eval.split=test")
-  metrics = evaluate.evaluate_checkpoint(config, str(workdir))
-  assert set(metrics) == {
-    f"{DATA}/test/{name}" for name in ("ari", "fg_ari", "miou", "mse")
-  }
+  metrics = report_lib.evaluate_model(config, str(workdir))
+  assert {name.rpartition("/")[0] for name in metrics} == {f"{DATA}/test"}
   report = strict_json(workdir / "evaluation.json")
   assert (report["num_slots"], report["num_iterations"]) == (5, 4)
   assert report["metrics"] == metrics
@@ -402,23 +403,23 @@ def test_a_checkpoint_is_evaluated_with_other_k_and_t(whole, tmp_path):
 def test_the_best_checkpoint_is_evaluated(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
   name = f"{DATA}/validation/mse"
-  scores = {row["step"]: row[name] for row in rows_of(workdir) if name in row}
-  assert scores[3] > scores[4], "Expected a metric that falls in this setting."
-  metrics = evaluate.evaluate_checkpoint(
+  mse = {row["step"]: row[name] for row in rows_of(workdir) if name in row}
+  assert mse[3] > mse[4], "Expected a metric that falls in this setting."
+  metrics = report_lib.evaluate_model(
     tiny("eval.checkpoint=best"), str(workdir)
   )
   assert strict_json(workdir / "evaluation.json")["step"] == 3
-  assert metrics[name] == pytest.approx(scores[3], rel=1e-6)
+  assert metrics[name] == pytest.approx(mse[3], rel=1e-6)
 
 
 @pytest.mark.parametrize("arg", ["", "eval.checkpoint=best"])
 def test_no_checkpoint_is_an_error(arg, tmp_path):
   with pytest.raises(FileNotFoundError, match=r"trained run.*--mode=train"):
-    evaluate.evaluate_checkpoint(tiny(arg), str(tmp_path / "run"))
+    report_lib.evaluate_model(tiny(arg), str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
   (tmp_path / "checkpoints").mkdir()
   with pytest.raises(FileNotFoundError, match=r"checkpoint in .*found none"):
-    evaluate.evaluate_checkpoint(tiny(arg), str(tmp_path))
+    report_lib.evaluate_model(tiny(arg), str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -430,14 +431,14 @@ def test_no_checkpoint_is_an_error(arg, tmp_path):
 )
 def test_bad_settings_of_evaluation_are_errors(whole, tmp_path, arg, message):
   with pytest.raises(ValueError, match=message):
-    evaluate.evaluate_checkpoint(tiny(arg), str(copy_of(whole, tmp_path)))
+    report_lib.evaluate_model(tiny(arg), str(copy_of(whole, tmp_path)))
 
 
 def test_no_best_checkpoint_by_a_metric_that_was_not_measured(whole, tmp_path):
   # Not the last one in its place, and the message names the metric.
   config = tiny("eval.checkpoint=best,checkpoint.best_metric=mes")
   with pytest.raises(FileNotFoundError, match=r"best.*'mes'"):
-    evaluate.evaluate_checkpoint(config, str(copy_of(whole, tmp_path)))
+    report_lib.evaluate_model(config, str(copy_of(whole, tmp_path)))
 
 
 def test_several_steps_per_call_give_the_same_run(

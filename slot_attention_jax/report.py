@@ -1,0 +1,326 @@
+"""Evaluation on its own, with everything that determines its numbers.
+
+What is evaluated is a checkpoint of a run, weights of the package or of a file,
+or what another program predicted.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import subprocess
+from typing import Any
+
+import jax
+from absl import logging
+
+from slot_attention_jax import data as data_lib
+from slot_attention_jax import (
+  evaluate,
+  metadata,
+  optimizers,
+  predictions,
+  steps,
+  tasks,
+  visualize,
+)
+from slot_attention_jax import sharding as sharding_lib
+from slot_attention_jax.data import multi_object, own_scenes, types
+from slot_attention_jax.pretrained import (
+  load_pretrained,
+  load_weights,
+  pretrained_facts,
+  read_weights_facts,
+)
+
+# Short names, their units and whether more is better.
+_MEANING = {
+  "fg_ari": "adjusted Rand index of the foreground's pixels; at most 1, higher",
+  "ari": "adjusted Rand index of all pixels; at most 1, higher",
+  "miou": "IoU of objects with segments matched one-to-one; 0 to 1, higher",
+  "mbo": "best IoU of objects with any segment; 0 to 1, higher",
+  "covering": "best IoU, weighted by the objects' pixels; 0 to 1, higher",
+  "slots_in_use": "slots with 0.1 % of the pixels or more, of K",
+  "background_split": "share of images whose background two or more slots "
+  "share, with 5 % of it each; lower",
+  "mse": "mean squared error on [-1, 1]; lower",
+  "psnr": "peak signal-to-noise ratio in dB, clipped; higher",
+  "loss": "Hungarian Huber loss; lower",
+  "distance": "of matched positions, in the data's units; lower",
+  "recall": "objects whose match has a confidence above 0.5; higher",
+  "precision": "such predictions that are matched to objects; higher",
+  "count_accuracy": "images with as many such predictions as objects; higher",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """What is evaluated: a run, unless one of these is named.
+
+  Attributes:
+    pretrained: name of weights of the package.
+    weights: path of a file of weights.
+    predictions: path of an `.npz` that another program wrote, see
+      `predictions.load_predictions`.
+  """
+
+  pretrained: str = ""
+  weights: str = ""
+  predictions: str = ""
+
+  def __post_init__(self):
+    given = [k for k, v in dataclasses.asdict(self).items() if v]
+    if len(given) > 1:
+      raise ValueError(
+        f"Expected one of --pretrained, --weights, --predictions, got {given}."
+      )
+
+  @property
+  def kind(self) -> str:
+    """`"checkpoint"`, or the attribute that is set."""
+    named = (k for k, v in dataclasses.asdict(self).items() if v)
+    return next(named, "checkpoint")
+
+
+def evaluate_model(
+  config: Any, workdir: str, source: Source | None = None, recipe: str = ""
+) -> dict[str, float]:
+  """Evaluates a model, or its predictions, on a split.
+
+  K, T, the split, thresholds and the data may differ from training. Writes
+  `evaluation.json` and, as a table, `evaluation.md` into `workdir`, and of
+  models the picture `images/evaluation.png`.
+
+  Args:
+    config: a config of `configs/`; `eval.checkpoint` says which checkpoint. Of
+      weights, `model`, `task` and `data.resolution` are what they were trained
+      with, whatever the config says.
+    workdir: directory of the run; of other sources, where the files go.
+    source: what is evaluated; None: the run in `workdir`.
+    recipe: how the config was made, in words.
+
+  Returns:
+    The metrics, under their full names.
+
+  Raises:
+    FileNotFoundError: if there is no such checkpoint, file or data.
+    ValueError: on a config that cannot be run, or predictions that do not fit
+      the data.
+  """
+  source = source or Source()
+  path = pathlib.Path(workdir).expanduser().absolute()
+  weights = _load_weights(source)
+  if weights is not None:
+    config = _config_of(config, weights[0])
+  mesh = sharding_lib.create_mesh()
+  dataset = _dataset(config, mesh)
+  task = tasks.create_task(config, dataset.info, full=True)
+  step, picture = None, None
+  if source.kind == "predictions":
+    task, results = predictions.score(task, source.predictions, dataset)
+  else:
+    if weights is not None:
+      step = weights[0].updates
+      params = jax.device_put(weights[1], sharding_lib.replicated(mesh))
+    else:
+      optimizer, _ = optimizers.create_optimizer(config.optim)
+      abstract = steps.abstract_state(task, optimizer, mesh)
+      step, params = evaluate.restore_params(config, path, abstract.params)
+    eval_step = steps.make_eval_step(task, mesh)
+    results = evaluate.evaluate_examples(
+      eval_step, params, dataset, config.eval.seed
+    )
+    picture = evaluate.draw(task, params, dataset, config)
+  metrics = _named(dataset.info, task.summarize(results))
+  errors = _named(dataset.info, task.standard_errors(results))
+  if jax.process_index() == 0:
+    content = {
+      "step": step,
+      "num_slots": task.num_slots,
+      "num_iterations": None
+      if source.kind == "predictions"
+      else task.num_iterations,
+      "num_examples": dataset.info.num_examples,
+      "metrics": metrics,
+      "standard_errors": errors,
+      "protocol": _protocol(config, dataset.info, source, path, recipe),
+    }
+    metadata.write_json(path / "evaluation.json", content)
+    with metadata.whole_file(path / "evaluation.md") as temporary:
+      temporary.write_text(markdown(content), encoding="utf-8")
+    if picture is not None:
+      visualize.save_png(path / "images" / "evaluation.png", picture)
+    logging.info("Evaluated %s.", path / "evaluation.md")
+  return metrics
+
+
+def export_split(config: Any, workdir: str) -> dict[str, float]:
+  """Writes the examples of a split to `examples.npz`, see `predictions`.
+
+  Args:
+    config: a config of `configs/`; `data` and `eval.split` say which examples.
+    workdir: where the file goes.
+
+  Returns:
+    How many there are, under the full name of a metric.
+
+  Raises:
+    FileNotFoundError: if there are no such data.
+    ValueError: on a config that cannot be run.
+  """
+  dataset = _dataset(config, sharding_lib.create_mesh())
+  path = pathlib.Path(workdir).expanduser().absolute() / "examples.npz"
+  count = predictions.export_examples(dataset, path)
+  logging.info("Wrote %d examples to %s.", count, path)
+  return _named(dataset.info, {"num_examples": count})
+
+
+def _dataset(config: Any, mesh: jax.sharding.Mesh) -> types.Dataset:
+  """The split to be evaluated."""
+  sharding_lib.check_batch_size(
+    "eval.batch_size", config.eval.batch_size, mesh.size
+  )
+  return data_lib.create_dataset(
+    config,
+    config.eval.split,
+    batch_size=config.eval.batch_size,
+    sharding=sharding_lib.over_batch(mesh),
+  )
+
+
+def _load_weights(source: Source) -> tuple[Any, Any] | None:
+  """Facts and parameters of weights, None for other sources."""
+  if source.pretrained:
+    facts = pretrained_facts(source.pretrained)
+    return facts, load_pretrained(source.pretrained)[1]
+  if source.weights:
+    return read_weights_facts(source.weights), load_weights(source.weights)[1]
+  return None
+
+
+def _config_of(config: Any, facts: Any) -> Any:
+  """A copy of the config with the model of weights in it."""
+  config = config.copy_and_resolve_references()
+  config.task, config.data.resolution = facts.task, tuple(facts.resolution)
+  for key, value in facts.model.items():
+    config.model[key] = tuple(value) if isinstance(value, list) else value
+  return config
+
+
+def _named(info: types.DatasetInfo, values: dict[str, float]):
+  return {evaluate.metric_name(info, k): v for k, v in values.items()}
+
+
+def _protocol(
+  config: Any,
+  info: types.DatasetInfo,
+  source: Source,
+  path: pathlib.Path,
+  recipe: str,
+) -> dict[str, Any]:
+  """Everything that the numbers depend on, beside K, T and the parameters."""
+  names = {
+    "checkpoint": f"{config.eval.checkpoint} of {path.name}",
+    "pretrained": source.pretrained,
+    "weights": pathlib.Path(source.weights).name,
+    "predictions": pathlib.Path(source.predictions).name,
+  }
+  background = "pixels without an object"
+  if config.data.name in multi_object.NAMES and not info.own_scenes:
+    background = multi_object.background_rule(config.data.name)
+  device = jax.devices()[0]
+  discovery = config.task == "discovery"
+  return {
+    "model": f"{source.kind} {names[source.kind]}",
+    "config": recipe,
+    "task": config.task,
+    "data": info.name,
+    "own_scenes": info.own_scenes,
+    "split": info.split,
+    "num_examples": info.num_examples,
+    "max_objects": config.data.max_objects or None,
+    "crop": own_scenes.crop_of(config) or "none",
+    "resolution": list(info.image_shape[:2]),
+    "masks": "argmax over the slots of the decoder's masks; _attention: of the "
+    "attention of the last iteration, upsampled bilinearly"
+    if discovery
+    else None,
+    "background": background if discovery else None,
+    "images_without_foreground": "count with 1" if discovery else None,
+    "slot_seed": config.eval.seed,
+    "standard_errors": "over images"
+    + ("" if discovery else "; of average precision by 32 bootstrap samples"),
+    "code": code_version(),
+    "jax": jax.__version__,
+    "hardware": f"{jax.device_count()} x {device.device_kind}",
+    "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+  }
+
+
+def code_version() -> str:
+  """Version of the package and, where it is a checkout, its commit."""
+  version = importlib.metadata.version("slot_attention_jax")
+  root = pathlib.Path(__file__).resolve().parents[1]
+  if not (root / ".git").exists():
+    return version
+
+  def git(*arguments: str) -> str:
+    command = ["git", "-C", os.fspath(root), *arguments]
+    return subprocess.run(
+      command, check=True, capture_output=True, text=True, timeout=10
+    ).stdout.strip()
+
+  try:
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return f"{version}, commit {git('rev-parse', '--short', 'HEAD')}" + (
+      " with changes" if changed else ""
+    )
+  except (OSError, subprocess.SubprocessError):
+    return version
+
+
+def markdown(content: dict[str, Any]) -> str:
+  """The report as Markdown tables.
+
+  Args:
+    content: of `evaluation.json`.
+
+  Returns:
+    The text.
+  """
+  facts = {
+    "updates": content["step"],
+    "K, T": f"{content['num_slots']}, {content['num_iterations']}",
+    **content["protocol"],
+  }
+  lines = [
+    f"# {facts['model']} on {facts['data']}/{facts['split']}",
+    "",
+    "| metric | value | standard error | what it is |",
+    "|---|---|---|---|",
+  ]
+  for name, value in content["metrics"].items():
+    short = name.rsplit("/", 1)[-1]
+    error = content["standard_errors"].get(name)
+    shown = "" if error is None else f"{error:.4f}"
+    lines.append(f"| {short} | {value:.4f} | {shown} | {_meaning(short)} |")
+  lines += ["", "| what determines it | |", "|---|---|"]
+  for name, value in facts.items():
+    if value is not None and value != "":
+      lines.append(f"| {name.replace('_', ' ')} | {value} |")
+  return "\n".join(lines) + "\n"
+
+
+def _meaning(short: str) -> str:
+  of_attention = short.endswith("_attention")
+  name = short.removesuffix("_attention")
+  text = _MEANING.get(name, "")
+  for prefix, words in (
+    ("ap_", "average precision at the distance {}; 0 to 1, higher"),
+    ("accuracy_", "matched objects whose {} is right; 0 to 1, higher"),
+    ("within_", "matched objects nearer than {}; 0 to 1, higher"),
+  ):
+    if name.startswith(prefix):
+      text = words.format(name.removeprefix(prefix))
+  return text + (", of the attention" if of_attention else "")

@@ -1,0 +1,268 @@
+"""Evaluation on its own: of weights, of others' predictions, and what it says.
+
+A checkpoint's is tested with the training that makes it, in test_train.py.
+"""
+
+import json
+import re
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+
+from configs import clevr_set, quickstart
+from slot_attention_jax import (
+  data,
+  losses,
+  predictions,
+  report,
+  scores,
+  sharding,
+)
+from slot_attention_jax.data import cached_dataset, types
+
+DATA = "tetrominoes_scenes/validation"
+
+
+def config_of(arg=""):
+  return quickstart.get_config(f"debug,{arg}")
+
+
+def strict_json(path):
+  def refuse(name):
+    raise AssertionError(f"{name} is not JSON.")
+
+  return json.loads(path.read_text(), parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def of_weights(tmp_path_factory):
+  """The package's weights on six scenes, and the directory."""
+  path = tmp_path_factory.mktemp("weights")
+  # A model that the config does not have: the weights say which it is.
+  config = config_of("model.num_slots=3,model.slot_size=8")
+  source = report.Source(pretrained="quickstart")
+  metrics = report.evaluate_model(config, str(path), source, "--config=mine")
+  return path, metrics
+
+
+def test_weights_are_evaluated_with_their_own_model(of_weights):
+  path, metrics = of_weights
+  assert metrics[f"{DATA}/fg_ari"] > 0.8  # They were trained.
+  content = strict_json(path / "evaluation.json")
+  assert (content["num_slots"], content["num_iterations"]) == (4, 3)
+  assert content["step"] == 8_000
+  assert (path / "images" / "evaluation.png").exists()
+
+
+def test_the_report_says_what_determines_its_numbers(of_weights):
+  path, metrics = of_weights
+  content = strict_json(path / "evaluation.json")
+  protocol = content["protocol"]
+  assert protocol["model"] == "pretrained quickstart"
+  assert protocol["config"] == "--config=mine"
+  assert (protocol["data"], protocol["split"]) == tuple(DATA.split("/"))
+  assert protocol["own_scenes"] is True
+  assert protocol["num_examples"] == 6
+  assert (protocol["resolution"], protocol["crop"]) == ([28, 28], "none")
+  assert "argmax" in protocol["masks"]
+  assert "without an object" in protocol["background"]
+  assert protocol["code"].startswith("0.1.0")
+  text = (path / "evaluation.md").read_text()
+  for name, value in metrics.items():
+    short = name.rsplit("/", 1)[1]
+    error = content["standard_errors"][name]
+    (row,) = re.findall(rf"^\| {short} \|.*$", text, re.MULTILINE)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:3] == [f"{value:.4f}", f"{error:.4f}"]
+    assert cells[3], f"{name} is not explained."
+  assert "| K, T | 4, 3 |" in text
+  assert f"| data | {DATA.split('/')[0]} |" in text
+
+
+def test_the_commit_is_that_of_the_checkout():
+  root = report.pathlib.Path(report.__file__).parents[1]
+  command = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
+  commit = subprocess.run(command, capture_output=True, text=True).stdout
+  assert f"commit {commit.strip()}" in report.code_version()
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+  path = tmp_path_factory.mktemp("examples")
+  metrics = report.export_split(config_of(), str(path))
+  assert metrics == {f"{DATA}/num_examples": 6}
+  with np.load(path / "examples.npz") as file:
+    return dict(file)
+
+
+def test_exported_examples_are_those_of_the_split(examples):
+  assert examples["image"].dtype == np.uint8
+  assert examples["image"].shape == (6, 28, 28, 3)
+  dataset = data.create_dataset(
+    config_of(),
+    "validation",
+    batch_size=4,
+    sharding=sharding.over_batch(sharding.create_mesh()),
+  )
+  batch = dataset.batch(1)
+  images = (np.asarray(batch["image"][:2]) + 1) * 127.5
+  np.testing.assert_allclose(examples["image"][4:], images, atol=0.51)
+  np.testing.assert_array_equal(
+    examples["segmentation"][4:], batch["segmentation"][:2]
+  )
+
+
+def evaluate(tmp_path, config=None, **arrays):
+  np.savez(tmp_path / "theirs.npz", **arrays)
+  source = report.Source(predictions=str(tmp_path / "theirs.npz"))
+  config = config or config_of()
+  return report.evaluate_model(config, str(tmp_path / "out"), source)
+
+
+def test_the_true_segments_score_1(examples, tmp_path):
+  # Under other names, and with reconstructions that are one gray level off.
+  metrics = evaluate(
+    tmp_path,
+    segments=3 - examples["segmentation"].astype(np.int32),
+    reconstruction=examples["image"].astype(np.float32) / 127.5 - 1 + 2 / 255,
+  )
+  expected = dict.fromkeys((*scores.BRIEF, "mbo", "covering"), 1.0)
+  expected |= {"slots_in_use": 4.0, "background_split": 0.0}
+  short = {k.rsplit("/", 1)[1]: v for k, v in metrics.items()}
+  psnr = short.pop("psnr")
+  assert short.pop("mse") == pytest.approx((2 / 255) ** 2, rel=0.6)
+  assert psnr > 40
+  assert short == pytest.approx(expected, abs=1e-5)
+  content = strict_json(tmp_path / "out" / "evaluation.json")
+  assert content["protocol"]["model"] == "predictions theirs.npz"
+  assert (content["num_slots"], content["num_iterations"]) == (4, None)
+  assert (content["step"], content["num_examples"]) == (None, 6)
+
+
+def test_masks_and_their_argmax_score_the_same(examples, tmp_path):
+  masks = np.random.default_rng(0).random((6, 5, 28, 28, 1), np.float32)
+  masks[:, 1:] += (
+    0.4 * np.eye(4)[examples["segmentation"]].transpose(0, 3, 1, 2)[..., None]
+  )
+  one = evaluate(tmp_path, masks=masks)
+  two = evaluate(tmp_path, segments=masks[..., 0].argmax(axis=1))
+  assert one == two
+  assert 0.0 < one[f"{DATA}/ari"] < 1.0
+
+
+def test_the_model_s_own_masks_score_as_the_model(
+  of_weights, examples, tmp_path
+):
+  """The scores of a file are those of the model that predicted it."""
+  import slot_attention_jax as sa
+
+  task_noise = report.tasks._noise(jax.random.key(0), 0, 6, 4, 64)
+  model, params = sa.load_pretrained("quickstart")
+  output = jax.jit(model.apply)(
+    params, examples["image"] / np.float32(127.5) - 1, noise=task_noise
+  )
+  theirs = evaluate(tmp_path, masks=np.asarray(output.masks))
+  for name, value in theirs.items():
+    # From images of 256 levels, and by the argmax of others' order of sums.
+    assert value == pytest.approx(of_weights[1][name], abs=2e-3), name
+
+
+@pytest.mark.parametrize(
+  ("arrays", "message"),
+  [
+    ({"segments": np.zeros((5, 28, 28), int)}, r"\[6, 28, 28\].*got \[5, 28"),
+    ({"segments": np.zeros((6, 8, 8), int)}, r"\[6, 28, 28\].*--mode=export"),
+    ({"segments": np.zeros((6, 28, 28))}, "integers from 0, got float64"),
+    ({"segments": np.full((6, 28, 28), -1)}, "integers from 0, got int64"),
+    ({"masks": np.zeros((6, 28, 28))}, r"\[N, K, H, W\].*got \(6, 28, 28\)"),
+    ({"images": np.zeros((6, 28, 28))}, r"'segments', 'masks'.*got \[\]"),
+    (
+      {"predictions": np.zeros((6, 4, 9))},
+      r"'segments' in .*task='discovery', got \['predictions'\]",
+    ),
+    (
+      {
+        "segments": np.zeros((6, 28, 28), int),
+        "reconstruction": np.zeros((6, 28, 28)),
+      },
+      r"reconstruction \[6, 28, 28, 3\]",
+    ),
+  ],
+)
+def test_predictions_that_do_not_fit_are_errors(arrays, message, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    evaluate(tmp_path, **arrays)
+  assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_file_of_predictions_is_an_error(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r"found no .*none\.npz"):
+    predictions.load_predictions(str(tmp_path / "none.npz"))
+  path = tmp_path / "text.npz"
+  path.write_text("not an archive")
+  with pytest.raises(ValueError, match=r"numpy\.savez writes"):
+    predictions.load_predictions(str(path))
+  np.savez(path, masks=np.zeros((1, 2, 4, 4)))
+  path.write_bytes(path.read_bytes()[:-40])
+  with pytest.raises(ValueError, match="cannot be read"):
+    predictions.load_predictions(str(path))
+
+
+def test_only_one_source_can_be_evaluated():
+  with pytest.raises(ValueError, match=r"got \['pretrained', 'weights'\]"):
+    report.Source(pretrained="quickstart", weights="x.safetensors")
+  assert report.Source().kind == "checkpoint"
+
+
+@pytest.fixture
+def sets():
+  """A dataset of eight images with objects, and their targets."""
+  rng = np.random.default_rng(0)
+  layout = types.CLEVR_LAYOUT
+  values = {"coords": rng.uniform(-3, 3, (8, 4, 3))} | {
+    p.name: rng.integers(0, p.size, (8, 4))
+    for p in layout.of_kind("categorical")
+  }
+  targets = layout.encode(values, real=rng.random((8, 4)) < 0.7)
+
+  def create(config, split, *, batch_size, sharding):
+    info = types.DatasetInfo(
+      "sets", split, (8, 8, 3), 8, layout=layout, max_objects=4
+    )
+    return cached_dataset.CachedDataset(
+      {"image": np.zeros((8, 8, 8, 3), np.uint8), "target": targets},
+      np.arange(8),
+      info,
+      batch_size=batch_size,
+      sharding=sharding,
+      seed=0,
+      shuffle=False,
+    )
+
+  data.register("sets", create)
+  yield targets
+  data._REGISTERED.clear()
+
+
+def test_sets_of_objects_are_scored_property_by_property(sets, tmp_path):
+  config = clevr_set.get_config("debug,data.name=sets")
+  # In another order, and more predictions than objects.
+  guesses = np.concatenate([np.zeros((8, 1, 19), np.float32), sets[:, ::-1]], 1)
+  exact = evaluate(tmp_path, config, predictions=guesses)
+  columns = types.CLEVR_LAYOUT.slice("color")
+  guesses[..., columns] = np.roll(guesses[..., columns], 1, axis=-1)
+  wrong = evaluate(tmp_path, config, predictions=guesses)
+  name = "sets/validation"
+  assert exact[f"{name}/ap_0.125"] == 1.0
+  assert exact[f"{name}/accuracy_all"] == 1.0
+  # The report tells why.
+  assert wrong[f"{name}/ap_inf"] < 0.05
+  assert wrong[f"{name}/accuracy_color"] == 0.0
+  assert wrong[f"{name}/accuracy_shape"] == 1.0
+  assert wrong[f"{name}/distance"] == 0.0
+  loss = losses.set_prediction_loss(guesses, sets).mean()
+  assert wrong[f"{name}/loss"] == pytest.approx(float(loss), rel=1e-5)
+  content = strict_json(tmp_path / "out" / "evaluation.json")
+  assert set(content["standard_errors"]) == set(wrong)
