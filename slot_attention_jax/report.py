@@ -34,6 +34,7 @@ from slot_attention_jax.pretrained import (
   read_weights_facts,
 )
 
+_OF_ATTENTION = "_attention"
 # Short names, their units and whether more is better.
 _MEANING = {
   "fg_ari": "adjusted Rand index of the foreground's pixels; at most 1, higher",
@@ -294,17 +295,21 @@ def markdown(content: dict[str, Any]) -> str:
     "K, T": f"{content['num_slots']}, {content['num_iterations']}",
     **content["protocol"],
   }
-  lines = [
-    f"# {facts['model']} on {facts['data']}/{facts['split']}",
-    "",
-    "| metric | value | standard error | what it is |",
-    "|---|---|---|---|",
-  ]
+  lines = [f"# {facts['model']} on {facts['data']}/{facts['split']}", ""]
+  cells: dict[str, list[str]] = {}
   for name, value in content["metrics"].items():
-    short = name.rsplit("/", 1)[-1]
     error = content["standard_errors"].get(name)
-    shown = "" if error is None else f"{error:.4f}"
-    lines.append(f"| {short} | {value:.4f} | {shown} | {_meaning(short)} |")
+    shown = f"{value:.4f}" + ("" if error is None else f" +- {error:.4f}")
+    short = name.rsplit("/", 1)[-1]
+    kinds = cells.setdefault(short.removesuffix(_OF_ATTENTION), ["", ""])
+    kinds[short.endswith(_OF_ATTENTION)] = shown
+  both = any(attention for _, attention in cells.values())
+  titles = ["decoder's masks", "attention"] if both else ["value"]
+  lines.append(f"| metric | {' | '.join(titles)} | what it is |")
+  lines.append("|---" * (2 + len(titles)) + "|")
+  for short in sorted(cells, key=_order):
+    values = cells[short][: len(titles)]
+    lines.append(f"| {short} | {' | '.join(values)} | {_meaning(short)} |")
   lines += ["", "| what determines it | |", "|---|---|"]
   for name, value in facts.items():
     if value is not None and value != "":
@@ -312,15 +317,18 @@ def markdown(content: dict[str, Any]) -> str:
   return "\n".join(lines) + "\n"
 
 
+def _order(short: str) -> tuple[int, str]:
+  """The most important first, those without a place by name."""
+  names = list(_MEANING)
+  return (names.index(short) if short in names else len(names), short)
+
+
 def _meaning(short: str) -> str:
-  of_attention = short.endswith("_attention")
-  name = short.removesuffix("_attention")
-  text = _MEANING.get(name, "")
   for prefix, words in (
     ("ap_", "average precision at the distance {}; 0 to 1, higher"),
     ("accuracy_", "matched objects whose {} is right; 0 to 1, higher"),
     ("within_", "matched objects nearer than {}; 0 to 1, higher"),
   ):
-    if name.startswith(prefix):
-      text = words.format(name.removeprefix(prefix))
-  return text + (", of the attention" if of_attention else "")
+    if short.startswith(prefix):
+      return words.format(short.removeprefix(prefix))
+  return _MEANING.get(short, "")

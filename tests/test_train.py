@@ -374,7 +374,9 @@ def test_a_checkpoint_is_evaluated_on_its_own(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
   metrics = report_lib.evaluate_model(tiny(), str(workdir))
   # Those of the last evaluation in training, and more.
-  assert {k: metrics[k] for k in whole[1]} == pytest.approx(whole[1], rel=1e-6)
+  assert {k: metrics[k] for k in whole[1]} == pytest.approx(
+    whole[1], rel=1e-6, abs=1e-6
+  )
   names = {"mse", "psnr", *scores.FULL}
   names |= {f"{name}_attention" for name in scores.FULL}
   assert set(metrics) == {f"{DATA}/validation/{name}" for name in names}
