@@ -15,96 +15,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from slot_attention_jax.data import procedural, types
+from slot_attention_jax.data import procedural, record_layouts, types
+
+# Of which there are scenes.
+_SETS = ("tetrominoes", "multi_dsprites", "clevr_with_masks")
 
 
-@dataclasses.dataclass(frozen=True)
-class RecordLayout:
-  """Names, types and shapes of the features of one record.
-
-  Attributes:
-    reader: the module of `multi_object_datasets` that reads the layout.
-    resolution: (H, W) that the reader expects.
-    num_entities: E, background and objects, with padding.
-    floats: float features: name to the numbers per entity; 0 for [E].
-    ids: features [E] of class ids in one byte: name to the labels of the ids 1,
-      2, ...; 0 is the background and padding.
-    first_id: id of a property's first class in the family's `describe`.
-    channels: C of the image, 3, or 1 of three equal ones.
-    entities_first: whether masks are [E, H, W, 1], not [H, W, E, 1].
-  """
-
-  reader: str
-  resolution: tuple[int, int]
-  num_entities: int
-  floats: Mapping[str, int]
-  ids: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-  first_id: int = 0
-  channels: int = 3
-  entities_first: bool = True
-
-  def shapes(self, resolution: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """Shapes of all features for images of (H, W), in the reader's words."""
-    h, w = resolution
-    e = self.num_entities
-    return {
-      "image": (h, w, self.channels),
-      "mask": (e, h, w, 1) if self.entities_first else (h, w, e, 1),
-      "visibility": (e,),
-      **{name: (e, n) if n else (e,) for name, n in self.floats.items()},
-      **{name: (e,) for name in self.ids},
-    }
-
-
-def _multi_dsprites(num_entities: int, channels: int) -> RecordLayout:
-  names = ("x", "y", "shape", "orientation", "scale")
-  return RecordLayout(
-    reader="multi_dsprites",
-    resolution=(64, 64),
-    num_entities=num_entities,
-    floats={"color": channels} | dict.fromkeys(names, 0),
-    first_id=1,  # As in dSprites, of which 0 is none.
-    channels=channels,
-    entities_first=False,
-  )
-
-
-def _labels(name: str) -> tuple[str, ...]:
-  return types.CLEVR_LAYOUT[name].labels
-
-
-# By the beginning of the family's name; Multi-dSprites' goes on by its variant.
-_LAYOUTS = {
-  "tetrominoes": RecordLayout(
-    reader="tetrominoes",
-    resolution=(35, 35),
-    num_entities=4,
-    floats={"x": 0, "y": 0, "shape": 0, "color": 3},
-  ),
-  "multi_dsprites": {
-    "binarized": _multi_dsprites(4, 1),
-    "colored_on_grayscale": _multi_dsprites(6, 3),
-    "colored_on_colored": _multi_dsprites(5, 3),
-  },
-  "clevr": RecordLayout(
-    reader="clevr_with_masks",
-    resolution=(240, 320),
-    num_entities=11,
-    floats={"x": 0, "y": 0, "z": 0, "pixel_coords": 3, "rotation": 0},
-    # Only that 0 is no object is certain: the ids have no published names. A
-    # record quoted in the repository's issue 9 has depths that fit size 1 for
-    # large alone; the other three are in the order of TFDS.
-    ids={
-      "size": ("large", "small"),
-      "material": _labels("material"),
-      "shape": _labels("shape"),
-      "color": _labels("color"),
-    },
-  ),
-}
-
-
-def layout_of(family: procedural.SceneFamily) -> RecordLayout:
+def layout_of(family: procedural.SceneFamily) -> record_layouts.RecordLayout:
   """The layout that a family's scenes are stored in.
 
   Args:
@@ -116,22 +33,22 @@ def layout_of(family: procedural.SceneFamily) -> RecordLayout:
   Raises:
     ValueError: if there is none for the family.
   """
-  for name, layout in _LAYOUTS.items():
-    if not family.name.startswith(name):
+  for name in _SETS:
+    if not family.name.startswith(name.removesuffix("_with_masks")):
       continue
-    if isinstance(layout, dict):
-      variant = getattr(family, "variant", None)
-      if variant not in layout:
-        raise ValueError(
-          f"Expected a variant of {name} out of {sorted(layout)}, got "
-          f"{variant!r}."
-        )
-      layout = layout[variant]
+    variants = record_layouts.LAYOUTS[name]
+    variant = getattr(family, "variant", "") if len(variants) > 1 else ""
+    if variant not in variants:
+      raise ValueError(
+        f"Expected a variant of {name} out of {sorted(variants)}, got "
+        f"{variant!r}."
+      )
+    layout = variants[variant]
     entities = max(layout.num_entities, 1 + family.max_objects)
     return dataclasses.replace(layout, num_entities=entities)
   raise ValueError(
-    f"Expected scenes of a family named {sorted(_LAYOUTS)}..., got "
-    f"{family.name!r}. Add its layout to data/export_tfrecord.py."
+    f"Expected scenes of a family named after one of {_SETS}, got "
+    f"{family.name!r}. Add its layout to data/record_layouts.py."
   )
 
 
@@ -140,7 +57,7 @@ _BYTE = [bytes([i]) for i in range(256)]
 
 
 def serialize(
-  layout: RecordLayout,
+  layout: record_layouts.RecordLayout,
   image: np.ndarray,
   segmentation: np.ndarray,
   objects: Mapping[str, np.ndarray],

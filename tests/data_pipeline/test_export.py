@@ -199,8 +199,9 @@ def test_clevr_records(tfds):
   assert ids == {
     "size": [b"\0", b"\2", b"\1", b"\0"],
     "material": [b"\0", b"\2", b"\1", b"\0"],
-    "shape": [b"\0", b"\3", b"\1", b"\0"],
-    "color": [b"\0", b"\10", b"\4", b"\0"],
+    # Cylinder and cube, cyan and yellow, in the order of the original.
+    "shape": [b"\0", b"\2", b"\3", b"\0"],
+    "color": [b"\0", b"\2", b"\10", b"\0"],
   }
   assert {got[k][0] for k in ids} == {"bytes_list"}
   assert got["visibility"][1] == [1, 1, 1] + [0] * 8

@@ -1,0 +1,330 @@
+"""Prepares a set with masks: from its TFRecord file to a TFDS dataset.
+
+  python -m slot_attention_jax.data.prepare --name=clevr_with_masks \
+    --data_dir=DIR [--source=FILE_OR_BUCKET] [--variant=VARIANT]
+
+Reads the file of multi_object_datasets, from disk or straight from the public
+bucket gs://multi-object-datasets, and writes sharded array_record files with
+PNG images, which need a fraction of the space and of the time. Neither
+TensorFlow nor a second copy of the file is needed. The last line is one JSON
+object: what was prepared, and its counts.
+
+While it runs there are at most a few scenes and 1 GB of encoded ones in memory;
+TFDS keeps the others in temporary files in DIR. Nothing is left of a run that
+failed, and what a killed one left is removed by the next.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+from slot_attention_jax.data import (
+  multi_object,
+  multi_object_records,
+  prepared,
+  progress,
+  remote_file,
+)
+
+BUCKET = "gs://multi-object-datasets"
+# Of the whole files. Only CLEVR's are documented: others give a warning.
+_KNOWN = {
+  "clevr_with_masks": 100_000,
+  "multi_dsprites": 1_000_000,
+  "tetrominoes": 1_000_000,
+  "objects_room": 1_000_000,
+}
+_KNOWN_TEST = 922  # Of each test of objects_room.
+_CLEVR = "clevr_with_masks"
+_CLEVR_SIX = 53_483  # Scenes of at most six objects.
+_MEGABYTE = 1e6
+
+
+def prepare(
+  name: str,
+  *,
+  data_dir: str | os.PathLike[str],
+  source: str = "",
+  variant: str = "",
+  max_records: int | None = None,
+) -> dict[str, Any]:
+  """Converts a file of multi_object_datasets to a TFDS dataset.
+
+  Args:
+    name: of the set, one of `multi_object.NAMES`.
+    data_dir: TFDS's data directory, on a file system.
+    source: the file, a directory that has it under its own name, or the URL
+      (`gs://`, `https://`) of the file or of a bucket; "" for the public one.
+    variant: of the set; "" for the default one.
+    max_records: convert only the first so many; None: all.
+
+  Returns:
+    `name`, `variant`, `path` of the dataset, `source`, `num_records`,
+    `num_objects` (how many scenes have so many objects),
+    `num_at_most_6_objects`, `pixels_in_no_mask`, `pixels_in_several_masks`,
+    `complete`: whether these are as many records as the original has, and
+    `seconds`. Of data that were prepared before, what they were then.
+
+  Raises:
+    ValueError: on an unknown set or variant, a file that is not what it should
+      be, or data of something else in `data_dir`.
+    FileNotFoundError: if there is no such file.
+    OSError: if it cannot be read, or the data not be written.
+  """
+  if name not in multi_object.NAMES:
+    raise ValueError(
+      f"Expected a name out of {list(multi_object.NAMES)}, got {name!r}."
+    )
+  variant = multi_object.variant_of(name, variant)
+  if max_records is not None and max_records < 1:
+    raise ValueError(f"Expected max_records of at least 1, got {max_records}.")
+  root = pathlib.Path(data_dir).expanduser().absolute()
+  path = _locate(name, variant, source)
+  with _directories(root, [part for part in (name, variant) if part]) as parent:
+    target = parent / multi_object.VERSION
+    if target.exists():
+      return _check_same(target, pathlib.PurePath(path).name, max_records)
+    report = {"name": name, "variant": variant, "path": str(target)}
+    return report | _convert(name, variant, root, path, max_records)
+
+
+def _locate(name: str, variant: str, source: str) -> str:
+  """The path or URL of the file."""
+  kind = variant
+  if not variant:
+    kind = "train"
+  elif name == "objects_room" and variant != "train":
+    kind = f"test_{variant}"
+  official = f"{name}_{kind}.tfrecords"
+  source = source or BUCKET
+  if remote_file.is_remote(source):
+    if source.endswith(".tfrecords"):
+      return source
+    return f"{source.rstrip('/')}/{name}/{official}"
+  path = pathlib.Path(source).expanduser()
+  if path.is_dir():
+    candidates = [path / official, path / name / official]
+    for candidate in candidates:
+      if candidate.is_file():
+        return str(candidate)
+    raise FileNotFoundError(
+      f"Expected {official} in {path} or in {path / name}, found none. Name "
+      "the file with --source."
+    )
+  if not path.is_file():
+    raise FileNotFoundError(f"Expected a file or directory, found no {path}.")
+  return str(path)
+
+
+@contextlib.contextmanager
+def _directories(
+  root: pathlib.Path, parts: Sequence[str]
+) -> Iterator[pathlib.Path]:
+  """Makes and locks the directory of a set; removes it if nothing is in it."""
+  parent = root.joinpath(*parts)
+  made = [p for p in (parent, *parent.parents) if not p.exists()]
+  parent.mkdir(parents=True, exist_ok=True)
+  try:
+    with _locked(parent):
+      # What a killed run left; nobody else is at work here.
+      for leftover in parent.glob("incomplete.*"):
+        logging.info("Removing an interrupted preparation, %s.", leftover)
+        shutil.rmtree(leftover)
+      yield parent
+  finally:
+    for directory in made:
+      with contextlib.suppress(OSError):  # It is not empty.
+        directory.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(parent: pathlib.Path) -> Iterator[None]:
+  """Holds the lock of a directory; the system frees it if the process dies."""
+  path = parent / ".prepare.lock"
+  with path.open("a+") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ValueError(
+        f"Another process is preparing {parent}. Wait for it, or choose "
+        "another --data_dir."
+      ) from None
+    try:
+      yield
+    finally:
+      path.unlink(missing_ok=True)
+
+
+def _check_same(
+  target: pathlib.Path, source: str, max_records: int | None
+) -> dict[str, Any]:
+  """What was prepared before; ValueError if it is something else."""
+  file = target / "metadata.json"
+  try:
+    report = json.loads(file.read_text(encoding="utf-8"))
+    same = (report["source"], report["max_records"]) == (source, max_records)
+  except (OSError, ValueError, KeyError, TypeError):
+    report, same = {}, False
+  if not same:
+    raise ValueError(
+      f"Expected no data in {target}, or those of {source} with "
+      f"max_records={max_records}; there are some of {report.get('source')!r} "
+      f"with max_records={report.get('max_records')}. Remove the directory or "
+      "choose another --data_dir."
+    )
+  logging.info("%s was prepared before.", target)
+  return {**report, "path": str(target)}
+
+
+def _convert(
+  name: str,
+  variant: str,
+  root: pathlib.Path,
+  path: str,
+  max_records: int | None,
+) -> dict[str, Any]:
+  """Converts the file; returns what is known then."""
+  import tensorflow_datasets as tfds
+
+  from slot_attention_jax.data import tfds_builders
+
+  began = time.monotonic()
+  report: dict[str, Any] = {}
+
+  def finish(tally: tfds_builders.Tally) -> dict[str, Any]:
+    counts = dict(sorted(tally.num_objects.items()))
+    six = sum(count for number, count in counts.items() if number <= 6)
+    report.update(
+      source=pathlib.PurePath(path).name,
+      max_records=max_records,
+      num_records=tally.num_records,
+      num_objects={str(k): v for k, v in counts.items()},
+      num_at_most_6_objects=six,
+      pixels_in_no_mask=tally.unmasked,
+      pixels_in_several_masks=tally.overlapping,
+      complete=_check_counts(
+        name, variant, path, tally.num_records, six, max_records
+      ),
+    )
+    return {"name": name, "variant": variant, **report}
+
+  builder = tfds_builders.create_builder(name, variant, root)
+  builder.source = pathlib.PurePath(path).name
+  builder.records = lambda: _records(path, max_records)
+  builder.finish = finish
+  tfds.disable_progress_bar()  # It knows no total.
+  with (
+    tempfile.TemporaryDirectory() as downloads,  # Stays empty.
+    contextlib.redirect_stdout(sys.stderr),
+  ):
+    builder.download_and_prepare(download_dir=downloads)
+  return {**report, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _records(path: str, max_records: int | None) -> Iterator[bytes]:
+  """The records of the file, with a progress bar by its bytes."""
+  name = pathlib.PurePath(path).name
+  with contextlib.ExitStack() as stack:
+    if remote_file.is_remote(path):
+      file: Any = stack.enter_context(
+        contextlib.closing(remote_file.RemoteFile(path))
+      )
+      size, position = file.size, lambda: file.position
+    else:
+      file = stack.enter_context(open(path, "rb"))
+      size, position = os.path.getsize(path), file.tell
+    bar = None
+    if size:
+      total = max(1, round(size / _MEGABYTE))
+      bar = progress.Progress(f"Preparing {name}, MB", total)
+    records = multi_object_records.read_records(file, name)
+    for count, record in enumerate(records):
+      if count == max_records:
+        break
+      if bar is not None:
+        bar.update(min(total, int(position() / _MEGABYTE)))
+      yield record
+
+
+def _check_counts(
+  name: str,
+  variant: str,
+  path: str,
+  count: int,
+  six: int,
+  max_records: int | None,
+) -> bool:
+  """Whether the data are whole; ValueError if they cannot be what they seem."""
+  test = name == "objects_room" and variant != "train"
+  known = _KNOWN_TEST if test else _KNOWN[name]
+  problem = None
+  if count != known:
+    problem = f"{count:,} records, where {name} has {known:,}"
+  elif name == _CLEVR and six != _CLEVR_SIX:
+    problem = (
+      f"{six:,} scenes of at most six objects, where {name} has {_CLEVR_SIX:,}"
+    )
+  if problem is None:
+    return True
+  # A file on disk may be a part on purpose; one that is too long, or from the
+  # bucket, is none.
+  part = max_records is not None or not remote_file.is_remote(path)
+  if name == _CLEVR and (count >= known or not part):
+    raise ValueError(f"Expected a whole {name} in {path}, got {problem}.")
+  logging.warning(
+    "%s: got %s. The data are marked as incomplete, and the paper's splits "
+    "may lie beyond their end.",
+    path,
+    problem,
+  )
+  return False
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Prepares as the arguments say; prints one line of JSON at the end."""
+  parser = argparse.ArgumentParser(
+    prog="python -m slot_attention_jax.data.prepare",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument("--name", required=True, choices=multi_object.NAMES)
+  parser.add_argument(
+    "--variant", default="", help="of multi_dsprites or objects_room"
+  )
+  parser.add_argument(
+    "--source",
+    default=BUCKET,
+    help="the TFRecord file, its directory, or a bucket; default: %(default)s",
+  )
+  parser.add_argument(
+    "--data_dir",
+    default=prepared.root_directory(None),
+    help="TFDS's data directory; default: %(default)s",
+  )
+  parser.add_argument(
+    "--max_records", type=int, help="prepare only the first so many"
+  )
+  arguments: Mapping[str, Any] = vars(parser.parse_args(argv))
+  logging.set_verbosity(logging.INFO)
+  try:
+    report = prepare(**arguments)
+  except (ValueError, OSError) as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+  except KeyboardInterrupt:
+    sys.exit("Interrupted. Nothing is left of the preparation.")
+  print(json.dumps(report))
+
+
+if __name__ == "__main__":
+  main()

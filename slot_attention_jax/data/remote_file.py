@@ -1,0 +1,134 @@
+"""Files of the web, and of public Google Cloud buckets, as streams."""
+
+import http.client
+import io
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from absl import logging
+
+_TIMEOUT = 60.0  # Seconds without a byte.
+_FIRST_PAUSE = 1.0  # Seconds, doubled with each attempt.
+
+
+def is_remote(path: str) -> bool:
+  """Whether a path is one that `RemoteFile` reads."""
+  return path.startswith(("gs://", "https://", "http://"))
+
+
+class RemoteFile(io.RawIOBase):
+  """Reads a file of the web from its beginning to its end.
+
+  A connection that breaks is made again, from the byte that is next.
+
+  Args:
+    url: `https://...`, or `gs://BUCKET/PATH` of a public bucket, which is read
+      over HTTPS.
+    attempts: how many connections in a row may fail.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    OSError: if it cannot be had, also from `read`.
+  """
+
+  def __init__(self, url: str, *, attempts: int = 6):
+    if url.startswith("gs://"):
+      url = f"https://storage.googleapis.com/{url.removeprefix('gs://')}"
+    self.url = url
+    self._attempts = attempts
+    self._position = 0
+    self._size: int | None = None
+    self._etag: str | None = None
+    self._response: Any = None
+    self._connect()
+
+  @property
+  def size(self) -> int | None:
+    """Bytes of the whole file; None if the server does not say."""
+    return self._size
+
+  @property
+  def position(self) -> int:
+    """Bytes that were read."""
+    return self._position
+
+  def readable(self) -> bool:
+    """True."""
+    return True
+
+  def read(self, size: int = -1) -> bytes:
+    """Reads up to `size` bytes; none only at the end of the file."""
+    failures = 0
+    while size:
+      if self._size is not None and self._position >= self._size:
+        return b""
+      try:
+        if self._response is None:
+          self._connect()
+        data = self._response.read(None if size < 0 else size)
+        if not data and self._size not in (None, self._position):
+          raise http.client.IncompleteRead(b"")
+      except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, FileNotFoundError):
+          raise
+        failures += 1
+        self._disconnect()
+        if failures >= self._attempts:
+          raise OSError(
+            f"The connection to {self.url} broke {failures} times in a row "
+            f"after {self._position} bytes ({error}). Try again later, or "
+            "download the file and name it with --source."
+          ) from error
+        pause = _FIRST_PAUSE * 2 ** (failures - 1)
+        logging.warning(
+          "%s after %d bytes of %s; again in %g s.",
+          error,
+          self._position,
+          self.url,
+          pause,
+        )
+        time.sleep(pause)
+        continue
+      self._position += len(data)
+      return data
+    return b""
+
+  def close(self) -> None:
+    """Ends the connection."""
+    self._disconnect()
+    super().close()
+
+  def _disconnect(self) -> None:
+    if self._response is not None:
+      self._response.close()
+      self._response = None
+
+  def _connect(self) -> None:
+    request = urllib.request.Request(self.url)
+    if self._position:
+      request.add_header("Range", f"bytes={self._position}-")
+    try:
+      response = urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+      error.close()
+      if error.code in (401, 403, 404):
+        raise FileNotFoundError(
+          f"Expected a file at {self.url}, the server says {error.code} "
+          f"{error.reason}. Check --source, --name and --variant."
+        ) from error
+      raise
+    etag = response.headers.get("ETag")
+    length = response.headers.get("Content-Length")
+    if self._position and (response.status != 206 or etag != self._etag):
+      response.close()
+      raise FileNotFoundError(
+        f"{self.url} cannot be read on from byte {self._position}: the file "
+        "changed or the server does not do so. Download it and name it with "
+        "--source."
+      )
+    if length is not None:
+      self._size = self._position + int(length)
+    self._etag = etag
+    self._response = response
