@@ -20,6 +20,7 @@ from slot_attention_jax.data import (
   export_tfrecord,
   procedural,
   progress,
+  record_layouts,
   types,
 )
 
@@ -224,7 +225,7 @@ def _scenes(
 def _write(
   path: pathlib.Path,
   dataset: procedural.SceneDataset,
-  layout: export_tfrecord.RecordLayout,
+  layout: record_layouts.RecordLayout,
   settings: dict[str, Any],
   names: list[str],
   stem: str,
@@ -275,7 +276,7 @@ def _write(
 def _report(
   config: Any,
   settings: dict[str, Any],
-  layout: export_tfrecord.RecordLayout,
+  layout: record_layouts.RecordLayout,
   num_objects: int,
 ) -> dict[str, Any]:
   """What the export is, for people and for the next run in its directory."""

@@ -183,7 +183,7 @@ def create_multi_object(
   rows = rows[: cut.limit]
   clevr = name == "clevr_with_masks"
   info = types.DatasetInfo(
-    name="/".join(filter(None, [name, variant])) + f":{VERSION}",
+    name=_data_name(builder, name, variant),
     split=cut.name,
     image_shape=(*resolution, 3),
     num_examples=len(rows),
@@ -202,6 +202,16 @@ def create_multi_object(
     shuffle=train,
     on_device=on_device,
   )
+
+
+def _data_name(builder: Any, name: str, variant: str) -> str:
+  """The name in metrics, which tells a part or an imitation from the set."""
+  full_name = "/".join(filter(None, [name, variant])) + f":{VERSION}"
+  known = builder.info.metadata or {}
+  if known.get("complete"):
+    return full_name
+  count, source = known.get("num_records", "?"), known.get("source", "?")
+  return f"{full_name}[{count}_of_{source}]"
 
 
 def _load(builder, stored, name, records, resolution, crop, cache_dir):

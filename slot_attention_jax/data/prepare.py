@@ -9,9 +9,8 @@ PNG images, which need a fraction of the space and of the time. Neither
 TensorFlow nor a second copy of the file is needed. The last line is one JSON
 object: what was prepared, and its counts.
 
-While it runs there are at most a few scenes and 1 GB of encoded ones in memory;
-TFDS keeps the others in temporary files in DIR. Nothing is left of a run that
-failed, and what a killed one left is removed by the next.
+While it runs a few scenes are in memory. Nothing is left of a run that failed,
+and what a killed one left is removed by the next.
 """
 
 import argparse
@@ -49,6 +48,7 @@ _KNOWN_TEST = 922  # Of each test of objects_room.
 _CLEVR = "clevr_with_masks"
 _CLEVR_SIX = 53_483  # Scenes of at most six objects.
 _MEGABYTE = 1e6
+_INCOMPLETE = "incomplete."
 
 
 def prepare(
@@ -95,8 +95,7 @@ def prepare(
     target = parent / multi_object.VERSION
     if target.exists():
       return _check_same(target, pathlib.PurePath(path).name, max_records)
-    report = {"name": name, "variant": variant, "path": str(target)}
-    return report | _convert(name, variant, root, path, max_records)
+    return _convert(name, variant, target, path, max_records)
 
 
 def _locate(name: str, variant: str, source: str) -> str:
@@ -138,7 +137,7 @@ def _directories(
   try:
     with _locked(parent):
       # What a killed run left; nobody else is at work here.
-      for leftover in parent.glob("incomplete.*"):
+      for leftover in parent.glob(f"{_INCOMPLETE}*"):
         logging.info("Removing an interrupted preparation, %s.", leftover)
         shutil.rmtree(leftover)
       yield parent
@@ -190,46 +189,42 @@ def _check_same(
 def _convert(
   name: str,
   variant: str,
-  root: pathlib.Path,
+  target: pathlib.Path,
   path: str,
   max_records: int | None,
 ) -> dict[str, Any]:
-  """Converts the file; returns what is known then."""
-  import tensorflow_datasets as tfds
-
+  """Converts the file to a directory that does not exist yet."""
   from slot_attention_jax.data import tfds_builders
 
   began = time.monotonic()
-  report: dict[str, Any] = {}
-
-  def finish(tally: tfds_builders.Tally) -> dict[str, Any]:
+  source = pathlib.PurePath(path).name
+  with tempfile.TemporaryDirectory(
+    prefix=_INCOMPLETE, dir=target.parent
+  ) as temporary:
+    builder = tfds_builders.create_builder(name, variant, temporary)
+    with contextlib.closing(_records(path, max_records)) as records:
+      tally = tfds_builders.write(builder, records, source)
     counts = dict(sorted(tally.num_objects.items()))
     six = sum(count for number, count in counts.items() if number <= 6)
-    report.update(
-      source=pathlib.PurePath(path).name,
-      max_records=max_records,
-      num_records=tally.num_records,
-      num_objects={str(k): v for k, v in counts.items()},
-      num_at_most_6_objects=six,
-      pixels_in_no_mask=tally.unmasked,
-      pixels_in_several_masks=tally.overlapping,
-      complete=_check_counts(
+    report = {
+      "name": name,
+      "variant": variant,
+      "source": source,
+      "max_records": max_records,
+      "num_records": tally.num_records,
+      "num_objects": {str(k): v for k, v in counts.items()},
+      "num_at_most_6_objects": six,
+      "pixels_in_no_mask": tally.unmasked,
+      "pixels_in_several_masks": tally.overlapping,
+      "complete": _check_counts(
         name, variant, path, tally.num_records, six, max_records
       ),
-    )
-    return {"name": name, "variant": variant, **report}
-
-  builder = tfds_builders.create_builder(name, variant, root)
-  builder.source = pathlib.PurePath(path).name
-  builder.records = lambda: _records(path, max_records)
-  builder.finish = finish
-  tfds.disable_progress_bar()  # It knows no total.
-  with (
-    tempfile.TemporaryDirectory() as downloads,  # Stays empty.
-    contextlib.redirect_stdout(sys.stderr),
-  ):
-    builder.download_and_prepare(download_dir=downloads)
-  return {**report, "seconds": round(time.monotonic() - began, 1)}
+    }
+    builder.info.metadata.update(report)
+    builder.info.write_to_directory(builder.data_dir)
+    os.rename(builder.data_dir, target)
+  seconds = round(time.monotonic() - began, 1)
+  return {**report, "path": str(target), "seconds": seconds}
 
 
 def _records(path: str, max_records: int | None) -> Iterator[bytes]:

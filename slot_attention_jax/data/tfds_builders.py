@@ -17,9 +17,10 @@ On disk a scene has
 """
 
 import dataclasses
+import functools
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,8 @@ _CITATION = """
   year={2019}
 }
 """
+_FORMAT = "array_record"
+_BATCH = 64  # TFDS writes its description once for each.
 _HOMEPAGE = "https://github.com/google-deepmind/multi_object_datasets"
 
 
@@ -76,20 +79,11 @@ class Tally:
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """What all sets share.
-
-  Attributes:
-    records: gives the serialised scenes; set by `prepare`.
-    source: name of the file that they are from.
-    finish: called with what was seen in all of them, before the data count as
-      prepared; gives what to keep in their metadata.
-  """
+  """What all sets share."""
 
   VERSION = tfds.core.Version(multi_object.VERSION)
   SPLIT = "train"
-  records: Callable[[], Iterator[bytes]] | None = None
-  source: str = ""
-  finish: Callable[[Tally], dict[str, Any]] | None = None
+  SHARD = 50_000  # Examples in a file; some 200 MB.
 
   @property
   def layout(self) -> record_layouts.RecordLayout:
@@ -154,33 +148,25 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       out[name] = values
     return out
 
-  def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    del dl_manager
-    if self.records is None:
-      raise ValueError(
-        f"Expected {self.name} to be prepared by `python -m "
-        f"slot_attention_jax.data.prepare --name={self.name}`, which reads the "
-        "files of multi_object_datasets."
-      )
-    return {self.SPLIT: self._generate_examples()}
+  def convert(
+    self, item: tuple[int, bytes], source: str
+  ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Makes an example of a record.
 
-  def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-    assert self.records is not None
-    tally = Tally()
-    items = enumerate(self.records())
-    for index, scene, example in threads.map_in_order(self._convert, items):
-      tally.add(scene, example["num_objects"])
-      yield index, example
-    if self.finish is not None:
-      self.info.metadata.update(self.finish(tally))
+    Args:
+      item: number of the record, and the record.
+      source: name of its file, for messages.
 
-  def _convert(
-    self, item: tuple[int, bytes]
-  ) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    Returns:
+      A pair (the scene as of `multi_object_records.parse_record`, the example).
+
+    Raises:
+      ValueError: if it is no record of the set.
+    """
     index, record = item
     layout = self.layout
     scene = multi_object_records.parse_record(
-      record, layout, f"record {index} of {self.source}"
+      record, layout, f"record {index} of {source}"
     )
     parts = layout.background_parts
     entities = parts + np.flatnonzero(scene["visibility"][parts:])
@@ -192,7 +178,60 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       "num_objects": len(entities),
       "objects": self._objects(scene, entities),
     }
-    return index, scene, example
+    return scene, example
+
+  def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+    del dl_manager
+    raise ValueError(
+      f"Expected {self.name} to be prepared by `python -m "
+      f"slot_attention_jax.data.prepare --name={self.name}`, which reads the "
+      "files of multi_object_datasets."
+    )
+
+  def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    yield from ()
+
+
+def write(builder: Any, records: Iterator[bytes], source: str) -> Tally:
+  """Writes records as the examples of a builder, as they come.
+
+  TFDS's own `download_and_prepare` would hold a gigabyte of them in memory and
+  then need TensorFlow.
+
+  Args:
+    builder: of `create_builder`; its directory must not exist yet.
+    records: the serialised scenes.
+    source: name of the file that they are from, for messages.
+
+  Returns:
+    What was seen in them.
+
+  Raises:
+    ValueError: if they are not of the builder's set.
+  """
+  os.makedirs(builder.data_dir)
+  writer = tfds.core.SequentialWriter(
+    builder.info,
+    max_examples_per_shard=builder.SHARD,
+    file_format=_FORMAT,
+  )
+  writer.initialize_splits([builder.SPLIT])
+  tally = Tally()
+  batch: list[dict[str, Any]] = []
+
+  def flush():
+    writer.add_examples({builder.SPLIT: batch})
+    batch.clear()
+
+  convert = functools.partial(builder.convert, source=source)
+  for scene, example in threads.map_in_order(convert, enumerate(records)):
+    tally.add(scene, example["num_objects"])
+    batch.append(example)
+    if len(batch) == _BATCH:
+      flush()
+  flush()
+  writer.close_all()
+  return tally
 
 
 def _png(pixels: np.ndarray) -> io.BytesIO:
@@ -207,6 +246,8 @@ def _png(pixels: np.ndarray) -> io.BytesIO:
 
 class ClevrWithMasks(_Builder):
   """CLEVR scenes with masks: 100,000 of 240 x 320 pixels, 3 to 10 objects."""
+
+  SHARD = 2_500
 
   def _object_features(self) -> dict[str, Any]:
     features: dict[str, Any] = {
@@ -285,7 +326,7 @@ def create_builder(
     data_dir: TFDS's data directory.
 
   Returns:
-    The builder; `records` must be set before it prepares anything.
+    The builder; `write` prepares its data.
 
   Raises:
     ValueError: on an unknown variant.
@@ -295,5 +336,5 @@ def create_builder(
   return cls(
     data_dir=os.fspath(data_dir),
     config=variant or None,
-    file_format="array_record",
+    file_format=_FORMAT,
   )

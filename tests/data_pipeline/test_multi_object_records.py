@@ -1,0 +1,219 @@
+"""Records of multi_object_datasets: framing, checksums, layouts, errors."""
+
+import gzip
+import io
+
+import numpy as np
+import pytest
+
+from slot_attention_jax.data import (
+  export_tfrecord,
+  multi_object_records,
+  record_layouts,
+)
+from tests.data_pipeline import masks_files
+
+pytestmark = pytest.mark.usefixtures("tfds")
+
+CLEVR = record_layouts.layout_of("clevr_with_masks")
+
+
+def read(data, name="file"):
+  return list(multi_object_records.read_records(io.BytesIO(data), name))
+
+
+@pytest.fixture(scope="module")
+def clevr():
+  return read(masks_files.CLEVR.read_bytes())
+
+
+def test_records_are_those_that_were_written_compressed_or_not():
+  records = [b"", b"a", bytes(range(256)) * 100]
+  plain = b"".join(map(export_tfrecord.frame, records))
+  assert read(plain) == records
+  assert read(gzip.compress(plain)) == records
+
+
+def test_records_equal_a_full_parse_of_the_message(clevr):
+  """The fast way gives what TFDS's own parser gives."""
+  from tensorflow_datasets.proto import tf_example_pb2
+
+  for record in clevr:
+    got = multi_object_records.parse_record(record, CLEVR, "here")
+    example = tf_example_pb2.Example.FromString(record)
+    feature = example.features.feature
+
+    def pixels(name, shape, feature=feature):
+      strings = feature[name].bytes_list.value
+      return np.frombuffer(b"".join(strings), np.uint8).reshape(shape)
+
+    np.testing.assert_array_equal(got["image"], pixels("image", (240, 320, 3)))
+    masks = pixels("mask", (11, 240, 320))
+    np.testing.assert_array_equal(got["segmentation"], masks.argmax(axis=0))
+    np.testing.assert_array_equal(
+      got["visibility"], np.array(feature["visibility"].float_list.value) == 1
+    )
+    np.testing.assert_array_equal(got["objects"]["color"], pixels("color", 11))
+    np.testing.assert_array_equal(
+      got["objects"]["x"], np.float32(feature["x"].float_list.value)
+    )
+    assert (got["unmasked"], got["overlapping"]) == (0, 0)
+
+
+# By the palette of CLEVR; the pictures are darker.
+PALETTE = {
+  "gray": (87, 87, 87),
+  "red": (173, 35, 35),
+  "blue": (42, 75, 215),
+  "green": (29, 105, 20),
+  "brown": (129, 74, 25),
+  "purple": (129, 38, 192),
+  "cyan": (41, 208, 208),
+  "yellow": (255, 238, 51),
+}
+
+
+def test_ids_of_colors_and_sizes_are_those_of_the_pictures(clevr):
+  """The labels of the layout, against the pixels under the masks."""
+  checked = set()
+  for record in clevr:
+    scene = multi_object_records.parse_record(record, CLEVR, "here")
+    objects = scene["objects"]
+    for i in np.flatnonzero(scene["visibility"])[1:]:
+      pixels = scene["image"][scene["segmentation"] == i]
+      size = CLEVR.ids["size"][objects["size"][i] - 1]
+      assert objects["z"][i] == pytest.approx(
+        {"small": 0.35, "large": 0.7}[size], abs=1e-4
+      )
+      if len(pixels) < 400:
+        continue  # The neighbours' light is too much of it.
+      color = np.median(pixels, axis=0) - pixels.mean()
+      label = CLEVR.ids["color"][objects["color"][i] - 1]
+
+      def distance(name, color=color):
+        other = np.array(PALETTE[name], float)
+        other = (other - other.mean()) / 4
+        return np.linalg.norm(color / 2 - other)
+
+      nearest = sorted(PALETTE, key=distance)[:2]
+      assert label in nearest, (label, nearest)
+      checked.add(label)
+  assert len(checked) >= 4
+
+
+@pytest.mark.parametrize(
+  ("name", "variant"),
+  [
+    (name, variant)
+    for name, variants in record_layouts.LAYOUTS.items()
+    for variant in variants
+    if name != "clevr_with_masks"
+  ],
+)
+def test_every_layout_is_read_as_it_was_written(name, variant):
+  layout = record_layouts.layout_of(name, variant)
+  room = layout.num_entities - layout.background_parts
+  arrays, ids = masks_files.scene(layout, np.random.default_rng(0), room)
+  record = masks_files.serialize(arrays)
+  got = multi_object_records.parse_record(record, layout, "here")
+  np.testing.assert_array_equal(got["segmentation"], ids)
+  image = np.broadcast_to(arrays["image"], (*layout.resolution, 3))
+  np.testing.assert_array_equal(got["image"], image)
+  assert set(np.flatnonzero(got["visibility"])) >= set(np.unique(ids))
+  for key in layout.floats:
+    np.testing.assert_array_equal(got["objects"][key], arrays[key])
+
+
+def test_pixels_in_no_mask_and_in_several_are_counted():
+  layout = record_layouts.layout_of("tetrominoes")
+  arrays, _ = masks_files.scene(layout, np.random.default_rng(0), 2)
+  arrays["mask"][:, 0, :5] = 0
+  arrays["mask"][1:3, 34, :7] = 255
+  got = multi_object_records.parse_record(
+    masks_files.serialize(arrays), layout, "here"
+  )
+  assert got["unmasked"] == 5
+  assert got["overlapping"] == 7
+  assert (got["segmentation"][0, :5] == 0).all()
+
+
+def test_a_record_of_another_layout_says_of_which(clevr):
+  layout = record_layouts.layout_of("multi_dsprites", "binarized")
+  arrays, _ = masks_files.scene(
+    record_layouts.layout_of("multi_dsprites", "colored_on_colored"),
+    np.random.default_rng(0),
+    2,
+  )
+  record = masks_files.serialize(arrays)
+  with pytest.raises(
+    ValueError,
+    match=r"record 3 of x .*4096 values.*got 12288.*It fits "
+    r"--name=multi_dsprites --variant=colored_on_colored\.",
+  ):
+    multi_object_records.parse_record(record, layout, "record 3 of x")
+  del arrays["mask"]
+  with pytest.raises(ValueError, match=r"It fits no set that is known"):
+    multi_object_records.parse_record(
+      masks_files.serialize(arrays), layout, "here"
+    )
+  with pytest.raises(ValueError, match=r"--name=clevr_with_masks\."):
+    multi_object_records.parse_record(clevr[0], layout, "here")
+
+
+def test_ids_out_of_range_and_other_messages_are_errors(clevr):
+  from tensorflow_datasets.proto import tf_example_pb2
+
+  example = tf_example_pb2.Example.FromString(clevr[0])
+  example.features.feature["color"].bytes_list.value[2] = b"\x09"
+  with pytest.raises(
+    ValueError, match=r"color from 1 to 8 in here, got \[7, 9"
+  ):
+    multi_object_records.parse_record(
+      example.SerializeToString(), CLEVR, "here"
+    )
+  # A string of two bytes and one of none are as long as two of one.
+  values = example.features.feature["image"].bytes_list.value
+  values[0], values[1] = b"ab", b""
+  with pytest.raises(ValueError, match="feature 'image'"):
+    multi_object_records.parse_record(
+      example.SerializeToString(), CLEVR, "here"
+    )
+  with pytest.raises(ValueError, match=r"a tf\.train\.Example in here"):
+    multi_object_records.parse_record(b"\x0a\xff", CLEVR, "here")
+
+
+WHOLE = gzip.compress(
+  b"".join(export_tfrecord.frame(bytes([i]) * 500) for i in range(5)),
+  compresslevel=0,
+)
+
+
+@pytest.mark.parametrize(
+  ("data", "message"),
+  [
+    (b"", "found none"),
+    (gzip.compress(b""), "found none"),
+    (b"<!DOCTYPE html><html><body>404", r"begins with b'<!DOCTYPE ht'.*page"),
+    (b"PK", "begins with b'PK'"),
+    (gzip.compress(b"something else"), "begins with b'something el'"),
+    (WHOLE[:-4], "ends within its compressed data, after record 5"),
+    (WHOLE[:1200], "ends within its compressed data, after record 2"),
+    (WHOLE[:5], "ends within its compressed data, after record 0"),
+    (WHOLE[:-6] + b"\0\0" + WHOLE[-4:], "damaged after record 5"),
+    (WHOLE[:600] + b"!" + WHOLE[601:], r"Record 1 of file has the wrong check"),
+    (export_tfrecord.frame(b"a" * 99)[:50], "ends within record 0"),
+    (export_tfrecord.frame(b"a") + b"12345678", "damaged after record 1"),
+  ],
+)
+def test_what_is_wrong_with_a_file_is_said(data, message):
+  with pytest.raises(ValueError, match=message) as error:
+    read(data)
+  assert "again." in str(error.value)
+
+
+def test_a_damaged_length_is_not_believed():
+  # A length whose checksum is right, too, is no reason to take 2^60 bytes.
+  length = (1 << 60).to_bytes(8, "little")
+  header = length + multi_object_records._masked_crc(length)
+  with pytest.raises(ValueError, match="begins with"):
+    read(header + b"a" * 100)

@@ -1,0 +1,115 @@
+"""Files of the web, from a server on this machine that drops connections."""
+
+import http.server
+import threading
+
+import pytest
+
+from slot_attention_jax.data import remote_file
+
+DATA = bytes(i * 7 % 251 for i in range(50_000))
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+  """Serves /file, and /short of which each answer ends after 20,000 bytes."""
+
+  def do_GET(self):
+    self.server.requests.append((self.path, self.headers.get("Range")))
+    if self.path == "/none":
+      self.send_error(404)
+      return
+    if self.path == "/broken":
+      self.send_error(503)
+      return
+    start = 0
+    if self.headers.get("Range") and self.path != "/norange":
+      start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+      self.send_response(206)
+    else:
+      self.send_response(200)
+    self.send_header("Content-Length", str(len(DATA) - start))
+    changed = self.path == "/changed" and start
+    self.send_header("ETag", "two" if changed else "one")
+    self.end_headers()
+    data = DATA[start:]
+    self.wfile.write(data if self.path == "/file" else data[:20_000])
+
+  def log_message(self, *args):
+    pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+  monkeypatch.setattr(remote_file, "_FIRST_PAUSE", 0.001)
+  with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    server.requests = []
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+
+
+def read_all(file, size):
+  parts = []
+  with file:
+    while part := file.read(size):
+      parts.append(part)
+      assert len(part) <= size
+  return b"".join(parts)
+
+
+def test_a_file_is_read_whole(server):
+  file = remote_file.RemoteFile(f"{server.url}/file")
+  assert (file.size, file.position) == (len(DATA), 0)
+  assert read_all(file, 1 << 14) == DATA
+  assert file.position == len(DATA)
+  assert server.requests == [("/file", None)]
+
+
+def test_a_connection_that_breaks_is_made_again_where_it_was(server, caplog):
+  file = remote_file.RemoteFile(f"{server.url}/short")
+  assert read_all(file, 1 << 14) == DATA
+  assert server.requests == [
+    ("/short", None),
+    ("/short", "bytes=20000-"),
+    ("/short", "bytes=40000-"),
+  ]
+  assert "after 20000 bytes" in caplog.text
+
+
+def test_it_gives_up_after_some_attempts(server):
+  file = remote_file.RemoteFile(f"{server.url}/short", attempts=3)
+  file.read(100)
+  file.url = f"{server.url}/broken"
+  file._disconnect()
+  with pytest.raises(OSError, match=r"broke 3 times .* 100 bytes.*--source"):
+    file.read(100)
+  assert [path for path, _ in server.requests].count("/broken") == 3
+  file.close()
+
+
+def test_what_is_not_there_is_said_at_once(server):
+  with pytest.raises(FileNotFoundError, match=r"404.*Check --source"):
+    remote_file.RemoteFile(f"{server.url}/none")
+
+
+@pytest.mark.parametrize("path", ["changed", "norange"])
+def test_parts_of_different_files_are_never_joined(path, server):
+  file = remote_file.RemoteFile(f"{server.url}/{path}")
+  with pytest.raises(FileNotFoundError, match="from byte 20000"):
+    read_all(file, 1 << 14)
+
+
+def test_buckets_are_read_over_https(monkeypatch):
+  urls = []
+
+  def connect(self):
+    urls.append(self.url)
+
+  monkeypatch.setattr(remote_file.RemoteFile, "_connect", connect)
+  remote_file.RemoteFile("gs://bucket/a/b.tfrecords").close()
+  assert urls == ["https://storage.googleapis.com/bucket/a/b.tfrecords"]
+  assert remote_file.is_remote("gs://bucket")
+  assert not remote_file.is_remote("/gs/bucket")
