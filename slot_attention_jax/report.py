@@ -317,13 +317,18 @@ def markdown(content: dict[str, Any]) -> str:
   return "\n".join(lines) + "\n"
 
 
-def _order(short: str) -> tuple[int, str]:
-  """The most important first, those without a place by name."""
+def _order(short: str) -> tuple[int, float, str]:
+  """The most important first: AP, what has a place, and the rest by name."""
+  if short.startswith("ap_"):
+    return -1, -float(short.removeprefix("ap_")), short
   names = list(_MEANING)
-  return (names.index(short) if short in names else len(names), short)
+  place = names.index(short) if short in names else len(names)
+  return place, 0.0, short
 
 
 def _meaning(short: str) -> str:
+  if short == "accuracy_all":
+    return "matched objects of which all properties are right; 0 to 1, higher"
   for prefix, words in (
     ("ap_", "average precision at the distance {}; 0 to 1, higher"),
     ("accuracy_", "matched objects whose {} is right; 0 to 1, higher"),

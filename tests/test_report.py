@@ -268,3 +268,6 @@ def test_sets_of_objects_are_scored_property_by_property(sets, tmp_path):
   assert wrong[f"{name}/loss"] == pytest.approx(float(loss), rel=1e-5)
   content = strict_json(tmp_path / "out" / "evaluation.json")
   assert set(content["standard_errors"]) == set(wrong)
+  text = (tmp_path / "out" / "evaluation.md").read_text()
+  rows = re.findall(r"^\| (ap_\S+|loss) \|", text, re.MULTILINE)
+  assert rows == ["ap_inf", "ap_1", "ap_0.5", "ap_0.25", "ap_0.125", "loss"]
