@@ -180,7 +180,7 @@ def export_examples(dataset: types.Dataset, path: pathlib.Path) -> int:
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.tmp")
   with temporary.open("wb") as file:
-    np.savez_compressed(file, **arrays)
+    np.savez_compressed(file, **arrays)  # pyright: ignore
   temporary.replace(path)
   return len(arrays["image"])
 

@@ -1,6 +1,7 @@
 """All scores of a segmentation or a reconstruction, one of each per image."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,10 @@ def segmentation_scores(
     Arrays [B] float32 by name. `background_split` is 1 where two or more slots
     have at least 5 % of the background each, else 0.
   """
-  groups = {"num_true_groups": max_objects + 1, "num_pred_groups": num_slots}
+  groups: Any = {
+    "num_true_groups": max_objects + 1,
+    "num_pred_groups": num_slots,
+  }
   score = functools.partial(
     ari.adjusted_rand_index, true_ids, pred_ids, **groups
   )

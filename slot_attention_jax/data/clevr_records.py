@@ -210,4 +210,4 @@ def encode_objects(feature: Any, name: Any) -> tuple[np.ndarray, int]:
     values[key] = np.zeros(MAX_OBJECTS, np.int64)
     values[key][:count] = feature[f"objects/{key}"].int64_list.value
   real = np.arange(MAX_OBJECTS) < count
-  return types.CLEVR_LAYOUT.encode(values, real=real), count
+  return np.asarray(types.CLEVR_LAYOUT.encode(values, real=real)), count

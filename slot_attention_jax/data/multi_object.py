@@ -238,8 +238,9 @@ def _load(builder, stored, name, records, resolution, crop, cache_dir):
     arrays["target"] = ((clevr_records.MAX_OBJECTS, size), np.float32)
   parts = _BACKGROUND_PARTS.get(name, 1)
 
-  def decode(item):
-    return _decode(*item, resolution, crop, parts, clevr)
+  def decode(item: tuple[int, bytes]) -> dict[str, Any]:
+    number, record = item
+    return _decode(number, record, resolution, crop, parts, clevr)
 
   return cache.build_or_load(
     cache_dir,

@@ -23,7 +23,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -227,7 +227,9 @@ def _convert(
   return {**report, "path": str(target), "seconds": seconds}
 
 
-def _records(path: str, max_records: int | None) -> Iterator[bytes]:
+def _records(
+  path: str, max_records: int | None
+) -> Generator[bytes, None, None]:
   """The records of the file, with a progress bar by its bytes."""
   name = pathlib.PurePath(path).name
   with contextlib.ExitStack() as stack:

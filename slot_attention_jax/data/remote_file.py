@@ -65,9 +65,8 @@ class RemoteFile(io.RawIOBase):
       if self._size is not None and self._position >= self._size:
         return b""
       try:
-        if self._response is None:
-          self._connect()
-        data = self._response.read(None if size < 0 else size)
+        response = self._response or self._connect()
+        data = response.read(None if size < 0 else size)
         if not data and self._size not in (None, self._position):
           raise http.client.IncompleteRead(b"")
       except (OSError, http.client.HTTPException) as error:
@@ -105,7 +104,7 @@ class RemoteFile(io.RawIOBase):
       self._response.close()
       self._response = None
 
-  def _connect(self) -> None:
+  def _connect(self) -> Any:
     request = urllib.request.Request(self.url)
     if self._position:
       request.add_header("Range", f"bytes={self._position}-")
@@ -132,3 +131,4 @@ class RemoteFile(io.RawIOBase):
       self._size = self._position + int(length)
     self._etag = etag
     self._response = response
+    return response
