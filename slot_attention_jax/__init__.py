@@ -30,6 +30,10 @@ from slot_attention_jax.metrics.segmentation import (
   segmentation_covering,
   slots_in_use,
 )
+from slot_attention_jax.metrics.standard_errors import (
+  mean_and_standard_error,
+  ratio_and_standard_error,
+)
 from slot_attention_jax.models import (
   AutoEncoderOutput,
   ClassifierOutput,

@@ -10,7 +10,7 @@ import numpy as np
 
 from slot_attention_jax import losses, model_config, scores
 from slot_attention_jax.data import types
-from slot_attention_jax.metrics import attributes, masks
+from slot_attention_jax.metrics import attributes, masks, standard_errors
 from slot_attention_jax.metrics import average_precision as ap
 
 # In front of names of `attributes.attribute_counts` among results.
@@ -269,7 +269,8 @@ class SetPrediction(_SlotTask):
     }
     if self.full:
       cost = losses.pairwise_huber(predictions, targets, self._weights)
-      finite = tuple(t for t in self.thresholds if np.isfinite(t))
+      # Average precision takes -1, too, for no threshold.
+      finite = tuple(t for t in self.thresholds if 0 <= t < np.inf)
       counts = attributes.attribute_counts(
         predictions, targets, cost, self.layout, finite
       )
@@ -307,8 +308,8 @@ class SetPrediction(_SlotTask):
     return np.asarray(values)
 
 
-def _error_of_mean(values: np.ndarray) -> float:
-  return float(values.std(dtype=np.float64, ddof=1) / len(values) ** 0.5)
+def _error_of_mean(values: np.ndarray) -> Any:
+  return standard_errors.mean_and_standard_error(values)[1]
 
 
 def _attributes(results):

@@ -8,6 +8,7 @@ import numpy as np
 
 from slot_attention_jax import matching
 from slot_attention_jax.data import types
+from slot_attention_jax.metrics import standard_errors
 
 
 def attribute_counts(
@@ -41,7 +42,8 @@ def attribute_counts(
     these are as many as the objects.
 
   Raises:
-    ValueError: if the shapes do not fit each other or the layout.
+    ValueError: if the shapes do not fit each other or the layout, or a
+      threshold is NaN or negative.
 
   Example:
     >>> import jax.numpy as jnp
@@ -60,17 +62,28 @@ def attribute_counts(
     {'objects': [2.0], 'matched': [2.0], 'distance': [0.5], 'within_0.25':
     [1.0], 'detected': [1.0], 'predicted': [1.0], 'count_correct': [0.0]}
   """
-  b, k, p = predictions.shape
-  o = targets.shape[1]
-  if targets.shape != (b, o, layout.size) or p != layout.size:
+  shape, true_shape = predictions.shape, targets.shape
+  if (
+    len(shape) != 3
+    or len(true_shape) != 3
+    or shape[0] != true_shape[0]
+    or not shape[2] == true_shape[2] == layout.size
+  ):
     raise ValueError(
       "attribute_counts: expected predictions [B, K, P] and targets [B, O, P] "
       f"with P = {layout.size} of layout {layout.name!r}, got "
-      f"{predictions.shape} and {targets.shape}."
+      f"{shape} and {true_shape}."
     )
-  if cost.shape != (b, k, o):
+  if cost.shape != (*shape[:2], true_shape[1]):
     raise ValueError(
-      f"attribute_counts: expected a cost {(b, k, o)}, got {cost.shape}."
+      f"attribute_counts: expected a cost {(*shape[:2], true_shape[1])} of "
+      f"every prediction with every target, got {cost.shape}."
+    )
+  if not all(t >= 0 for t in thresholds):
+    raise ValueError(
+      "attribute_counts: expected thresholds that are distances, 0 or more, "
+      f"got {tuple(thresholds)}; leave out -1, average precision's sign for "
+      "no threshold."
     )
   rows, cols = matching.hungarian_match(cost)  # [B, M], [B, M]
   pick = jax.vmap(lambda array, index: array[index])
@@ -121,6 +134,23 @@ def attribute_scores(
     objects; `distance`, mean over the matched objects, in the units of the
     data; `recall` and `precision` of a confidence above 0.5;
     `count_accuracy`, of the images. What has no denominator is left out.
+
+  Raises:
+    KeyError: if counts are missing.
+    ValueError: if the counts are not one number per image each.
+
+  Example:
+    >>> import numpy as np
+    >>> from slot_attention_jax.metrics import attributes
+    >>> counts = {"objects": [3, 1], "matched": [3, 1], "distance": [0.6, 0.2],
+    ...     "detected": [3, 0], "predicted": [4, 0], "count_correct": [0, 0],
+    ...     "correct_color": [3, 1], "correct_all": [2, 0],
+    ...     "within_0.5": [2, 1]}
+    >>> counts = {name: np.array(value) for name, value in counts.items()}
+    >>> {k: v for k, (v, _) in attributes.attribute_scores(counts).items()}
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'accuracy_color': 1.0, 'accuracy_all': 0.5, 'within_0.5': 0.75,
+    'distance': 0.2, 'recall': 0.75, 'precision': 0.75, 'count_accuracy': 0.0}
   """
   counts = {k: np.asarray(v, np.float64) for k, v in counts.items()}
   parts = {}
@@ -135,15 +165,7 @@ def attribute_scores(
   ones = np.ones_like(counts["objects"])
   parts["count_accuracy"] = (counts["count_correct"], ones)
   return {
-    name: _ratio(*pair) for name, pair in parts.items() if pair[1].sum() > 0
+    name: standard_errors.ratio_and_standard_error(*pair)
+    for name, pair in parts.items()
+    if pair[1].sum() > 0
   }
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> tuple[float, float | None]:
-  """Ratio of the sums of [N] and its standard error, linearised over images."""
-  value = above.sum() / below.sum()
-  n = len(above)
-  if n < 2:
-    return float(value), None
-  residual = np.square(above - value * below).sum() / (n - 1)
-  return float(value), float(np.sqrt(n * residual) / below.sum())

@@ -28,6 +28,14 @@ def contingency(
   Raises:
     ValueError: if the shapes differ, have no batch axis, or the ids are not
       integers.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax.metrics import contingency
+    >>> true_ids = jnp.array([[0, 0, 1, 1, -1]])
+    >>> pred_ids = jnp.array([[0, 2, 2, 2, 1]])
+    >>> contingency.contingency(true_ids, pred_ids, 2, 3)[0].tolist()
+    [[1.0, 0.0, 1.0], [0.0, 0.0, 2.0]]
   """
   if true_ids.shape != pred_ids.shape or true_ids.ndim not in (2, 3):
     raise ValueError(
@@ -71,6 +79,18 @@ def overlaps(
   Returns:
     A pair (IoU [B, G, S], 0 of groups that are no objects; pixels of the
     objects [B, G] float32, 0 of groups that are none).
+
+  Raises:
+    ValueError: as `contingency`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax.metrics import contingency
+    >>> true_ids = jnp.array([[0, 0, 1, 1]])
+    >>> pred_ids = jnp.array([[1, 1, 1, 1]])
+    >>> iou, size = contingency.overlaps(true_ids, pred_ids, 2, 2, True)
+    >>> iou[0].tolist(), size[0].tolist()
+    ([[0.0, 0.0], [0.0, 0.5]], [0.0, 2.0])
   """
   table = contingency(true_ids, pred_ids, num_true_groups, num_pred_groups)
   true_size = table.sum(axis=2)  # [B, G]

@@ -5,7 +5,11 @@ import jax.numpy as jnp
 
 
 def psnr(
-  reconstruction: jax.Array, images: jax.Array, *, data_range: float = 2.0
+  reconstruction: jax.Array,
+  images: jax.Array,
+  *,
+  data_range: float = 2.0,
+  clip: bool = True,
 ) -> jax.Array:
   r"""Peak signal-to-noise ratio of each image, in dB.
 
@@ -13,19 +17,21 @@ def psnr(
     \mathrm{PSNR} = 10 \log_{10} \frac{\mathrm{range}^2}{\mathrm{MSE}}
 
   The reconstruction is clipped to the range of images first, as it is when it
-  is shown; a model's MSE, which is its loss, is not. Over a data set it is the
-  mean of the images' decibels, not the decibels of the mean.
+  is shown; a model's MSE, which is its loss, is not, and `clip=False` gives the
+  decibels of that. Over a data set it is the mean of the images' decibels, not
+  the decibels of the mean.
 
   Args:
     reconstruction: [B, H, W, C].
     images: [B, H, W, C] in [-data_range / 2, data_range / 2].
     data_range: between the darkest and the brightest value; static.
+    clip: whether to clip the reconstruction to the range; static.
 
   Returns:
     [B] float32, in dB; at most 100, which an exact reconstruction has.
 
   Raises:
-    ValueError: if the shapes differ.
+    ValueError: if the shapes differ or the range is not positive.
 
   Example:
     >>> import jax.numpy as jnp
@@ -39,8 +45,16 @@ def psnr(
       "psnr: expected reconstruction and images of one shape [B, H, W, C], got "
       f"{reconstruction.shape} and {images.shape}."
     )
+  if not data_range > 0:
+    raise ValueError(
+      "psnr: expected a positive data_range, such as 2 for images in [-1, 1], "
+      f"got {data_range}."
+    )
   half = data_range / 2
-  error = jnp.clip(reconstruction.astype(jnp.float32), -half, half) - images
+  reconstruction = jnp.asarray(reconstruction, jnp.float32)
+  if clip:
+    reconstruction = jnp.clip(reconstruction, -half, half)
+  error = reconstruction - jnp.asarray(images, jnp.float32)
   mse = jnp.mean(jnp.square(error), axis=tuple(range(1, images.ndim)))  # [B]
   return 10.0 * jnp.log10(
     data_range**2 / jnp.maximum(mse, data_range**2 * 1e-10)

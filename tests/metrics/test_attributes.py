@@ -115,6 +115,27 @@ def test_shares_are_of_all_objects_and_their_errors_are_a_bootstrap_s():
   assert error == pytest.approx(spread, rel=0.1)
 
 
+def test_batches_pool_to_the_split_and_the_order_of_a_set_is_none():
+  predictions, targets = random_sets(5)
+  count = jax.jit(
+    lambda p, t: attributes.attribute_counts(
+      p, t, losses.pairwise_huber(p, t), LAYOUT
+    )
+  )
+  whole = count(predictions, targets)
+  rng = np.random.default_rng(0)
+  for rows in (slice(0, 4), slice(4, 8), slice(8, 12)):
+    order = rng.permutation(predictions.shape[1])
+    padded = np.pad(targets[rows], ((0, 0), (1, 0), (0, 0)))
+    # One more row of padding, which one more prediction is matched to.
+    extra = np.zeros_like(predictions[rows, :1])
+    sets = np.concatenate([predictions[rows][:, order], extra], axis=1)
+    part = count(sets, padded[:, ::-1])
+    assert set(part) == set(whole)
+    for name, value in part.items():
+      np.testing.assert_allclose(value, whole[name][rows], atol=1e-5)
+
+
 def test_a_single_image_has_no_error_and_no_objects_no_shares():
   predictions, targets = random_sets(0)
   one = scores_of(jnp.asarray(predictions[-1:]), jnp.asarray(targets[-1:]))
@@ -123,10 +144,19 @@ def test_a_single_image_has_no_error_and_no_objects_no_shares():
   assert none == {"count_accuracy": (1.0, 0.0)}
 
 
-def test_shapes_that_do_not_fit_are_errors():
+def test_shapes_and_thresholds_are_checked():
   predictions, targets = (jnp.asarray(x) for x in random_sets(0))
   cost = losses.pairwise_huber(predictions, targets)
   with pytest.raises(ValueError, match=r"P = 19 .*got \(12, 6, 18\)"):
     attributes.attribute_counts(predictions[..., 1:], targets, cost, LAYOUT)
-  with pytest.raises(ValueError, match=r"cost \(12, 6, 5\), got \(12, 5, 5\)"):
+  with pytest.raises(ValueError, match=r"cost \(12, 6, 5\) .*got \(12, 5, 5\)"):
     attributes.attribute_counts(predictions, targets, cost[:, 1:], LAYOUT)
+  with pytest.raises(ValueError, match=r"got \(6, 19\) and \(5, 19\)"):
+    attributes.attribute_counts(predictions[0], targets[0], cost[0], LAYOUT)
+  with pytest.raises(ValueError, match=r"and \(3, 5, 19\)"):
+    attributes.attribute_counts(predictions, targets[:3], cost, LAYOUT)
+  for threshold in (-1.0, float("nan")):
+    with pytest.raises(ValueError, match="thresholds that are distances"):
+      attributes.attribute_counts(
+        predictions, targets, cost, LAYOUT, (1.0, threshold)
+      )

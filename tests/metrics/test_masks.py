@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import slot_attention_jax as sa
 from slot_attention_jax.metrics import masks
 
 
@@ -39,6 +40,40 @@ def test_upsampling_is_bilinear_with_half_pixel_centres(attention):
   np.testing.assert_allclose(maps[:, :, 1::3, 1::3], grid, atol=1e-6)
   between = grid[..., :-1] * 2 / 3 + grid[..., 1:] / 3
   np.testing.assert_allclose(maps[:, :, 1::3, 2:-1:3], between, atol=1e-6)
+
+
+def test_each_image_has_its_own_and_slots_are_names(attention):
+  order = jnp.array([2, 0, 1])
+  maps = masks.attention_masks(attention, (4, 6), (9, 13))
+  permuted = masks.attention_masks(attention[:, order], (4, 6), (9, 13))
+  np.testing.assert_allclose(permuted, maps[:, order], atol=1e-6)
+  one = masks.attention_masks(attention[1:], (4, 6), (9, 13))
+  np.testing.assert_allclose(one, maps[1:], atol=1e-6)
+
+
+def test_downsampling_keeps_the_sum(attention):
+  maps = masks.attention_masks(attention, (4, 6), (2, 3))
+  np.testing.assert_allclose(maps.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_attention_of_the_model_on_the_grid_of_its_encoder():
+  model = sa.SlotAttentionClassifier.from_preset(
+    "clevr",
+    encoder_channels=(4,),
+    encoder_kernel_sizes=(5,),
+    encoder_strides=(4,),
+    encoder_mlp_sizes=(4,),
+    mlp_hidden_size=None,
+    slot_size=8,
+    num_slots=3,
+  )
+  images = jax.random.normal(jax.random.key(0), (2, 18, 26, 3))
+  rngs = {"params": jax.random.key(1), "slots": jax.random.key(2)}
+  out, _ = jax.jit(model.init_with_output)(rngs, images)
+  grid = model.grid_of((18, 26))
+  maps = masks.attention_masks(out.attention[:, -1], grid, (18, 26))
+  assert (grid, maps.shape) == ((5, 7), (2, 3, 18, 26))
+  np.testing.assert_allclose(maps.sum(axis=1), 1.0, atol=1e-5)
 
 
 def test_a_grid_that_does_not_fit_is_an_error(attention):

@@ -1,14 +1,30 @@
 """Covering, slots in use, background: against loops; ARI against sklearn."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from sklearn import metrics as sklearn_metrics
 
 from slot_attention_jax.metrics import ari, segmentation
 
 GROUPS = {"num_true_groups": 5, "num_pred_groups": 7}
+METRICS = {
+  "SC": functools.partial(segmentation.segmentation_covering, **GROUPS),
+  "mSC": functools.partial(
+    segmentation.segmentation_covering, weighted=False, **GROUPS
+  ),
+  "segments": functools.partial(
+    segmentation.background_segments, min_fraction=0.1, **GROUPS
+  ),
+  "slots": lambda _, pred_ids: segmentation.slots_in_use(
+    pred_ids, num_pred_groups=7, min_fraction=0.1
+  ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +58,18 @@ def test_ari_is_sklearn_s(ids, foreground_only):
     assert float(value) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("ignore_background", [False, True])
-def test_covering_by_its_definition(ids, ignore_background):
+def test_covering_by_its_definition(ids, ignore_background, weighted):
+  options = {"ignore_background": ignore_background, **GROUPS}
   actual = jax.jit(
     lambda t, p: segmentation.segmentation_covering(
-      t, p, ignore_background=ignore_background, **GROUPS
+      t, p, weighted=weighted, **options
     )
   )(*ids)
+  if not weighted:
+    other = ari.mean_best_overlap(*ids, **options)
+    np.testing.assert_allclose(actual, other, atol=1e-6)
   for value, *pair in zip(actual, *ids, strict=True):
     t, p = counted(*pair)
     total, covered = 0, 0.0
@@ -57,8 +78,9 @@ def test_covering_by_its_definition(ids, ignore_background):
         ((t == g) & (p == s)).sum() / max(((t == g) | (p == s)).sum(), 1)
         for s in range(7)
       )
-      total += (t == g).sum()
-      covered += (t == g).sum() * best
+      weight = (t == g).sum() if weighted else (t == g).any()
+      total += weight
+      covered += weight * best
     assert float(value) == pytest.approx(covered / total, abs=1e-6)
 
 
@@ -119,8 +141,10 @@ def test_names_of_groups_and_ignored_pixels_change_nothing(ids):
     expected = np.asarray(metric(*ids, **GROUPS))
     for pair in ((renamed, other), wide):
       np.testing.assert_allclose(metric(*pair, **GROUPS), expected, atol=1e-6)
-  slots = segmentation.slots_in_use
+  # All seven have a thousandth here, four have a seventh.
+  slots = functools.partial(segmentation.slots_in_use, min_fraction=1 / 7)
   expected = np.asarray(slots(pred_ids, num_pred_groups=7))
+  assert 0 < expected.min() <= expected.max() < 7
   for pixels in (other, wide[1]):
     assert slots(pixels, num_pred_groups=7).tolist() == expected.tolist()
 
@@ -145,3 +169,69 @@ def test_one_group_for_each_object_covers_all(ids):
     true_ids, 6 - true_ids, **GROUPS
   )
   assert covering.tolist() == [1.0] * 6
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_sharded_batch_is_scored_image_by_image(ids, name):
+  metric = METRICS[name]
+  each = [metric(t[None], p[None]) for t, p in zip(*ids, strict=True)]
+  mesh = jax.make_mesh(
+    (2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  sharded = jax.device_put(ids, NamedSharding(mesh, P("data")))
+  compiled = jax.jit(metric).lower(*sharded).compile()
+  text = compiled.as_text()
+  assert "all-reduce" not in text
+  assert "all-gather" not in text
+  actual = compiled(*sharded)
+  assert actual.dtype == jnp.float32
+  np.testing.assert_allclose(actual, np.concatenate(each), atol=1e-6)
+  assert len(set(np.asarray(actual).tolist())) > 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bounds(seed):
+  rng = np.random.default_rng(seed)
+  pair = rng.integers(-1, 5, (20, 30)), rng.integers(-1, 7, (20, 30))
+  # Few pixels, so that groups are missing and some images are degenerate.
+  pair[0][:10, 2:], pair[1][5:15, 3:] = -1, -1
+  values = {name: np.asarray(metric(*pair)) for name, metric in METRICS.items()}
+  for name, high in (("SC", 1), ("mSC", 1), ("segments", 7), ("slots", 7)):
+    assert (values[name] >= 0).all(), name
+    assert (values[name] <= high).all(), name
+  # One-to-one matching is one of the ways to choose segments.
+  matched = np.asarray(ari.mean_iou(*pair, **GROUPS))
+  assert (matched <= values["mSC"] + 1e-6).all()
+  index = np.asarray(ari.adjusted_rand_index(*pair, **GROUPS))
+  assert (np.abs(index) <= 1).all()
+
+
+@pytest.mark.parametrize(
+  ("fraction", "parts"),
+  # Of 3,000 pixels; in float32 0.001 * 3000 is more than 3.
+  [(0.001, 3), (0.00101, 2), (0.0, 4), (0.3, 2), (0.301, 1), (1.0, 0)],
+)
+def test_a_segment_of_just_the_fraction_counts(fraction, parts):
+  pred_ids = np.repeat([[0, 1, 2, 3]], [2096, 900, 3, 1], axis=1)
+  groups = {"num_pred_groups": 5, "min_fraction": fraction}
+  slots = segmentation.slots_in_use(pred_ids, **groups)
+  background = segmentation.background_segments(
+    np.zeros_like(pred_ids), pred_ids, num_true_groups=1, **groups
+  )
+  assert (slots.tolist(), background.tolist()) == ([parts], [parts])
+
+
+def test_arguments_are_checked():
+  ids = jnp.zeros((2, 4, 4), jnp.int32)
+  for metric in METRICS.values():
+    with pytest.raises(ValueError, match="pred_ids to be integers"):
+      metric(ids, ids.astype(jnp.float32))
+    with pytest.raises(ValueError, match="one shape"):
+      metric(ids[0, 0], ids[0, 0])
+  for fraction in (5, -0.1, float("nan")):
+    with pytest.raises(ValueError, match=r"min_fraction in \[0, 1\], got"):
+      segmentation.slots_in_use(ids, num_pred_groups=2, min_fraction=fraction)
+    with pytest.raises(ValueError, match="a share of the pixels"):
+      segmentation.background_segments(
+        ids, ids, min_fraction=fraction, **GROUPS
+      )
