@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -271,6 +273,19 @@ def test_average_precision_of_perfect_and_moved_predictions(prediction):
   summary = prediction.task.summarize(results | {"predictions": moved})
   assert summary["ap_inf"] == pytest.approx(1, abs=1e-6)
   assert summary["ap_0.5"] == 0
+
+
+def test_a_full_evaluation_counts_at_finite_thresholds_only(prediction):
+  # -1 is the reference's sign for no threshold.
+  task = dataclasses.replace(
+    prediction.task, full=True, thresholds=(-1.0, float("inf"), 0.5)
+  )
+  targets = jnp.asarray(batch()["target"])
+  results = jax.device_get(jax.jit(task.score)(targets, targets))
+  summary = task.summarize(results)
+  assert {k for k in summary if k.startswith("within")} == {"within_0.5"}
+  assert summary["within_0.5"] == summary["accuracy_all"] == 1.0
+  assert summary["ap_-1"] == summary["ap_inf"] > 0
 
 
 # Noise.

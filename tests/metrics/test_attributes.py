@@ -14,6 +14,15 @@ LAYOUT = types.CLEVR_LAYOUT
 CATEGORICAL = [p.name for p in LAYOUT.of_kind("categorical")]
 
 
+@jax.jit
+def count(predictions, targets):
+  """Counts under the matching of training, at two thresholds."""
+  cost = losses.pairwise_huber(predictions, targets)
+  return attributes.attribute_counts(
+    predictions, targets, cost, LAYOUT, (1.0, 0.5)
+  )
+
+
 def random_sets(seed, num_images=12, num_slots=6, num_objects=5):
   """Predictions near the targets, in another order."""
   rng = np.random.default_rng(seed)
@@ -66,14 +75,9 @@ def counted(predictions, targets, thresholds):
 @pytest.mark.parametrize("num_slots", [6, 3])
 def test_counts_by_loops_over_scipy_s_matching(num_slots):
   predictions, targets = random_sets(num_slots, num_slots=num_slots)
-  thresholds = (1.0, 0.5)
-  actual = jax.jit(
-    lambda p, t: attributes.attribute_counts(
-      p, t, losses.pairwise_huber(p, t), LAYOUT, thresholds
-    )
-  )(predictions, targets)
+  actual = count(predictions, targets)
   for i in range(len(predictions)):
-    expected = counted(predictions[i], targets[i], thresholds)
+    expected = counted(predictions[i], targets[i], (1.0, 0.5))
     assert set(actual) == set(expected)
     for name, value in expected.items():
       assert float(actual[name][i]) == pytest.approx(float(value), abs=1e-4), (
@@ -85,9 +89,8 @@ def test_counts_by_loops_over_scipy_s_matching(num_slots):
 
 
 def scores_of(predictions, targets):
-  cost = losses.pairwise_huber(predictions, targets)
-  counts = attributes.attribute_counts(predictions, targets, cost, LAYOUT)
-  return attributes.attribute_scores(jax.device_get(counts))
+  counts = jax.device_get(count(predictions, targets))
+  return attributes.attribute_scores(counts)
 
 
 def test_exact_predictions_in_any_order_are_all_right():
@@ -102,10 +105,7 @@ def test_exact_predictions_in_any_order_are_all_right():
 
 def test_shares_are_of_all_objects_and_their_errors_are_a_bootstrap_s():
   predictions, targets = random_sets(3, num_images=200)
-  cost = losses.pairwise_huber(predictions, targets)
-  counts = jax.device_get(
-    attributes.attribute_counts(predictions, targets, cost, LAYOUT)
-  )
+  counts = jax.device_get(count(predictions, targets))
   value, error = attributes.attribute_scores(counts)["accuracy_color"]
   above, below = counts["correct_color"], counts["objects"]
   assert value == pytest.approx(above.sum() / below.sum(), rel=1e-6)
@@ -117,11 +117,6 @@ def test_shares_are_of_all_objects_and_their_errors_are_a_bootstrap_s():
 
 def test_batches_pool_to_the_split_and_the_order_of_a_set_is_none():
   predictions, targets = random_sets(5)
-  count = jax.jit(
-    lambda p, t: attributes.attribute_counts(
-      p, t, losses.pairwise_huber(p, t), LAYOUT
-    )
-  )
   whole = count(predictions, targets)
   rng = np.random.default_rng(0)
   for rows in (slice(0, 4), slice(4, 8), slice(8, 12)):
