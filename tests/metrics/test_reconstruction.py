@@ -52,8 +52,9 @@ def test_each_image_has_its_own_on_any_range_and_dtype(clip):
     psnr(127.5 * noisy, 127.5 * images, data_range=255.0), actual, atol=1e-4
   )
   # What is in bfloat16 is compared in float32.
-  low = psnr(noisy.astype(jnp.bfloat16), images)
-  same = psnr(noisy.astype(jnp.bfloat16).astype(jnp.float32), images)
+  rounded = noisy.astype(jnp.bfloat16), images.astype(jnp.bfloat16)
+  low = psnr(*rounded)
+  same = psnr(*(x.astype(jnp.float32) for x in rounded))
   assert low.dtype == jnp.float32
   np.testing.assert_array_equal(low, same)
 
