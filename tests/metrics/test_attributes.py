@@ -150,6 +150,8 @@ def test_shapes_and_thresholds_are_checked():
     attributes.attribute_counts(predictions[0], targets[0], cost[0], LAYOUT)
   with pytest.raises(ValueError, match=r"got \(12, 19\) and \(12, 5, 19\)"):
     attributes.attribute_counts(predictions[:, 0], targets, cost, LAYOUT)
+  with pytest.raises(ValueError, match=r"and \(12, 19\)"):
+    attributes.attribute_counts(predictions, targets[:, 0], cost, LAYOUT)
   with pytest.raises(ValueError, match=r"and \(3, 5, 19\)"):
     attributes.attribute_counts(predictions, targets[:3], cost, LAYOUT)
   for threshold in (-1.0, float("nan")):
