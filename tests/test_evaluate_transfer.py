@@ -207,6 +207,7 @@ def test_discovery_one_picture_at_a_time(
     assert picture.size == (7 * 98 + 2, 4 * 98 + 2)
 
 
+@pytest.mark.slow
 def test_pictures_of_the_own_renderer_leave_no_gap(
   runs, content, tmp_path, capsys
 ):
@@ -235,6 +236,7 @@ def test_pictures_of_the_own_renderer_leave_no_gap(
   )
 
 
+@pytest.mark.slow
 def test_set_prediction_is_scored_against_the_scenes_objects(
   runs, images, content, tmp_path, capsys
 ):
@@ -390,7 +392,9 @@ def test_recipes_are_configs():
 
 def test_models_that_do_not_fit_are_errors(runs, images, content, tmp_path):
   data = f"--data={images}"
-  with pytest.raises(ValueError, match=r"of CLEVR scenes.* got 'tetrominoes'"):
+  with pytest.raises(
+    ValueError, match=r"of CLEVR scenes.* got 'tetrominoes_scenes'"
+  ):
     evaluate_transfer.main(["--pretrained=quickstart", data])
   with pytest.raises(ValueError, match="Expected --config beside --workdir"):
     evaluate_transfer.main([f"--workdir={tmp_path}", data])

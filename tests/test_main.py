@@ -65,10 +65,15 @@ def assert_trains_and_evaluates(config, workdir, names, cache, **environment):
 
   again = run(*common, "--mode=evaluate", cache=cache, **environment)
   evaluated = printed(again)
-  assert evaluated == pytest.approx(metrics, rel=1e-4, abs=1e-6)
+  # A report has more than training shows.
+  assert len(evaluated) > len(metrics)
+  assert {k: evaluated[k] for k in metrics} == pytest.approx(
+    metrics, rel=1e-4, abs=1e-6
+  )
   report = json.loads((workdir / "evaluation.json").read_text())
   assert report["step"] == last
-  assert set(report["metrics"]) == names
+  assert set(report["metrics"]) == set(evaluated)
+  assert report["protocol"]["config"].startswith("--config=configs/")
   return trained.stderr
 
 
@@ -122,9 +127,47 @@ def test_discovery_trains_and_evaluates_on_clevr(tmp_path, cache):
 @pytest.mark.parametrize("name", ["tetrominoes", "multi_dsprites"])
 def test_other_configs_train_and_evaluate(name, tmp_path, cache):
   log = assert_trains_and_evaluates(
-    f"{name}.py:debug", tmp_path, discovery(f"{name}_scenes"), cache
+    f"{name}.py:debug",
+    tmp_path / "run",
+    discovery(f"{name}_scenes"),
+    cache,
+    TFDS_DATA_DIR=str(tmp_path / "no_data"),
   )
-  assert log.count("NO MULTI_DSPRITES DATA FOUND") == (name != "tetrominoes")
+  assert log.count(f"NO {name.upper()} DATA FOUND") == 1
+
+
+@pytest.mark.slow
+def test_a_set_with_masks_from_its_file_to_a_score(tmp_path, cache):
+  """Scenes of the package go out in the original layout and come back."""
+  scenes = tmp_path / "scenes"
+  small = "data.name=tetrominoes_scenes,data.num_scenes=40,train.batch_size=4"
+  config = f"--config={ROOT / 'configs/tetrominoes.py'}:{small}"
+  done = run(config, "--mode=render", f"--workdir={scenes}", cache=cache)
+  assert done.returncode == 0, done.stderr
+  prepared = subprocess.run(
+    [
+      *(sys.executable, "-m", "slot_attention_jax.data.prepare"),
+      "--name=tetrominoes",
+      f"--source={scenes / 'tetrominoes_scenes_validation.tfrecords'}",
+      f"--data_dir={tmp_path}",
+    ],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+  )
+  assert prepared.returncode == 0, prepared.stderr
+  assert json.loads(prepared.stdout)["num_objects"] == {"3": 40}
+  name = "tetrominoes:1.0.0[40_of_tetrominoes_scenes_validation.tfrecords]"
+  splits = "data.train_split=records[0:30],eval.split=records[30:40]"
+  places = f"data.data_dir={tmp_path},data.cache_dir={tmp_path / 'cache'}"
+  assert_trains_and_evaluates(
+    f"tetrominoes.py:masks,debug,{splits},{places}",
+    tmp_path / "run",
+    {f"{name}/records[30:40]/{n}" for n in ("mse", "fg_ari", "ari", "miou")},
+    cache,
+  )
+  metadata = json.loads((tmp_path / "run" / "metadata.json").read_text())
+  assert (metadata["own_scenes"], metadata["num_examples"]) == (False, 30)
 
 
 @pytest.mark.slow
@@ -174,7 +217,8 @@ def test_the_config_must_be_named():
   ("argument", "expected"),
   [
     ("--num_steps=3", "num_steps"),
-    ("--mode=predict", "train|evaluate|render"),
+    ("--mode=predict", "train|evaluate|render|export"),
+    ("--pretrained=quickstart", "Expected --mode=evaluate for --pretrained"),
     ("--config.model.num_slot=3", "num_slot"),
     ("quickstart", "Expected only flags, got ['quickstart']"),
   ],

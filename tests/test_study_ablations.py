@@ -215,6 +215,7 @@ def test_a_long_title_breaks_between_keys(tmp_path):
   assert ", ".join(line.rstrip(",") for line in lines) == ", ".join(keys)
 
 
+@pytest.mark.slow
 def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
   output, figure = tmp_path / "new" / "rows.md", tmp_path / "figure.png"
   result = study_ablations.main(
