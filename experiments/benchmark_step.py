@@ -44,7 +44,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from slot_attention_jax import data as data_lib
-from slot_attention_jax import model_config, optimizers, sharding, steps, tasks
+from slot_attention_jax import (
+  model_config,
+  optimizers,
+  set_prediction,
+  sharding,
+  steps,
+  tasks,
+)
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # As a script it finds only its own directory.
@@ -78,7 +85,7 @@ def random_batch(task: Any, batch_size: int, max_objects: int) -> dict:
   rng = np.random.default_rng(0)
   shape = (batch_size, *task.image_shape)
   batch = {"image": rng.uniform(-1, 1, shape).astype(np.float32)}
-  if isinstance(task, tasks.SetPrediction):
+  if isinstance(task, set_prediction.SetPrediction):
     rows, values = (batch_size, max_objects), {}
     for prop in task.layout.of_kind("continuous"):
       values[prop.name] = rng.uniform(prop.low, prop.high, (*rows, prop.size))

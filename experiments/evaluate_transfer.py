@@ -45,6 +45,7 @@ import numpy as np
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import (
   evaluate,
+  object_discovery,
   optimizers,
   sharding,
   steps,
@@ -194,7 +195,7 @@ class Transfer:
       return np.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
 
     images, output = jax.tree.map(interleave, *pairs)
-    if isinstance(self.task, tasks.ObjectDiscovery):
+    if isinstance(self.task, object_discovery.ObjectDiscovery):
       return visualize.decomposition_sheet(images, output)
     return visualize.attention_sheet(images, output.attention)
 

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from slot_attention_jax import checkpoints, tasks, visualize
+from slot_attention_jax import checkpoints, object_discovery, tasks, visualize
 from slot_attention_jax.data import types
 
 
@@ -130,7 +130,7 @@ def draw(
   host_params = jax.device_get(params)
   key = jax.random.key(config.eval.seed)
   output = jax.device_get(_apply(task, host_params, images, key))
-  if isinstance(task, tasks.ObjectDiscovery):
+  if isinstance(task, object_discovery.ObjectDiscovery):
     return visualize.decomposition_sheet(images, output)
   return visualize.attention_sheet(images, output.attention)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slot_attention_jax import scores, tasks, visualize
+from slot_attention_jax import object_discovery, scores, visualize
 from slot_attention_jax.data import types
 
 _KEYS = ("segments", "masks", "reconstruction", "predictions")
@@ -90,7 +90,7 @@ def score(
   arrays = load_predictions(path)
   info = dataset.info
   height, width = info.image_shape[:2]
-  discovery = isinstance(task, tasks.ObjectDiscovery)
+  discovery = isinstance(task, object_discovery.ObjectDiscovery)
   task_name = "discovery" if discovery else "set_prediction"
   expected: dict[str, tuple[int | None, ...]] = (
     {"segments": (info.num_examples, height, width)}
@@ -136,7 +136,7 @@ def score(
 
 def _score(task, batch, rows):
   """Scores a batch; pure."""
-  if not isinstance(task, tasks.ObjectDiscovery):
+  if not isinstance(task, object_discovery.ObjectDiscovery):
     return task.score(jnp.asarray(rows["predictions"]), batch["target"])
   results = {}
   if "reconstruction" in rows:

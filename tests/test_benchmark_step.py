@@ -8,7 +8,7 @@ import pytest
 
 import slot_attention_jax as sa
 from experiments import benchmark_step
-from slot_attention_jax import tasks
+from slot_attention_jax import object_discovery, set_prediction
 
 _ENCODER = {
   "slot_size": 8,
@@ -57,7 +57,7 @@ def _discovery():
     slot_start="per_slot",
     **_ENCODER,
   )
-  return tasks.ObjectDiscovery(
+  return object_discovery.ObjectDiscovery(
     model=model,
     image_shape=(12, 16, 3),
     num_slots=3,
@@ -68,7 +68,7 @@ def _discovery():
 
 def _set_prediction():
   layout = sa.CLEVR_LAYOUT
-  return tasks.SetPrediction(
+  return set_prediction.SetPrediction(
     model=sa.SlotAttentionClassifier(
       num_slots=5,
       num_properties=layout.size,

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from slot_attention_jax import data, evaluate, sharding, steps, tasks
+from slot_attention_jax import (
+  data,
+  evaluate,
+  object_discovery,
+  sharding,
+  steps,
+  tasks,
+)
 from slot_attention_jax.data import types
 
 # 10 scenes: no batch size below divides it.
@@ -101,7 +108,7 @@ def test_metrics_are_the_same_on_1_and_4_devices(expected):
   setting, params, metrics = expected
   kind = (
     "discovery"
-    if isinstance(setting.task, tasks.ObjectDiscovery)
+    if isinstance(setting.task, object_discovery.ObjectDiscovery)
     else "set_prediction"
   )
   assert_close(Setting(kind, num_devices=1).evaluate(params, 5), metrics)

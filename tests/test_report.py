@@ -19,6 +19,7 @@ from slot_attention_jax import (
   report,
   scores,
   sharding,
+  slot_task,
 )
 from slot_attention_jax.data import cached_dataset, types
 
@@ -160,7 +161,7 @@ def test_the_model_s_own_masks_score_as_the_model(
   """The scores of a file are those of the model that predicted it."""
   import slot_attention_jax as sa
 
-  task_noise = report.tasks._noise(jax.random.key(0), 0, 6, 4, 64)
+  task_noise = slot_task.example_noise(jax.random.key(0), 0, 6, 4, 64)
   model, params = sa.load_pretrained("quickstart")
   output = jax.jit(model.apply)(
     params, examples["image"] / np.float32(127.5) - 1, noise=task_noise

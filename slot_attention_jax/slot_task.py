@@ -1,0 +1,65 @@
+"""What both objectives share: running the model, and its noise."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def example_noise(
+  key: jax.Array, first: Any, batch_size: int, num_slots: int, slot_size: int
+) -> jax.Array:
+  """Slot noise [B, K, D] that depends on the example, not on its batch.
+
+  Args:
+    key: of the evaluation.
+    first: index of the first example in its split.
+    batch_size: B.
+    num_slots: K.
+    slot_size: D.
+
+  Returns:
+    [B, K, D] float32, standard normal.
+  """
+  index = jnp.asarray(first, jnp.uint32) + jnp.arange(
+    batch_size, dtype=jnp.uint32
+  )
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+  return jax.vmap(lambda k: jax.random.normal(k, (num_slots, slot_size)))(keys)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlotTask:
+  """What both objectives share: running the model."""
+
+  model: Any
+  image_shape: tuple[int, int, int]
+  num_slots: int
+  num_iterations: int
+  full: bool = False
+
+  def init(self, key: jax.Array) -> Any:
+    """Initial parameters."""
+    params_key, slots_key = jax.random.split(key)
+    images = jnp.zeros((1, *self.image_shape))
+    rngs = {"params": params_key, "slots": slots_key}
+    return self.model.init(rngs, images)
+
+  def apply(
+    self, params: Any, images: jax.Array, key: jax.Array, first: Any = 0
+  ) -> Any:
+    """Runs the model as in evaluation, on examples `first`, `first` + 1..."""
+    noise = example_noise(
+      key, first, images.shape[0], self.num_slots, self.model.slot_size
+    )
+    return self.model.apply(
+      params, images, noise=noise, num_iterations=self.num_iterations
+    )
+
+  def draw_noise(
+    self, params: Any, batch_size: int, key: jax.Array
+  ) -> jax.Array:
+    """Slot noise [B, K, D] of a training batch, as the model draws it."""
+    rngs = {"slots": key}
+    return self.model.apply(params, batch_size, rngs=rngs, method="draw_noise")
