@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   common.use_autoencoder(config, "clevr")
   config.data.max_objects = 6
   recipes = {
-    "paper": common.as_in_the_paper,
+    "paper": common.as_it_is,
     "fast": _fast,
     "small": _small,
     "masks": _masks,

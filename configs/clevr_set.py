@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.checkpoint.best_metric = "ap_inf"
   config.checkpoint.best_mode = "max"
   recipes = {
-    "paper": common.as_in_the_paper,
+    "paper": common.as_it_is,
     "fast": _fast,
     "small": _small,
     "masks": _masks,

@@ -244,8 +244,8 @@ def use_masks(
     config.checkpoint.best_mode = "max"
 
 
-def as_in_the_paper(config: ml_collections.ConfigDict) -> None:
-  """The recipe `paper`: what a file of a task of the paper begins with."""
+def as_it_is(config: ml_collections.ConfigDict) -> None:
+  """A recipe that is what its file begins with, as `paper` is."""
   del config
 
 

@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.checkpoint.best_metric = "fg_ari"
   config.checkpoint.best_mode = "max"
   recipes = {
-    "paper": common.as_in_the_paper,
+    "paper": common.as_it_is,
     "fast": _fast,
     "small": _small,
     "masks": _masks,

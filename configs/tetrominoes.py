@@ -24,7 +24,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.name = "tetrominoes"
   config.checkpoint.best_metric = "fg_ari"
   config.checkpoint.best_mode = "max"
-  recipes = {"paper": common.as_in_the_paper, "fast": _fast, "masks": _masks}
+  recipes = {"paper": common.as_it_is, "fast": _fast, "masks": _masks}
   return common.apply_arguments(config, arg, recipes)
 
 

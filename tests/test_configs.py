@@ -10,7 +10,7 @@ import pytest
 
 from configs import common
 from slot_attention_jax import optimizers, tasks
-from slot_attention_jax.data import own_scenes, procedural, types
+from slot_attention_jax.data import multi_object, own_scenes, procedural, types
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(
@@ -269,6 +269,19 @@ def test_the_recipe_paper_is_the_config_as_it_is(name):
   assert load(name, "paper").to_dict() == load(name).to_dict()
   with pytest.raises(ValueError, match=r"'fast',.* 'paper'.* got 'quick'"):
     load(name, "quick")
+
+
+@pytest.mark.parametrize("name", [*PAPER, "objects_room"])
+def test_the_recipe_masks_reads_a_set_with_masks_or_nothing(name):
+  config = load(name, "masks")
+  assert config.data.name in multi_object.NAMES
+  assert not config.data.fallback
+  # Beside other recipes it changes the data alone.
+  for recipe in [r for n, r in RECIPES if n == name]:
+    both, one = load(name, f"{recipe},masks"), load(name, recipe)
+    assert both.data.name == config.data.name
+    assert both.model.to_dict() == one.model.to_dict()
+    assert both.data.resolution == one.data.resolution
 
 
 @pytest.mark.parametrize(("name", "recipe"), RECIPES)

@@ -71,6 +71,7 @@ FLOORS = {
   "visualize": 4,
   "export_weights": 4,
   "predictions": 4,
+  "report_table": 4,
   "render": 4.5,
   "report": 4.5,
   "train": 4.5,

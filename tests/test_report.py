@@ -142,6 +142,7 @@ def test_the_true_segments_score_1(examples, tmp_path):
   assert content["protocol"]["model"] == "predictions theirs.npz"
   assert (content["num_slots"], content["num_iterations"]) == (4, None)
   assert (content["step"], content["num_examples"]) == (None, 6)
+  assert "of the file" in content["protocol"]["masks"]
 
 
 def test_masks_and_their_argmax_score_the_same(examples, tmp_path):

@@ -1,0 +1,81 @@
+"""An evaluation as Markdown: what was measured, and what determines it."""
+
+from typing import Any
+
+_OF_ATTENTION = "_attention"
+# Short names, their units and whether more is better.
+_MEANING = {
+  "fg_ari": "adjusted Rand index of the foreground's pixels; at most 1, higher",
+  "ari": "adjusted Rand index of all pixels; at most 1, higher",
+  "miou": "IoU of objects with segments matched one-to-one; 0 to 1, higher",
+  "mbo": "best IoU of objects with any segment; 0 to 1, higher",
+  "covering": "best IoU, weighted by the objects' pixels; 0 to 1, higher",
+  "slots_in_use": "slots with 0.1 % of the pixels or more, of K",
+  "background_split": "share of images whose background two or more slots "
+  "share, with 5 % of it each; lower",
+  "mse": "mean squared error on [-1, 1]; lower",
+  "psnr": "peak signal-to-noise ratio in dB, clipped; higher",
+  "loss": "Hungarian Huber loss; lower",
+  "distance": "of matched positions, in the data's units; lower",
+  "recall": "objects whose match has a confidence above 0.5; higher",
+  "precision": "such predictions that are matched to objects; higher",
+  "count_accuracy": "images with as many such predictions as objects; higher",
+}
+
+
+def markdown(content: dict[str, Any]) -> str:
+  """The report as Markdown tables.
+
+  Args:
+    content: of `evaluation.json`.
+
+  Returns:
+    The text.
+  """
+  facts = {
+    "updates": content["step"],
+    "K, T": f"{content['num_slots']}, {content['num_iterations']}",
+    **content["protocol"],
+  }
+  lines = [f"# {facts['model']} on {facts['data']}/{facts['split']}", ""]
+  cells: dict[str, list[str]] = {}
+  for name, value in content["metrics"].items():
+    error = content["standard_errors"].get(name)
+    shown = f"{value:.4f}" + ("" if error is None else f" +- {error:.4f}")
+    short = name.rsplit("/", 1)[-1]
+    kinds = cells.setdefault(short.removesuffix(_OF_ATTENTION), ["", ""])
+    kinds[short.endswith(_OF_ATTENTION)] = shown
+  both = any(attention for _, attention in cells.values())
+  titles = ["decoder's masks", "attention"] if both else ["value"]
+  lines.append(f"| metric | {' | '.join(titles)} | what it is |")
+  lines.append("|---" * (2 + len(titles)) + "|")
+  for short in sorted(cells, key=_order):
+    values = cells[short][: len(titles)]
+    lines.append(f"| {short} | {' | '.join(values)} | {_meaning(short)} |")
+  lines += ["", "| what determines it | |", "|---|---|"]
+  for name, value in facts.items():
+    if value is not None and value != "":
+      lines.append(f"| {name.replace('_', ' ')} | {value} |")
+  return "\n".join(lines) + "\n"
+
+
+def _order(short: str) -> tuple[int, float, str]:
+  """The most important first: AP, what has a place, and the rest by name."""
+  if short.startswith("ap_"):
+    return -1, -float(short.removeprefix("ap_")), short
+  names = list(_MEANING)
+  place = names.index(short) if short in names else len(names)
+  return place, 0.0, short
+
+
+def _meaning(short: str) -> str:
+  if short == "accuracy_all":
+    return "matched objects of which all properties are right; 0 to 1, higher"
+  for prefix, words in (
+    ("ap_", "average precision at the distance {}; 0 to 1, higher"),
+    ("accuracy_", "matched objects whose {} is right; 0 to 1, higher"),
+    ("within_", "matched objects nearer than {}; 0 to 1, higher"),
+  ):
+    if short.startswith(prefix):
+      return words.format(short.removeprefix(prefix))
+  return _MEANING.get(short, "")
