@@ -36,9 +36,10 @@ class Progress:
 
   def _line(self, done: int, now: float) -> str:
     rate = done / max(now - self._start, 1e-9)
-    left = (self._total - done) / rate
     width = 24 * done // self._total
-    return (
-      f"{self._label} [{'#' * width}{'.' * (24 - width)}] {done}/{self._total}"
-      f", {rate:.0f}/s, {left // 60:.0f}:{left % 60:02.0f} left"
-    )
+    bar = f"[{'#' * width}{'.' * (24 - width)}]"
+    line = f"{self._label} {bar} {done}/{self._total}"
+    if not done:
+      return line  # There is no rate yet.
+    left = (self._total - done) / rate
+    return f"{line}, {rate:.0f}/s, {left // 60:.0f}:{left % 60:02.0f} left"

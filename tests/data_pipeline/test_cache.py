@@ -233,6 +233,15 @@ def test_progress_is_one_line_on_a_terminal(monkeypatch):
   assert "2/4, 1/s, 0:02 left" in text
 
 
+def test_progress_may_be_shown_before_anything_is_done(monkeypatch):
+  terminal = _Terminal()
+  monkeypatch.setattr(progress.sys, "stderr", terminal)
+  seconds = iter(range(100))
+  monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
+  progress.Progress("Preparing", 4).update(0)
+  assert terminal.getvalue() == f"\rPreparing [{'.' * 24}] 0/4\x1b[K"
+
+
 def test_progress_logs_elsewhere(monkeypatch, caplog):
   monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
   caplog.set_level("INFO")
