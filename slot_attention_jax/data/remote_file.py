@@ -2,15 +2,18 @@
 
 import http.client
 import io
+import itertools
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 from absl import logging
 
 _TIMEOUT = 60.0  # Seconds without a byte.
 _FIRST_PAUSE = 1.0  # Seconds, doubled with each attempt.
+_MAY_PASS = (408, 429)  # Timed out, too many requests.
 
 
 def is_remote(path: str) -> bool:
@@ -42,7 +45,8 @@ class RemoteFile(io.RawIOBase):
     self._size: int | None = None
     self._etag: str | None = None
     self._response: Any = None
-    self._connect()
+    self._connected = False  # At least once.
+    self._persist(self._connect)
 
   @property
   def size(self) -> int | None:
@@ -60,21 +64,36 @@ class RemoteFile(io.RawIOBase):
 
   def read(self, size: int = -1) -> bytes:
     """Reads up to `size` bytes; none only at the end of the file."""
-    failures = 0
-    while size:
-      if self._size is not None and self._position >= self._size:
-        return b""
+    if not size or self._position == self._size:
+      return b""
+    data = self._persist(lambda: self._read_once(size))
+    self._position += len(data)
+    return data
+
+  def close(self) -> None:
+    """Ends the connection."""
+    self._disconnect()
+    super().close()
+
+  def _disconnect(self) -> None:
+    if self._response is not None:
+      self._response.close()
+      self._response = None
+
+  def _persist(self, action: Callable[[], Any]) -> Any:
+    """Does what needs the connection, again after what may pass."""
+    for failures in itertools.count(1):
       try:
-        response = self._response or self._connect()
-        data = response.read(None if size < 0 else size)
-        if not data and self._size not in (None, self._position):
-          raise http.client.IncompleteRead(b"")
+        return action()
+      except FileNotFoundError:
+        raise
       except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, FileNotFoundError):
-          raise
-        failures += 1
         self._disconnect()
-        if failures >= self._attempts:
+        # A busy server is worth waiting for; no network at all, or the name of
+        # no server, is not.
+        answered = isinstance(error, urllib.error.HTTPError)
+        may_pass = self._connected or answered
+        if failures >= self._attempts or not may_pass:
           raise OSError(
             f"The connection to {self.url} broke {failures} times in a row "
             f"after {self._position} bytes ({error}). Try again later, or "
@@ -89,20 +108,14 @@ class RemoteFile(io.RawIOBase):
           pause,
         )
         time.sleep(pause)
-        continue
-      self._position += len(data)
-      return data
-    return b""
+    raise AssertionError
 
-  def close(self) -> None:
-    """Ends the connection."""
-    self._disconnect()
-    super().close()
-
-  def _disconnect(self) -> None:
-    if self._response is not None:
-      self._response.close()
-      self._response = None
+  def _read_once(self, size: int) -> bytes:
+    response = self._response or self._connect()
+    data = response.read(None if size < 0 else size)
+    if not data and self._size not in (None, self._position):
+      raise http.client.IncompleteRead(b"")
+    return data
 
   def _connect(self) -> Any:
     request = urllib.request.Request(self.url)
@@ -112,7 +125,7 @@ class RemoteFile(io.RawIOBase):
       response = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
       error.close()
-      if error.code in (401, 403, 404):
+      if error.code < 500 and error.code not in _MAY_PASS:
         raise FileNotFoundError(
           f"Expected a file at {self.url}, the server says {error.code} "
           f"{error.reason}. Check --source, --name and --variant."
@@ -120,15 +133,15 @@ class RemoteFile(io.RawIOBase):
       raise
     etag = response.headers.get("ETag")
     length = response.headers.get("Content-Length")
-    if self._position and (response.status != 206 or etag != self._etag):
+    size = None if length is None else self._position + int(length)
+    whole = response.status == 206 and (etag, size) == (self._etag, self._size)
+    if self._position and not whole:
       response.close()
       raise FileNotFoundError(
         f"{self.url} cannot be read on from byte {self._position}: the file "
         "changed or the server does not do so. Download it and name it with "
         "--source."
       )
-    if length is not None:
-      self._size = self._position + int(length)
-    self._etag = etag
-    self._response = response
+    self._size, self._etag = size, etag
+    self._response, self._connected = response, True
     return response

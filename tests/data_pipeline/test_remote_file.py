@@ -15,6 +15,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
   def do_GET(self):
     self.server.requests.append((self.path, self.headers.get("Range")))
+    if self.path == "/busy" and len(self.server.requests) < 3:
+      self.send_error(503)
+      return
     if self.path == "/none":
       self.send_error(404)
       return
@@ -27,12 +30,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
       self.send_response(206)
     else:
       self.send_response(200)
-    self.send_header("Content-Length", str(len(DATA) - start))
+    longer = 1 if self.path == "/longer" and start else 0
+    self.send_header("Content-Length", str(len(DATA) - start + longer))
     changed = self.path == "/changed" and start
     self.send_header("ETag", "two" if changed else "one")
     self.end_headers()
     data = DATA[start:]
-    self.wfile.write(data if self.path == "/file" else data[:20_000])
+    whole = self.path in ("/file", "/busy")
+    self.wfile.write(data if whole else data[:20_000])
 
   def log_message(self, *args):
     pass
@@ -95,7 +100,24 @@ def test_what_is_not_there_is_said_at_once(server):
     remote_file.RemoteFile(f"{server.url}/none")
 
 
-@pytest.mark.parametrize("path", ["changed", "norange"])
+def test_a_busy_server_is_waited_for(server):
+  assert read_all(remote_file.RemoteFile(f"{server.url}/busy"), 1 << 16) == DATA
+  assert [path for path, _ in server.requests] == ["/busy"] * 3
+  with pytest.raises(OSError, match=r"/broken broke 2 times .* 0 bytes.*503"):
+    remote_file.RemoteFile(f"{server.url}/broken", attempts=2)
+
+
+@pytest.mark.parametrize("url", ["{dead}/file", "http://a b/file"])
+def test_no_connection_at_all_is_said_at_once(url, server, monkeypatch):
+  monkeypatch.setattr(remote_file, "_FIRST_PAUSE", 1e6)
+  with http.server.HTTPServer(("127.0.0.1", 0), Handler) as other:
+    dead = f"http://127.0.0.1:{other.server_port}"
+  url = url.format(dead=dead)
+  with pytest.raises(OSError, match=rf"connection to {url} .*--source"):
+    remote_file.RemoteFile(url)
+
+
+@pytest.mark.parametrize("path", ["changed", "longer", "norange"])
 def test_parts_of_different_files_are_never_joined(path, server):
   file = remote_file.RemoteFile(f"{server.url}/{path}")
   with pytest.raises(FileNotFoundError, match="from byte 20000"):
