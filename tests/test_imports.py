@@ -51,6 +51,7 @@ FLOORS = {
   "data.record_layouts": 0,
   "data.multi_object_records": 1,
   "data.remote_file": 1,
+  "data.multi_object_files": 1,
   "data.tfds_builders": 1.5,
   "data.prepare": 2,
   "data.fixed_scenes": 1,

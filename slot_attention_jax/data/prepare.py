@@ -16,6 +16,7 @@ and what a killed one left is removed by the next.
 import argparse
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -23,30 +24,20 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import logging
 
 from slot_attention_jax.data import (
   multi_object,
+  multi_object_files,
   multi_object_records,
   prepared,
   progress,
   remote_file,
 )
 
-BUCKET = "gs://multi-object-datasets"
-# Of the whole files. Only CLEVR's are documented: others give a warning.
-_KNOWN = {
-  "clevr_with_masks": 100_000,
-  "multi_dsprites": 1_000_000,
-  "tetrominoes": 1_000_000,
-  "objects_room": 1_000_000,
-}
-_KNOWN_TEST = 922  # Of each test of objects_room.
-_CLEVR = "clevr_with_masks"
-_CLEVR_SIX = 53_483  # Scenes of at most six objects.
 _MEGABYTE = 1e6
 _INCOMPLETE = "incomplete."
 
@@ -70,11 +61,12 @@ def prepare(
     max_records: convert only the first so many; None: all.
 
   Returns:
-    `name`, `variant`, `path` of the dataset, `source`, `num_records`,
-    `num_objects` (how many scenes have so many objects),
-    `num_at_most_6_objects`, `pixels_in_no_mask`, `pixels_in_several_masks`,
-    `complete`: whether these are as many records as the original has, and
-    `seconds`. Of data that were prepared before, what they were then.
+    `name`, `variant`, `path` of the dataset, `source` and `source_bytes`, the
+    file's name and size, `max_records`, `num_records`, `num_objects` (how many
+    scenes have so many objects), `num_at_most_6_objects`, `pixels_in_no_mask`,
+    `pixels_in_several_masks`, `complete`: whether these are as many records as
+    the original has, and `seconds`. Of data that were prepared before, what
+    they were then.
 
   Raises:
     ValueError: on an unknown set or variant, a file that is not what it should
@@ -90,40 +82,12 @@ def prepare(
   if max_records is not None and max_records < 1:
     raise ValueError(f"Expected max_records of at least 1, got {max_records}.")
   root = pathlib.Path(data_dir).expanduser().absolute()
-  path = _locate(name, variant, source)
+  path = multi_object_files.locate(name, variant, source)
   with _directories(root, [part for part in (name, variant) if part]) as parent:
     target = parent / multi_object.VERSION
     if target.exists():
-      return _check_same(target, pathlib.PurePath(path).name, max_records)
+      return _check_same(target, path, max_records)
     return _convert(name, variant, target, path, max_records)
-
-
-def _locate(name: str, variant: str, source: str) -> str:
-  """The path or URL of the file."""
-  kind = variant
-  if not variant:
-    kind = "train"
-  elif name == "objects_room" and variant != "train":
-    kind = f"test_{variant}"
-  official = f"{name}_{kind}.tfrecords"
-  source = source or BUCKET
-  if remote_file.is_remote(source):
-    if source.endswith(".tfrecords"):
-      return source
-    return f"{source.rstrip('/')}/{name}/{official}"
-  path = pathlib.Path(source).expanduser()
-  if path.is_dir():
-    candidates = [path / official, path / name / official]
-    for candidate in candidates:
-      if candidate.is_file():
-        return str(candidate)
-    raise FileNotFoundError(
-      f"Expected {official} in {path} or in {path / name}, found none. Name "
-      "the file with --source."
-    )
-  if not path.is_file():
-    raise FileNotFoundError(f"Expected a file or directory, found no {path}.")
-  return str(path)
 
 
 @contextlib.contextmanager
@@ -166,20 +130,29 @@ def _locked(parent: pathlib.Path) -> Iterator[None]:
 
 
 def _check_same(
-  target: pathlib.Path, source: str, max_records: int | None
+  target: pathlib.Path, path: str, max_records: int | None
 ) -> dict[str, Any]:
   """What was prepared before; ValueError if it is something else."""
-  file = target / "metadata.json"
+  source = pathlib.PurePath(path).name
+  size, same = None, False
   try:
-    report = json.loads(file.read_text(encoding="utf-8"))
+    text = (target / "metadata.json").read_text(encoding="utf-8")
+    report = json.loads(text)
     same = (report["source"], report["max_records"]) == (source, max_records)
-  except (OSError, ValueError, KeyError, TypeError):
-    report, same = {}, False
+    whole, known_size = report["complete"], report["source_bytes"]
+  except (FileNotFoundError, ValueError, KeyError, TypeError):
+    report, same, whole, known_size = {}, False, False, None
+  # A part may have the name of the whole. The whole is known by its counts, and
+  # is the same without a look at the bucket.
+  if same and not (whole and remote_file.is_remote(path)):
+    with _opened(path) as (_, size, _):
+      same = size in (None, known_size)
   if not same:
     raise ValueError(
-      f"Expected no data in {target}, or those of {source} with "
+      f"Expected no data in {target}, or those of {source} ({size} bytes) with "
       f"max_records={max_records}; there are some of {report.get('source')!r} "
-      f"with max_records={report.get('max_records')}. Remove the directory or "
+      f"({known_size} bytes) with "
+      f"max_records={report.get('max_records')}. Remove the directory or "
       "choose another --data_dir."
     )
   logging.info("%s was prepared before.", target)
@@ -198,94 +171,86 @@ def _convert(
 
   began = time.monotonic()
   source = pathlib.PurePath(path).name
-  with tempfile.TemporaryDirectory(
-    prefix=_INCOMPLETE, dir=target.parent
-  ) as temporary:
+  with contextlib.ExitStack() as stack:
+    temporary = stack.enter_context(
+      tempfile.TemporaryDirectory(prefix=_INCOMPLETE, dir=target.parent)
+    )
+    file, size, position = stack.enter_context(_opened(path))
+    records = multi_object_records.read_records(file, source)
+    records, shown = itertools.islice(records, max_records), None
+    if max_records is not None:
+      number = itertools.count()
+      shown = _shown(
+        records, f"Preparing {source}", max_records, lambda: next(number)
+      )
+    elif size:
+      total = max(1, round(size / _MEGABYTE))
+      shown = _shown(
+        records,
+        f"Preparing {source}, MB",
+        total,
+        lambda: total * position() // size,
+      )
+    if shown is not None:
+      records = stack.enter_context(contextlib.closing(shown))
     builder = tfds_builders.create_builder(name, variant, temporary)
-    with contextlib.closing(_records(path, max_records)) as records:
-      tally = tfds_builders.write(builder, records, source)
+    tally = tfds_builders.write(builder, records, source)
     counts = dict(sorted(tally.num_objects.items()))
     six = sum(count for number, count in counts.items() if number <= 6)
     report = {
       "name": name,
       "variant": variant,
       "source": source,
+      "source_bytes": size,
       "max_records": max_records,
       "num_records": tally.num_records,
       "num_objects": {str(k): v for k, v in counts.items()},
       "num_at_most_6_objects": six,
       "pixels_in_no_mask": tally.unmasked,
       "pixels_in_several_masks": tally.overlapping,
-      "complete": _check_counts(
-        name, variant, path, tally.num_records, six, max_records
+      "complete": multi_object_files.check_counts(
+        name,
+        variant,
+        path,
+        tally.num_records,
+        six,
+        part=max_records is not None,
       ),
+      "seconds": round(time.monotonic() - began, 1),
     }
     builder.info.metadata.update(report)
     builder.info.write_to_directory(builder.data_dir)
     os.rename(builder.data_dir, target)
-  seconds = round(time.monotonic() - began, 1)
-  return {**report, "path": str(target), "seconds": seconds}
+  return {**report, "path": str(target)}
 
 
-def _records(
-  path: str, max_records: int | None
-) -> Generator[bytes, None, None]:
-  """The records of the file, with a progress bar by its bytes."""
-  name = pathlib.PurePath(path).name
-  with contextlib.ExitStack() as stack:
-    if remote_file.is_remote(path):
-      file: Any = stack.enter_context(
-        contextlib.closing(remote_file.RemoteFile(path))
-      )
-      size, position = file.size, lambda: file.position
-    else:
-      file = stack.enter_context(open(path, "rb"))
-      size, position = os.path.getsize(path), file.tell
-    bar = None
-    if size:
-      total = max(1, round(size / _MEGABYTE))
-      bar = progress.Progress(f"Preparing {name}, MB", total)
-    records = multi_object_records.read_records(file, name)
-    for count, record in enumerate(records):
-      if count == max_records:
-        break
-      if bar is not None:
-        bar.update(min(total, int(position() / _MEGABYTE)))
-      yield record
-
-
-def _check_counts(
-  name: str,
-  variant: str,
+@contextlib.contextmanager
+def _opened(
   path: str,
-  count: int,
-  six: int,
-  max_records: int | None,
-) -> bool:
-  """Whether the data are whole; ValueError if they cannot be what they seem."""
-  test = name == "objects_room" and variant != "train"
-  known = _KNOWN_TEST if test else _KNOWN[name]
-  problem = None
-  if count != known:
-    problem = f"{count:,} records, where {name} has {known:,}"
-  elif name == _CLEVR and six != _CLEVR_SIX:
-    problem = (
-      f"{six:,} scenes of at most six objects, where {name} has {_CLEVR_SIX:,}"
-    )
-  if problem is None:
-    return True
-  # A file on disk may be a part on purpose; one that is too long, or from the
-  # bucket, is none.
-  part = max_records is not None or not remote_file.is_remote(path)
-  if name == _CLEVR and (count >= known or not part):
-    raise ValueError(f"Expected a whole {name} in {path}, got {problem}.")
-  logging.warning(
-    "%s: got %s. The data are marked as incomplete, and the paper's splits "
-    "may lie beyond their end.",
-    path,
-    problem,
-  )
-  return False
+) -> Iterator[tuple[Any, int | None, Callable[[], int]]]:
+  """A file or URL: itself, its bytes if known, and how many were read."""
+  if remote_file.is_remote(path):
+    with contextlib.closing(remote_file.RemoteFile(path)) as remote:
+      yield remote, remote.size, lambda: remote.position
+  else:
+    with open(path, "rb") as file:
+      yield file, os.path.getsize(path), file.tell
+
+
+def _shown(
+  records: Iterator[bytes], label: str, total: int, done: Callable[[], int]
+) -> Generator[bytes, None, None]:
+  """The records, with a bar by how much is `done` of `total` before each."""
+  bar = progress.Progress(label, total)
+  try:
+    for record in records:
+      # The end, which is a line of its own, is shown once.
+      bar.update(min(total - 1, done()))
+      yield record
+    if done() == total:
+      bar.update(total)
+  finally:
+    bar.close()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -301,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   parser.add_argument(
     "--source",
-    default=BUCKET,
+    default=multi_object_files.BUCKET,
     help="the TFRecord file, its directory, or a bucket; default: %(default)s",
   )
   parser.add_argument(

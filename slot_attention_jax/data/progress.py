@@ -19,6 +19,7 @@ class Progress:
     self._start = self._shown = time.monotonic()
     self._terminal = sys.stderr.isatty()
     self._twentieths = 0
+    self._open = False  # Whether there is a line that does not end.
 
   def update(self, done: int) -> None:
     """Shows that `done` items are done, if it is time to."""
@@ -27,12 +28,18 @@ class Progress:
       if now - self._shown < 0.2 and not last:
         return
       self._shown = now
-      end = "\n" if last else ""
+      self._open, end = not last, "\n" if last else ""
       sys.stderr.write(f"\r{self._line(done, now)}\x1b[K{end}")
       sys.stderr.flush()
     elif done * 20 // self._total > self._twentieths:
       self._twentieths = done * 20 // self._total
       logging.info("%s", self._line(done, now))
+
+  def close(self) -> None:
+    """Ends the line of what is not done, for what else is to be said."""
+    if self._open:
+      self._open = False
+      sys.stderr.write("\n")
 
   def _line(self, done: int, now: float) -> str:
     rate = done / max(now - self._start, 1e-9)

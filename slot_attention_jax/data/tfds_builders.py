@@ -180,16 +180,23 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     }
     return scene, example
 
+  def download_and_prepare(self, **kwargs: Any) -> None:
+    """Leaves prepared data as they are; ValueError if there are none."""
+    if not (self.data_path / "dataset_info.json").exists():
+      config = self.builder_config
+      choice = f" --variant={config.name}" if config else ""
+      raise ValueError(
+        f"Expected {self.info.full_name} to be prepared in {self.data_dir}. Do "
+        "so by:\n  python -m slot_attention_jax.data.prepare "
+        f"--name={self.name}{choice} --data_dir={self._data_dir_root}"
+      )
+    super().download_and_prepare(**kwargs)
+
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    del dl_manager
-    raise ValueError(
-      f"Expected {self.name} to be prepared by `python -m "
-      f"slot_attention_jax.data.prepare --name={self.name}`, which reads the "
-      "files of multi_object_datasets."
-    )
+    raise NotImplementedError("`write` makes the examples.")
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-    yield from ()
+    raise NotImplementedError("`write` makes the examples.")
 
 
 def write(builder: Any, records: Iterator[bytes], source: str) -> Tally:
@@ -239,7 +246,8 @@ def _png(pixels: np.ndarray) -> io.BytesIO:
   from PIL import Image
 
   file = io.BytesIO()
-  Image.fromarray(pixels).save(file, "png", compress_level=6)
+  # Twice as fast as the default of 6, and 4% larger.
+  Image.fromarray(pixels).save(file, "png", compress_level=5)
   file.seek(0)
   return file
 

@@ -101,6 +101,65 @@ def test_ids_of_colors_and_sizes_are_those_of_the_pictures(clevr):
   assert len(checked) >= 4
 
 
+def test_ids_of_materials_and_shapes_are_those_of_the_pictures(clevr):
+  """Metal has highlights; spheres look as high as wide, and fill a disc.
+
+  What else is a cylinder and what a cube was seen in pictures.
+  """
+  highlights, spheres, others = {"rubber": [], "metal": []}, [], []
+  for record in clevr:
+    scene = multi_object_records.parse_record(record, CLEVR, "here")
+    objects = scene["objects"]
+    for i in np.flatnonzero(scene["visibility"])[1:]:
+      inside = scene["segmentation"] == i
+      rows, columns = np.nonzero(inside)
+      if len(rows) < 200:
+        continue
+      light = scene["image"][inside].max(axis=-1)
+      material = CLEVR.ids["material"][objects["material"][i] - 1]
+      highlights[material].append(np.percentile(light, 99.5) - np.median(light))
+      height, width = 1 + np.ptp(rows), 1 + np.ptp(columns)
+      shape = CLEVR.ids["shape"][objects["shape"][i] - 1]
+      group = spheres if shape == "sphere" else others
+      group.append((height / width, len(rows) / (height * width)))
+  rubber = np.median(highlights["rubber"])
+  assert np.median(highlights["metal"]) > 2 * rubber > 0
+  np.testing.assert_allclose(
+    spheres, np.tile([1.0, np.pi / 4], (2, 1)), atol=0.06
+  )
+  aspects, fills = np.mean(others, axis=0)
+  assert (aspects > 1.1, fills > 0.83) == (True, True)
+
+
+def test_damaged_messages_are_errors_or_read():
+  """Those whose checksum is right, so that nothing else holds them up."""
+  rng = np.random.default_rng(0)
+  outcomes = {"error": 0, "read": 0}
+  for name in ("tetrominoes", "objects_room"):
+    layout = record_layouts.layout_of(name)
+    arrays, _ = masks_files.scene(layout, rng, 2)
+    record = masks_files.serialize(arrays)
+    heads = [record.find(key.encode()) for key in arrays]
+    for trial in range(300):
+      at = int(rng.integers(len(record)))
+      if trial % 2:  # Where lengths and types of a feature are.
+        at = max(0, int(rng.choice(heads) + rng.integers(-8, 16)))
+      damaged = bytearray(record)
+      if trial % 3 == 0:
+        del damaged[at:]
+      elif trial % 3 == 1:
+        del damaged[at : at + int(rng.integers(1, 5))]
+      else:
+        damaged[at] ^= int(rng.integers(1, 256))
+      try:
+        multi_object_records.parse_record(bytes(damaged), layout, "here")
+        outcomes["read"] += 1
+      except ValueError:
+        outcomes["error"] += 1
+  assert outcomes["error"] > 400, outcomes
+  assert outcomes["read"] > 20, outcomes  # Pixels of another color.
+
+
 @pytest.mark.parametrize(
   ("name", "variant"),
   [

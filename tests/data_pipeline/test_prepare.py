@@ -1,5 +1,7 @@
 """Sets with masks, from a file to a TFDS dataset, or to nothing at all."""
 
+import io
+import itertools
 import json
 import os
 import pathlib
@@ -12,7 +14,16 @@ import time
 import numpy as np
 import pytest
 
-from slot_attention_jax.data import prepare, record_layouts, remote_file, types
+from slot_attention_jax.data import (
+  export_tfrecord,
+  multi_object_files,
+  prepare,
+  procedural,
+  progress,
+  record_layouts,
+  remote_file,
+  types,
+)
 from tests.data_pipeline import masks_files
 
 pytestmark = pytest.mark.usefixtures("tfds")
@@ -46,6 +57,7 @@ def test_clevr_is_prepared_with_tfds_s_labels(tmp_path):
     "variant": "",
     "path": str(tmp_path / "clevr_with_masks" / "1.0.0"),
     "source": "clevr_with_masks_train.tfrecords",
+    "source_bytes": 188_586,
     "max_records": None,
     "num_records": 3,
     "num_objects": {"3": 1, "5": 1, "7": 1},
@@ -136,21 +148,20 @@ def test_the_file_is_found_by_its_own_name(tmp_path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     for source in (folder, folder / name, path):
-      assert prepare._locate(name, variant, str(source)) == str(path)
+      assert multi_object_files.locate(name, variant, str(source)) == str(path)
     bucket = f"gs://multi-object-datasets/{name}/{file}.tfrecords"
-    assert prepare._locate(name, variant, "") == bucket
-    assert prepare._locate(name, variant, bucket) == bucket
+    assert multi_object_files.locate(name, variant, "") == bucket
+    assert multi_object_files.locate(name, variant, bucket) == bucket
   with pytest.raises(FileNotFoundError, match="clevr_with_masks_train"):
-    prepare._locate("clevr_with_masks", "", str(folder))
+    multi_object_files.locate("clevr_with_masks", "", str(folder))
   with pytest.raises(FileNotFoundError, match="found no"):
-    prepare._locate("clevr_with_masks", "", str(folder / "none"))
+    multi_object_files.locate("clevr_with_masks", "", str(folder / "none"))
 
 
 def test_prepared_data_are_left_alone(tmp_path):
   file = tmp_path / "x.tfrecords"
   masks_files.write_scenes(file, "tetrominoes", "", [3, 3])
   first = prepare.prepare("tetrominoes", source=str(file), data_dir=tmp_path)
-  del first["seconds"]
   before = {
     p: p.stat().st_mtime_ns for p in (tmp_path / "tetrominoes").rglob("*")
   }
@@ -164,6 +175,11 @@ def test_prepared_data_are_left_alone(tmp_path):
   shutil.copy(file, other)
   with pytest.raises(ValueError, match=r"some of 'x\.tfrecords'.*Remove"):
     prepare.prepare("tetrominoes", source=str(other), data_dir=tmp_path)
+  # A part of the set has the whole's name.
+  size = file.stat().st_size
+  masks_files.write_scenes(file, "tetrominoes", "", [3])
+  with pytest.raises(ValueError, match=rf"some of .*\({size} bytes\).*Remove"):
+    prepare.prepare("tetrominoes", source=str(file), data_dir=tmp_path)
   after = {
     p: p.stat().st_mtime_ns for p in (tmp_path / "tetrominoes").rglob("*")
   }
@@ -184,8 +200,8 @@ def test_a_part_can_be_prepared(tmp_path):
 
 @pytest.mark.parametrize("known", [(3, 2), (3, 1), (2, 2), (4, 2)])
 def test_counts_are_checked(known, tmp_path, monkeypatch):
-  monkeypatch.setitem(prepare._KNOWN, "clevr_with_masks", known[0])
-  monkeypatch.setattr(prepare, "_CLEVR_SIX", known[1])
+  monkeypatch.setitem(multi_object_files._KNOWN, "clevr_with_masks", known[0])
+  monkeypatch.setattr(multi_object_files, "_CLEVR_SIX", known[1])
 
   def run():
     return prepare.prepare(
@@ -214,6 +230,129 @@ def test_the_bucket_must_have_the_whole_set(tmp_path, monkeypatch):
   with pytest.raises(ValueError, match=r"got 3 records, where .* 100,000"):
     prepare.prepare("clevr_with_masks", data_dir=tmp_path)
   assert left_in(tmp_path) == []
+
+
+def test_a_part_is_not_taken_for_the_whole_of_the_bucket(tmp_path, monkeypatch):
+  opened = []
+
+  class Bucket(io.BytesIO):
+    def __init__(self, url):
+      opened.append(url)
+      super().__init__(masks_files.CLEVR.read_bytes())
+      self.size = len(self.getbuffer()) + 1
+      self.position = 0
+
+  monkeypatch.setattr(remote_file, "RemoteFile", Bucket)
+  arguments = {"source": str(masks_files.CLEVR), "data_dir": tmp_path}
+  prepare.prepare("clevr_with_masks", **arguments)
+  with pytest.raises(ValueError, match=r"188587 bytes.*\(188586 bytes\)"):
+    prepare.prepare("clevr_with_masks", data_dir=tmp_path)
+  assert len(opened) == 1
+  # The whole is known without a look at the bucket.
+  shutil.rmtree(tmp_path / "clevr_with_masks")
+  monkeypatch.setitem(multi_object_files._KNOWN, "clevr_with_masks", 3)
+  monkeypatch.setattr(multi_object_files, "_CLEVR_SIX", 2)
+  whole = prepare.prepare("clevr_with_masks", **arguments)
+  assert prepare.prepare("clevr_with_masks", data_dir=tmp_path) == whole
+  assert len(opened) == 1
+
+
+class _Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+@pytest.mark.parametrize("max_records", [None, 2, 9])
+def test_the_bar_on_a_terminal_is_one_line(max_records, tmp_path, monkeypatch):
+  terminal = _Terminal()
+  monkeypatch.setattr(progress.sys, "stderr", terminal)
+  seconds = itertools.count()
+  monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
+  # As slow as a record that is larger than what the bar counts in.
+  monkeypatch.setattr(prepare, "_MEGABYTE", 100_000)
+  arguments = {"data_dir": tmp_path, "max_records": max_records}
+  prepare.prepare(
+    "clevr_with_masks", source=str(masks_files.CLEVR), **arguments
+  )
+  lines = terminal.getvalue().split("\n")
+  assert lines.pop() == ""
+  assert len(lines) == 1
+  last = lines[0].split("\r")[-1]
+  assert {None: " 2/2,", 2: " 2/2,", 9: " 2/9,"}[max_records] in last
+
+
+def test_an_error_is_on_a_line_of_its_own(tmp_path, monkeypatch):
+  terminal = _Terminal()
+  monkeypatch.setattr(progress.sys, "stderr", terminal)
+  seconds = itertools.count()
+  monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
+  file = tmp_path / "x.tfrecords"
+  file.write_bytes(masks_files.CLEVR.read_bytes()[:-9])
+  with pytest.raises(ValueError, match="ends within its compressed data"):
+    prepare.prepare(
+      "clevr_with_masks", source=str(file), data_dir=tmp_path / "new"
+    )
+  assert "0/1" in terminal.getvalue()
+  assert terminal.getvalue().endswith("\n")
+
+
+def test_own_scenes_come_back_from_their_export(tmp_path):
+  family = procedural.Tetrominoes()
+  layout = export_tfrecord.layout_of(family)
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (4, 35, 35, 3), np.uint8)
+  ids = rng.integers(0, 4, (4, 35, 35)).astype(np.uint8)
+  objects = {
+    "x": rng.uniform(0, 34, (4, 3)).astype(np.float32),
+    "y": rng.uniform(0, 34, (4, 3)).astype(np.float32),
+    "shape": rng.integers(0, 19, (4, 3)),
+    "color": rng.integers(0, 2, (4, 3, 3)).astype(np.float32),
+  }
+  file = tmp_path / "own.tfrecords"
+  masks_files.write(
+    file,
+    (
+      export_tfrecord.serialize(
+        layout,
+        images[i],
+        ids[i],
+        {k: v[i] for k, v in objects.items()},
+        family.layout,
+      )
+      for i in range(4)
+    ),
+  )
+  report = prepare.prepare("tetrominoes", source=str(file), data_dir=tmp_path)
+  rows, _ = examples(report["path"])
+  for i, row in enumerate(rows):
+    np.testing.assert_array_equal(row["image"], images[i])
+    np.testing.assert_array_equal(row["segmentation"][..., 0], ids[i])
+    for name, values in objects.items():
+      np.testing.assert_array_equal(row["objects"][name], values[i])
+
+
+def test_tfds_finds_prepared_data_and_says_how_to_prepare(tmp_path):
+  import tensorflow_datasets as tfds
+
+  from slot_attention_jax.data import tfds_builders
+
+  assert tfds_builders.MultiDsprites.name == "multi_dsprites"
+  builder = tfds.builder("multi_dsprites/binarized", data_dir=tmp_path)
+  with pytest.raises(
+    ValueError, match=r"--name=multi_dsprites --variant=binarized --data_dir"
+  ):
+    builder.download_and_prepare()
+  assert left_in(tmp_path) == []
+  file = tmp_path / "x.tfrecords"
+  masks_files.write_scenes(file, "multi_dsprites", "binarized", [3, 2])
+  prepare.prepare(
+    "multi_dsprites", variant="binarized", source=str(file), data_dir=tmp_path
+  )
+  builder = tfds.builder("multi_dsprites/binarized", data_dir=tmp_path)
+  builder.download_and_prepare()  # There they are.
+  rows = list(builder.as_data_source("train"))
+  assert [r["num_objects"] for r in rows] == [3, 2]
+  assert builder.info.metadata["complete"] is False
 
 
 def test_order_and_contents_are_kept_over_several_shards(tmp_path, monkeypatch):
@@ -267,7 +406,7 @@ def test_few_scenes_are_in_memory_at_once(tmp_path, monkeypatch):
     ({"max_records": 0}, "at least 1, got 0"),
     (
       {"name": "multi_dsprites", "variant": "binarized"},
-      "It fits --name=clevr_with_masks",
+      "Expected multi_dsprites_binarized.* that of --name=clevr_with_masks",
     ),
   ],
 )
@@ -278,6 +417,29 @@ def test_what_cannot_be_prepared_is_an_error(arguments, message, tmp_path):
       source=str(masks_files.CLEVR), data_dir=tmp_path / "new", **arguments
     )
   assert left_in(tmp_path) == []
+
+
+def test_files_that_are_not_what_their_name_says_are_errors(tmp_path):
+  # Both tests have the same layout.
+  one = tmp_path / "objects_room_test_six_objects.tfrecords"
+  masks_files.write_scenes(one, "objects_room", "six_objects", [6])
+  with pytest.raises(ValueError, match=r"Expected .*_identical_color\..* got"):
+    prepare.prepare(
+      "objects_room",
+      variant="identical_color",
+      source=str(one),
+      data_dir=tmp_path / "new",
+    )
+  other = tmp_path / "multi_dsprites_binarized.tfrecords"
+  shutil.copy(masks_files.CLEVR, other)
+  with pytest.raises(ValueError, match="It fits --name=clevr_with_masks"):
+    prepare.prepare(
+      "multi_dsprites",
+      variant="binarized",
+      source=str(other),
+      data_dir=tmp_path / "new",
+    )
+  assert left_in(tmp_path) == [other.name, one.name]
 
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path):
