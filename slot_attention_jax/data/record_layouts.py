@@ -7,6 +7,10 @@ with `visibility` 0. Images, masks and ids are bytes, each a string of its own.
 References:
   github.com/google-deepmind/multi_object_datasets: `tetrominoes.py`,
   `multi_dsprites.py`, `clevr_with_masks.py`, `objects_room.py`.
+  Names of CLEVR's ids: github.com/stelzner/multi_object_3d_datasets, which
+  renders the scenes again (`clevr3d/gen_clevr.py`; all but the sizes), and
+  github.com/vadimkantorov/yet_another_pytorch_slot_attention
+  (`clevr_with_masks.py`).
 """
 
 import dataclasses
@@ -86,9 +90,10 @@ LAYOUTS: Mapping[str, Mapping[str, RecordLayout]] = {
       resolution=(240, 320),
       num_entities=11,
       floats={"x": 0, "y": 0, "z": 0, "pixel_coords": 3, "rotation": 0},
-      # The ids have no published names. These are what pictures under the masks
-      # show, and the heights of the objects, for every id; TFDS's CLEVR has
-      # another order in all but the material.
+      # The ids are not documented. Two that used the set, see above, name them
+      # so. Pictures and heights in tests/data show the same, but these scenes
+      # are not of the set. TFDS's CLEVR has another order in all but the
+      # material.
       ids={
         "size": ("large", "small"),
         "material": ("rubber", "metal"),
