@@ -128,12 +128,13 @@ def evaluate_model(
       "standard_errors": errors,
       "protocol": _protocol(config, dataset.info, source, path, recipe),
     }
+    text = report_table.markdown(content)
     metadata.write_json(path / "evaluation.json", content)
     with metadata.whole_file(path / "evaluation.md") as temporary:
-      temporary.write_text(report_table.markdown(content), encoding="utf-8")
+      temporary.write_text(text, encoding="utf-8")
     if picture is not None:
       visualize.save_png(path / "images" / "evaluation.png", picture)
-    logging.info("Evaluated %s.", path / "evaluation.md")
+    logging.info("Evaluated: %s\n%s", path / "evaluation.md", text)
   return metrics
 
 
