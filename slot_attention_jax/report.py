@@ -114,8 +114,11 @@ def evaluate_model(
       eval_step, params, dataset, config.eval.seed
     )
     picture = evaluate.draw(task, params, dataset, config)
-  metrics = _named(dataset.info, task.summarize(results))
-  errors = _named(dataset.info, task.standard_errors(results))
+  info = dataset.info
+  count = len(next(iter(results.values())))
+  logging.info("Evaluated %d examples of %s/%s.", count, info.name, info.split)
+  metrics = _named(info, task.summarize(results))
+  errors = _named(info, task.standard_errors(results))
   if jax.process_index() == 0:
     content = {
       "step": step,
@@ -123,10 +126,10 @@ def evaluate_model(
       "num_iterations": None
       if source.kind == "predictions"
       else task.num_iterations,
-      "num_examples": dataset.info.num_examples,
+      "num_examples": info.num_examples,
       "metrics": metrics,
       "standard_errors": errors,
-      "protocol": _protocol(config, dataset.info, source, path, recipe),
+      "protocol": _protocol(config, info, source, path, recipe),
     }
     text = report_table.markdown(content)
     metadata.write_json(path / "evaluation.json", content)
@@ -134,7 +137,7 @@ def evaluate_model(
       temporary.write_text(text, encoding="utf-8")
     if picture is not None:
       visualize.save_png(path / "images" / "evaluation.png", picture)
-    logging.info("Evaluated: %s\n%s", path / "evaluation.md", text)
+    logging.info("%s:\n%s", path / "evaluation.md", text)
   return metrics
 
 

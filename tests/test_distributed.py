@@ -218,7 +218,9 @@ def test_evaluation_counts_each_example_once(count, alone, cache):
       assert "Evaluated 6 examples" in log.read_text()
   report = json.loads((alone / "evaluation.json").read_text())
   expected = {k: v for k, v in rows_of(alone)[-1].items() if k != "step"}
-  assert report["metrics"] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+  # The report has more, and these are of another program than training's.
+  got = {k: report["metrics"][k] for k in expected}
+  assert got == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 ROWS = """
