@@ -12,6 +12,7 @@ reads the prepared data into a cache. The last line is JSON.
 
 import argparse
 import datetime
+import gzip
 import json
 import os
 import pathlib
@@ -76,7 +77,7 @@ def time_preparation(records: list[bytes], count: int) -> dict[str, float]:
   with tempfile.TemporaryDirectory() as directory:
     root = pathlib.Path(directory)
     file = root / "repeated.tfrecords"
-    with file.open("wb") as out:
+    with gzip.open(file, "wb", 6) as out:
       for i in range(count):
         out.write(export_tfrecord.frame(records[i % len(records)]))
     report = prepare.prepare(
