@@ -12,6 +12,7 @@ import numpy as np
 from slot_attention_jax import object_discovery, scores, visualize
 from slot_attention_jax.data import types
 
+_MOST_SEGMENTS = 256  # Each is a column of a table with a row per pixel.
 _KEYS = ("segments", "masks", "reconstruction", "predictions")
 
 
@@ -20,10 +21,10 @@ def load_predictions(path: str) -> dict[str, np.ndarray]:
 
   Args:
     path: the file. Its arrays have a row for each example of the split, in
-      their order. For object discovery `segments` [N, H, W], integer slots, or
-      `masks` [N, K, H, W] or [N, K, H, W, 1], of which the largest counts; and,
-      if reconstructions are to be scored too, `reconstruction` [N, H, W, 3] in
-      [-1, 1]. For set prediction `predictions` [N, K, P].
+      their order. For object discovery `segments` [N, H, W], integer slots
+      from 0, or `masks` [N, K, H, W] or [N, K, H, W, 1], of which the largest
+      counts; and, if reconstructions are to be scored too, `reconstruction`
+      [N, H, W, 3] in [-1, 1]. For set prediction `predictions` [N, K, P].
 
   Returns:
     The arrays; `masks` are made `segments`, and `num_slots` tells K.
@@ -36,7 +37,10 @@ def load_predictions(path: str) -> dict[str, np.ndarray]:
   if not file.is_file():
     raise FileNotFoundError(f"Expected a file of predictions, found no {file}.")
   try:
-    with file.open("rb") as stream, np.load(stream) as content:
+    with file.open("rb") as stream:
+      content = np.load(stream)
+      if not isinstance(content, np.lib.npyio.NpzFile):
+        raise ValueError("it holds a single array")
       arrays = {k: content[k] for k in content.files if k in _KEYS}
   except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
     raise ValueError(
@@ -63,6 +67,11 @@ def load_predictions(path: str) -> dict[str, np.ndarray]:
       raise ValueError(
         f"Expected segments in {file} to be integers from 0, got "
         f"{segments.dtype} from {segments.min()}."
+      )
+    if segments.max() >= _MOST_SEGMENTS:
+      raise ValueError(
+        f"Expected segments in {file} below {_MOST_SEGMENTS}, got "
+        f"{segments.max()}. Number those of each image from 0."
       )
     arrays["num_slots"] = np.array(int(segments.max()) + 1)
   return arrays

@@ -180,6 +180,7 @@ def test_the_model_s_own_masks_score_as_the_model(
     ({"segments": np.zeros((6, 8, 8), int)}, r"\[6, 28, 28\].*--mode=export"),
     ({"segments": np.zeros((6, 28, 28))}, "integers from 0, got float64"),
     ({"segments": np.full((6, 28, 28), -1)}, "integers from 0, got int64"),
+    ({"segments": np.full((6, 28, 28), 256)}, "below 256, got 256.*from 0"),
     ({"masks": np.zeros((6, 28, 28))}, r"\[N, K, H, W\].*got \(6, 28, 28\)"),
     ({"images": np.zeros((6, 28, 28))}, r"'segments', 'masks'.*got \[\]"),
     (
@@ -207,6 +208,10 @@ def test_what_is_no_file_of_predictions_is_an_error(tmp_path):
   path = tmp_path / "text.npz"
   path.write_text("not an archive")
   with pytest.raises(ValueError, match=r"numpy\.savez writes"):
+    predictions.load_predictions(str(path))
+  with path.open("wb") as file:
+    np.save(file, np.zeros((1, 2, 4, 4)))
+  with pytest.raises(ValueError, match="a single array"):
     predictions.load_predictions(str(path))
   np.savez(path, masks=np.zeros((1, 2, 4, 4)))
   path.write_bytes(path.read_bytes()[:-40])

@@ -5,7 +5,8 @@ any, are PNG files of the same names in `DIR/masks`: gray values or palette
 indices that are 0 for the background and another number for each object, or
 colors of which black is the background. `DIR` may also hold one folder of this
 kind for each split, `train`, `validation` and `test`; otherwise the split of
-an image follows from its name alone: a tenth is `validation`, a tenth `test`.
+an image follows from its name alone: about a tenth each is `validation` and
+`test`.
 """
 
 import dataclasses
