@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from experiments import configuration
-from slot_attention_jax import evaluate, pretrained
+from slot_attention_jax import evaluate, pretrained, report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +60,6 @@ def find(
     config = configuration.load_config(arguments.config)
   else:
     config = configuration.load_recipe(facts.recipe)
-  config = config.copy_and_resolve_references()
   # The recipe may be of a file that has changed since; the facts are not.
-  config.task, config.data.resolution = facts.task, tuple(facts.resolution)
-  for key, value in facts.model.items():
-    config.model[key] = tuple(value) if isinstance(value, list) else value
+  config = report.with_model_of(config, facts)
   return config, lambda c, abstract: (facts.updates, params)

@@ -29,6 +29,7 @@ from slot_attention_jax import (
 from slot_attention_jax import sharding as sharding_lib
 from slot_attention_jax.data import multi_object, own_scenes, types
 from slot_attention_jax.pretrained import (
+  WeightsFacts,
   load_pretrained,
   load_weights,
   pretrained_facts,
@@ -94,7 +95,7 @@ def evaluate_model(
   path = pathlib.Path(workdir).expanduser().absolute()
   weights = _load_weights(source)
   if weights is not None:
-    config = _config_of(config, weights[0])
+    config = with_model_of(config, weights[0])
   mesh = sharding_lib.create_mesh()
   dataset = _dataset(config, mesh)
   task = tasks.create_task(config, dataset.info, full=True)
@@ -185,8 +186,8 @@ def _load_weights(source: Source) -> tuple[Any, Any] | None:
   return None
 
 
-def _config_of(config: Any, facts: Any) -> Any:
-  """A copy of the config with the model of weights in it."""
+def with_model_of(config: Any, facts: WeightsFacts) -> Any:
+  """A copy of a config that has the task, model and image size of weights."""
   config = config.copy_and_resolve_references()
   config.task, config.data.resolution = facts.task, tuple(facts.resolution)
   for key, value in facts.model.items():

@@ -4,7 +4,6 @@ TFDS itself reads tfrecord only through TensorFlow. Its files are plain, though:
 framed `tf.train.Example` messages, for which it brings its own parser.
 """
 
-import hashlib
 import io
 import os
 import struct
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from slot_attention_jax.data import cache, threads, transforms, types
+from slot_attention_jax.data import cache, prepared, threads, transforms, types
 
 VERSION = "3.1.0"
 MAX_OBJECTS = 10
@@ -58,16 +57,7 @@ def load_split(
     )
   _check_labels(builder)
   info = builder.info.splits[split]
-  files = sorted(info.filepaths)  # Of etils.epath: gs:// works too.
-  missing = [str(path) for path in files if not path.exists()]
-  if missing:
-    raise FileNotFoundError(
-      f"{len(missing)} of the {len(files)} files of the prepared split "
-      f"{split!r} are missing, the first is {missing[0]}. Prepare or copy the "
-      "data again."
-    )
-  description = files[0].parent / "dataset_info.json"
-  stats = [(path.name, path.stat()) for path in files]
+  files = prepared.find_files(builder, split)
   height, width = resolution
 
   def decode(record: bytes) -> dict[str, Any]:
@@ -76,10 +66,7 @@ def load_split(
   return cache.build_or_load(
     cache_dir,
     fingerprint={
-      "dataset": builder.info.full_name,
-      "dataset_info": hashlib.sha256(description.read_bytes()).hexdigest(),
-      # The time tells apart what was prepared twice with equal sizes.
-      "files": [[name, s.length, s.mtime] for name, s in stats],
+      **prepared.fingerprint(builder, files),
       "split": split,
       "resolution": [height, width],
       "crop": crop,

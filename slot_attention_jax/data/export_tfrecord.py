@@ -145,12 +145,14 @@ def frame(record: bytes) -> bytes:
     >>> export_tfrecord.frame(b"")[-4:].hex()
     'd8ea82a2'
   """
+  length = struct.pack("<Q", len(record))
+  return length + masked_crc(length) + record + masked_crc(record)
+
+
+def masked_crc(data: bytes) -> bytes:
+  """The checksum that `frame` adds: CRC-32C, rotated and shifted, 4 bytes."""
   import google_crc32c
 
-  def checksum(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    rotated = (crc >> 15) | (crc << 17)
-    return struct.pack("<I", (rotated + 0xA282EAD8) & 0xFFFFFFFF)
-
-  length = struct.pack("<Q", len(record))
-  return length + checksum(length) + record + checksum(record)
+  crc = google_crc32c.value(data)
+  rotated = (crc >> 15) | (crc << 17)
+  return struct.pack("<I", (rotated + 0xA282EAD8) & 0xFFFFFFFF)

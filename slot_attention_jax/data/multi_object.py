@@ -4,10 +4,9 @@ They are DeepMind's multi_object_datasets: CLEVR with masks, Multi-dSprites,
 Tetrominoes and Objects Room.
 """
 
-import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import jax
@@ -19,51 +18,22 @@ from slot_attention_jax.data import (
   clevr_records,
   multi_object_splits,
   prepared,
+  record_layouts,
   threads,
   transforms,
   types,
 )
 
 VERSION = "1.0.0"
-# By set: the variants, the first of which is the default, each with the most
-# objects of a scene; and how many entities are parts of the background.
-_VARIANTS: Mapping[str, Mapping[str, int]] = {
-  "clevr_with_masks": {"": 10},
-  "multi_dsprites": {
-    "colored_on_grayscale": 5,
-    "colored_on_colored": 4,
-    "binarized": 3,
-  },
-  "tetrominoes": {"": 3},
-  "objects_room": {
-    "train": 3,
-    "empty_room": 0,
-    "six_objects": 6,
-    "identical_color": 6,
-  },
-}
-_BACKGROUND_PARTS = {"objects_room": 4}
-NAMES = tuple(_VARIANTS)
+NAMES = tuple(record_layouts.LAYOUTS)
 # Part of the fingerprint: raise it when `_decode` gives other values.
 _PREPROCESSING = 1
 _BATCH = 256
 
 
-def variant_of(name: str, variant: str) -> str:
-  """The variant of a set, or its default one for ""; ValueError if unknown."""
-  variants = _VARIANTS[name]
-  variant = variant or next(iter(variants))
-  if variant not in variants:
-    raise ValueError(
-      f"Expected data.variant of {name} out of {list(variants)}, got "
-      f"{variant!r}."
-    )
-  return variant
-
-
 def background_rule(name: str) -> str:
   """What counts as background in a set, in words."""
-  if name in _BACKGROUND_PARTS:
+  if record_layouts.layout_of(name).background_parts > 1:
     return "sky, floor and walls together, the first four masks"
   return "the first mask"
 
@@ -92,7 +62,7 @@ def find_multi_object(
       they are required.
     ValueError: on an unknown variant.
   """
-  variant = variant_of(name, variant)
+  variant = record_layouts.variant_of(name, variant)
   builder = prepared.find_builder(name, VERSION, data_dir, variant=variant)
   if builder is not None or (data_dir is None and not required):
     return builder
@@ -153,7 +123,7 @@ def create_multi_object(
     ValueError: on an unknown split, one that lies beyond the last record of
       the prepared data, or one of which no scene passes the filter.
   """
-  variant = variant_of(name, variant)
+  variant = record_layouts.variant_of(name, variant)
   cut = multi_object_splits.find_split(
     name, split, variant=variant, max_objects=max_objects
   )
@@ -182,13 +152,14 @@ def create_multi_object(
       )
   rows = rows[: cut.limit]
   clevr = name == "clevr_with_masks"
+  layout = record_layouts.layout_of(name, variant)
   info = types.DatasetInfo(
     name=_data_name(builder, name, variant),
     split=cut.name,
     image_shape=(*resolution, 3),
     num_examples=len(rows),
     layout=types.CLEVR_LAYOUT if clevr else None,
-    max_objects=_VARIANTS[name][variant],
+    max_objects=layout.num_entities - layout.background_parts,
     has_segmentation=True,
   )
   names = ("image", "segmentation", "target")
@@ -217,15 +188,7 @@ def _data_name(builder: Any, name: str, variant: str) -> str:
 def _load(builder, stored, name, records, resolution, crop, cache_dir):
   """The cache of a range of records, in their order."""
   first, stop = records
-  files = sorted(builder.info.splits[stored].filepaths)
-  gone = [str(path) for path in files if not path.exists()]
-  if gone:
-    raise FileNotFoundError(
-      f"{len(gone)} of the {len(files)} files of {builder.info.full_name} are "
-      f"missing, the first is {gone[0]}. Prepare or copy the data again."
-    )
-  description = files[0].parent / "dataset_info.json"
-  stats = [(path.name, path.stat()) for path in files]
+  files = prepared.find_files(builder, stored)
   height, width = resolution
   clevr = name == "clevr_with_masks"
   arrays: dict[str, tuple[tuple[int, ...], Any]] = {
@@ -236,7 +199,7 @@ def _load(builder, stored, name, records, resolution, crop, cache_dir):
   if clevr:
     size = types.CLEVR_LAYOUT.size
     arrays["target"] = ((clevr_records.MAX_OBJECTS, size), np.float32)
-  parts = _BACKGROUND_PARTS.get(name, 1)
+  parts = record_layouts.layout_of(name).background_parts
 
   def decode(item: tuple[int, bytes]) -> dict[str, Any]:
     number, record = item
@@ -245,9 +208,7 @@ def _load(builder, stored, name, records, resolution, crop, cache_dir):
   return cache.build_or_load(
     cache_dir,
     fingerprint={
-      "dataset": builder.info.full_name,
-      "dataset_info": hashlib.sha256(description.read_bytes()).hexdigest(),
-      "files": [[n, s.length, s.mtime] for n, s in stats],
+      **prepared.fingerprint(builder, files),
       "records": [first, stop],
       "resolution": [height, width],
       "crop": crop,

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from slot_attention_jax.data import record_layouts
+from slot_attention_jax.data import export_tfrecord, record_layouts
 
 # Ten times the largest record, CLEVR's; a damaged length is no allocation.
 _LONGEST = 32 << 20
@@ -50,7 +50,7 @@ def read_records(file: IO[bytes], name: str) -> Iterator[bytes]:
       if len(body) != length + 4:
         raise ValueError(f"{name} ends within record {count}. {_ADVICE}")
       data = body[:length]
-      if _masked_crc(data) != body[length:]:
+      if export_tfrecord.masked_crc(data) != body[length:]:
         raise ValueError(
           f"Record {count} of {name} has the wrong checksum: the file is "
           f"damaged. {_ADVICE}"
@@ -97,7 +97,7 @@ def _read(stream: Any, size: int) -> bytes:
 
 def _length(header: bytes, name: str, count: int) -> int:
   """The length of a record from its 12 bytes of header."""
-  if len(header) == 12 and _masked_crc(header[:8]) == header[8:]:
+  if len(header) == 12 and export_tfrecord.masked_crc(header[:8]) == header[8:]:
     length = struct.unpack("<Q", header[:8])[0]
     if length <= _LONGEST:
       return length
@@ -108,15 +108,6 @@ def _length(header: bytes, name: str, count: int) -> int:
       f"error? {_ADVICE}"
     )
   raise ValueError(f"{name} is damaged after record {count}. {_ADVICE}")
-
-
-def _masked_crc(data: bytes) -> bytes:
-  """The CRC-32C of data as TFRecord files have it, rotated and shifted."""
-  import google_crc32c
-
-  crc = google_crc32c.value(data)
-  rotated = (crc >> 15) | (crc << 17)
-  return struct.pack("<I", (rotated + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 @functools.cache

@@ -35,6 +35,7 @@ from slot_attention_jax.data import (
   multi_object_records,
   prepared,
   progress,
+  record_layouts,
   remote_file,
 )
 
@@ -78,7 +79,7 @@ def prepare(
     raise ValueError(
       f"Expected a name out of {list(multi_object.NAMES)}, got {name!r}."
     )
-  variant = multi_object.variant_of(name, variant)
+  variant = record_layouts.variant_of(name, variant)
   if max_records is not None and max_records < 1:
     raise ValueError(f"Expected max_records of at least 1, got {max_records}.")
   root = pathlib.Path(data_dir).expanduser().absolute()

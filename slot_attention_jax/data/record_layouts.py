@@ -133,6 +133,19 @@ LAYOUTS: Mapping[str, Mapping[str, RecordLayout]] = {
 }
 
 
+def variant_of(name: str, variant: str = "") -> str:
+  """The variant of a set, or its default one for ""; ValueError if unknown."""
+  if name not in LAYOUTS:
+    raise ValueError(f"Expected a set out of {list(LAYOUTS)}, got {name!r}.")
+  variants = LAYOUTS[name]
+  variant = variant or next(iter(variants))
+  if variant not in variants:
+    raise ValueError(
+      f"Expected a variant of {name} out of {list(variants)}, got {variant!r}."
+    )
+  return variant
+
+
 def layout_of(name: str, variant: str = "") -> RecordLayout:
   """The layout of a set.
 
@@ -146,12 +159,4 @@ def layout_of(name: str, variant: str = "") -> RecordLayout:
   Raises:
     ValueError: on an unknown set or variant.
   """
-  if name not in LAYOUTS:
-    raise ValueError(f"Expected a set out of {list(LAYOUTS)}, got {name!r}.")
-  variants = LAYOUTS[name]
-  variant = variant or next(iter(variants))
-  if variant not in variants:
-    raise ValueError(
-      f"Expected a variant of {name} out of {list(variants)}, got {variant!r}."
-    )
-  return variants[variant]
+  return LAYOUTS[name][variant_of(name, variant)]

@@ -339,7 +339,7 @@ def create_builder(
   Raises:
     ValueError: on an unknown variant.
   """
-  variant = multi_object.variant_of(name, variant)
+  variant = record_layouts.variant_of(name, variant)
   cls = _BUILDERS[name]
   return cls(
     data_dir=os.fspath(data_dir),

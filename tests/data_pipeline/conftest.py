@@ -4,6 +4,7 @@ import importlib
 import pathlib
 import warnings
 
+import jax
 import numpy as np
 import pytest
 
@@ -18,6 +19,15 @@ def tfds():
     warnings.simplefilter("ignore", DeprecationWarning)
     importlib.import_module("tensorflow_datasets")
     importlib.import_module("tensorflow_datasets.proto")
+
+
+@pytest.fixture(scope="module")
+def sharding():
+  """Of the batch over four devices."""
+  mesh = jax.make_mesh(
+    (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  return jax.NamedSharding(mesh, jax.P("data"))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ train, 6 validation and 3 test images of 64 x 96, RGBA as in the archive.
 import pathlib
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
@@ -21,14 +20,6 @@ _TFRECORD = _DATA / "clevr_tfrecord"
 # Objects of CLEVR_train_000000.png and so on.
 _TRAIN_OBJECTS = [7, 5, 9, 6, 10, 9, 8, 3, 10, 5, 10, 10]
 _VALIDATION_OBJECTS = [7, 8, 10, 7, 5, 7]
-
-
-@pytest.fixture(scope="module")
-def sharding():
-  mesh = jax.make_mesh(
-    (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
-  )
-  return jax.NamedSharding(mesh, jax.P("data"))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Folders of images: layouts, splits, masks, and what is wrong with one."""
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,14 +7,6 @@ from PIL import Image
 from slot_attention_jax.data import folder
 
 SIZE = (12, 16)
-
-
-@pytest.fixture(scope="module")
-def sharding():
-  mesh = jax.make_mesh(
-    (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
-  )
-  return jax.NamedSharding(mesh, jax.P("data"))
 
 
 @pytest.fixture

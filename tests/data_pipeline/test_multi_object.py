@@ -1,6 +1,5 @@
 """Batches of prepared sets with masks: splits, filter, crop, background."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -17,14 +16,6 @@ from tests.data_pipeline import masks_files
 pytestmark = pytest.mark.usefixtures("tfds")
 
 COUNTS = [3, 1, 2, 3, 0, 2, 3, 1]
-
-
-@pytest.fixture(scope="module")
-def sharding():
-  mesh = jax.make_mesh(
-    (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
-  )
-  return jax.NamedSharding(mesh, jax.P("data"))
 
 
 @pytest.fixture(scope="module")

@@ -273,6 +273,6 @@ def test_what_is_wrong_with_a_file_is_said(data, message):
 def test_a_damaged_length_is_not_believed():
   # A length whose checksum is right, too, is no reason to take 2^60 bytes.
   length = (1 << 60).to_bytes(8, "little")
-  header = length + multi_object_records._masked_crc(length)
+  header = length + export_tfrecord.masked_crc(length)
   with pytest.raises(ValueError, match="begins with"):
     read(header + b"a" * 100)

@@ -401,7 +401,7 @@ def test_few_scenes_are_in_memory_at_once(tmp_path, monkeypatch):
   ("arguments", "message"),
   [
     ({"name": "clevr"}, r"out of \['clevr_with_masks', .*got 'clevr'"),
-    ({"variant": "red"}, r"data.variant .*got 'red'"),
+    ({"variant": "red"}, r"variant of clevr_with_masks .*got 'red'"),
     ({"max_records": 0}, "at least 1, got 0"),
     (
       {"name": "multi_dsprites", "variant": "binarized"},
