@@ -23,11 +23,11 @@ import tarfile
 from collections.abc import Sequence
 from typing import Any
 
-from slot_attention_jax import writers
+from slot_attention_jax.training import writers
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # As a script it finds only its own directory.
-from experiments import figures
+from experiments.common import figures
 
 _TITLES = {
   "fg_ari": "FG-ARI",

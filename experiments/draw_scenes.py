@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from slot_attention_jax import sharding, visualize
 from slot_attention_jax.data import procedural
+from slot_attention_jax.evaluation import visualize
+from slot_attention_jax.runtime import files, mesh
 
 _OUT = flags.DEFINE_string("out", "docs", "Directory of the pictures.")
 _COLUMNS = flags.DEFINE_integer("columns", 4, "Scenes in a row.")
@@ -44,7 +45,7 @@ def _draw(family: procedural.SceneFamily) -> np.ndarray:
     family,
     split="validation",
     batch_size=_COLUMNS.value,
-    sharding=sharding.over_batch(sharding.create_mesh()),
+    sharding=mesh.over_batch(mesh.create_mesh()),
     resolution=(_SIDE.value, _SIDE.value),
     num_examples=_COLUMNS.value,
   )
@@ -63,7 +64,7 @@ def main(argv):
   for name, families in PICTURES.items():
     picture = np.concatenate([_draw(family) for family in families])
     path = pathlib.Path(_OUT.value) / f"{name}.png"
-    visualize.save_png(path, picture)
+    files.save_png(path, picture)
     print(f"{path}: {', '.join(family.name for family in families)}")
 
 

@@ -26,14 +26,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from slot_attention_jax import (
-  checkpoints,
-  data,
-  optimizers,
-  sharding,
-  steps,
-  tasks,
-)
+from slot_attention_jax import data, tasks
+from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.training import checkpoints, optimizers, steps
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # A step of a few milliseconds, a checkpoint every 5 and three evaluations.
@@ -206,12 +201,12 @@ def _run_with_kills(
 
 def _arrays(config: Any, workdir: pathlib.Path) -> dict[str, np.ndarray]:
   """Parameters, optimizer state, step and key of the last checkpoint."""
-  mesh = sharding.create_mesh()
+  mesh = mesh_lib.create_mesh()
   dataset = data.create_dataset(
     config,
     "train",
     batch_size=config.train.batch_size,
-    sharding=sharding.over_batch(mesh),
+    sharding=mesh_lib.over_batch(mesh),
   )
   task = tasks.create_task(config, dataset.info)
   optimizer, _ = optimizers.create_optimizer(config.optim)

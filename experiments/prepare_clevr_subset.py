@@ -8,8 +8,8 @@ already, whole or in part, this runs TFDS's own builder on it:
 
 It needs `pip install 'slot_attention_jax[tf]'`; reading the result does not.
 
-The tests' data, tests/data/clevr_array_record and tests/data/clevr_tfrecord,
-is a shrunken subset: `--max_examples=12,6,3 --height=64`.
+The tests' data, clevr_array_record and clevr_tfrecord in tests/testdata, is a
+shrunken subset: `--max_examples=12,6,3 --height=64`.
 """
 
 import json

@@ -30,11 +30,12 @@ from typing import Any, NamedTuple
 import jax
 from absl import logging
 
-from slot_attention_jax import report, train, writers
+from slot_attention_jax import evaluate, train
+from slot_attention_jax.training import writers
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # As a script it finds only its own directory.
-from experiments import configuration
+from experiments.common import configuration
 
 _AP = tuple(f"ap_{t}" for t in ("inf", "1", "0.5", "0.25", "0.125"))
 
@@ -143,7 +144,7 @@ def run_seed(
     config = config.copy_and_resolve_references()
     config.data.num_scenes = num_scenes
     config.eval.split = "test"
-    metrics = report.evaluate_model(config, str(workdir))
+    metrics = evaluate.evaluate_model(config, str(workdir))
   except Exception as error:  # The other seeds are to run whatever it is.
     logging.error("Seed %d failed.\n%s", config.seed, traceback.format_exc())
     reason = str(error).partition("\n")[0][:100]

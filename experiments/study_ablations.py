@@ -32,7 +32,8 @@ import jax
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # As a script it finds only its own directory.
-from experiments import figures, reproduce
+from experiments import reproduce
+from experiments.common import figures
 
 BASELINE = "baseline"
 VARIANTS: Mapping[str, tuple[str, Any]] = {

@@ -32,17 +32,14 @@ from typing import Any
 import jax
 
 from slot_attention_jax import data as data_lib
-from slot_attention_jax import (
-  evaluate,
-  optimizers,
-  sharding,
-  steps,
-  tasks,
-)
+from slot_attention_jax import tasks
+from slot_attention_jax.evaluation import examples
+from slot_attention_jax.runtime import mesh
+from slot_attention_jax.training import optimizers, steps
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # As a script it finds only its own directory.
-from experiments import figures, trained_models
+from experiments.common import figures, trained_models
 
 
 class Study:
@@ -72,11 +69,11 @@ class Study:
     self._config.eval.batch_size = batch_size
     if config.data.name == "clevr":
       self._config.data.name = "clevr_scenes"
-    self._mesh = sharding.create_mesh()
+    self._mesh = mesh.create_mesh()
     # Compiled once for each number of objects, and for each T and K.
     self._dataset = functools.cache(self._create_dataset)
     self._eval_step = functools.cache(
-      lambda task: steps.make_eval_step(task, self._mesh)
+      lambda task: examples.make_eval_step(task, self._mesh)
     )
     task, _ = self._task_and_data(0, 0, 0)
     optimizer, _ = optimizers.create_optimizer(config.optim)
@@ -92,7 +89,7 @@ class Study:
       config,
       config.eval.split,
       batch_size=config.eval.batch_size,
-      sharding=sharding.over_batch(self._mesh),
+      sharding=mesh.over_batch(self._mesh),
       warn=False,
     )
 
@@ -116,7 +113,7 @@ class Study:
         many objects.
     """
     task, dataset = self._task_and_data(num_iterations, num_slots, num_objects)
-    metrics = evaluate.evaluate(
+    metrics = examples.evaluate(
       task,
       self._eval_step(task),
       self._params,

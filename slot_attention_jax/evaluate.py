@@ -6,28 +6,21 @@ or what another program predicted.
 
 import dataclasses
 import datetime
-import importlib.metadata
-import os
 import pathlib
-import subprocess
 from typing import Any
 
 import jax
 from absl import logging
 
 from slot_attention_jax import data as data_lib
-from slot_attention_jax import (
-  evaluate,
-  metadata,
-  optimizers,
+from slot_attention_jax import tasks
+from slot_attention_jax.data import from_config, types
+from slot_attention_jax.data.multi_object import dataset as dataset_lib
+from slot_attention_jax.evaluation import (
+  examples,
   predictions,
-  report_table,
-  steps,
-  tasks,
-  visualize,
+  table,
 )
-from slot_attention_jax import sharding as sharding_lib
-from slot_attention_jax.data import multi_object, own_scenes, types
 from slot_attention_jax.pretrained import (
   WeightsFacts,
   load_pretrained,
@@ -35,6 +28,9 @@ from slot_attention_jax.pretrained import (
   pretrained_facts,
   read_weights_facts,
 )
+from slot_attention_jax.runtime import files, provenance
+from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.training import checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +92,7 @@ def evaluate_model(
   weights = _load_weights(source)
   if weights is not None:
     config = with_model_of(config, weights[0])
-  mesh = sharding_lib.create_mesh()
+  mesh = mesh_lib.create_mesh()
   dataset = _dataset(config, mesh)
   task = tasks.create_task(config, dataset.info, full=True)
   step, picture = None, None
@@ -105,16 +101,16 @@ def evaluate_model(
   else:
     if weights is not None:
       step = weights[0].updates
-      params = jax.device_put(weights[1], sharding_lib.replicated(mesh))
+      params = jax.device_put(weights[1], mesh_lib.replicated(mesh))
     else:
-      optimizer, _ = optimizers.create_optimizer(config.optim)
-      abstract = steps.abstract_state(task, optimizer, mesh)
-      step, params = evaluate.restore_params(config, path, abstract.params)
-    eval_step = steps.make_eval_step(task, mesh)
-    results = evaluate.evaluate_examples(
+      step, params = checkpoints.restore_params(
+        config, path, examples.abstract_params(task, mesh)
+      )
+    eval_step = examples.make_eval_step(task, mesh)
+    results = examples.evaluate_examples(
       eval_step, params, dataset, config.eval.seed
     )
-    picture = evaluate.draw(task, params, dataset, config)
+    picture = examples.draw(task, params, dataset, config)
   info = dataset.info
   count = len(next(iter(results.values())))
   logging.info("Evaluated %d examples of %s/%s.", count, info.name, info.split)
@@ -132,12 +128,12 @@ def evaluate_model(
       "standard_errors": errors,
       "protocol": _protocol(config, info, source, path, recipe),
     }
-    text = report_table.markdown(content)
-    metadata.write_json(path / "evaluation.json", content)
-    with metadata.whole_file(path / "evaluation.md") as temporary:
+    text = table.markdown(content)
+    files.write_json(path / "evaluation.json", content)
+    with files.atomic_write(path / "evaluation.md") as temporary:
       temporary.write_text(text, encoding="utf-8")
     if picture is not None:
-      visualize.save_png(path / "images" / "evaluation.png", picture)
+      files.save_png(path / "images" / "evaluation.png", picture)
     logging.info("%s:\n%s", path / "evaluation.md", text)
   return metrics
 
@@ -156,7 +152,7 @@ def export_split(config: Any, workdir: str) -> dict[str, float]:
     FileNotFoundError: if there are no such data.
     ValueError: on a config that cannot be run.
   """
-  dataset = _dataset(config, sharding_lib.create_mesh())
+  dataset = _dataset(config, mesh_lib.create_mesh())
   path = pathlib.Path(workdir).expanduser().absolute() / "examples.npz"
   count = predictions.export_examples(dataset, path)
   logging.info("Wrote %d examples to %s.", count, path)
@@ -165,14 +161,14 @@ def export_split(config: Any, workdir: str) -> dict[str, float]:
 
 def _dataset(config: Any, mesh: jax.sharding.Mesh) -> types.Dataset:
   """The split to be evaluated."""
-  sharding_lib.check_batch_size(
+  mesh_lib.check_batch_size(
     "eval.batch_size", config.eval.batch_size, mesh.size
   )
   return data_lib.create_dataset(
     config,
     config.eval.split,
     batch_size=config.eval.batch_size,
-    sharding=sharding_lib.over_batch(mesh),
+    sharding=mesh_lib.over_batch(mesh),
   )
 
 
@@ -196,7 +192,7 @@ def with_model_of(config: Any, facts: WeightsFacts) -> Any:
 
 
 def _named(info: types.DatasetInfo, values: dict[str, float]):
-  return {evaluate.metric_name(info, k): v for k, v in values.items()}
+  return {examples.metric_name(info, k): v for k, v in values.items()}
 
 
 def _protocol(
@@ -214,9 +210,8 @@ def _protocol(
     "predictions": pathlib.Path(source.predictions).name,
   }
   background = "pixels without an object"
-  if config.data.name in multi_object.NAMES and not info.own_scenes:
-    background = multi_object.background_rule(config.data.name)
-  device = jax.devices()[0]
+  if config.data.name in dataset_lib.NAMES and not info.own_scenes:
+    background = dataset_lib.background_rule(config.data.name)
   discovery = config.task == "discovery"
   return {
     "model": f"{source.kind} {names[source.kind]}",
@@ -227,7 +222,7 @@ def _protocol(
     "split": info.split,
     "num_examples": info.num_examples,
     "max_objects": config.data.max_objects or None,
-    "crop": own_scenes.crop_of(config) or "none",
+    "crop": from_config.crop_of(config) or "none",
     "resolution": list(info.image_shape[:2]),
     "masks": _masks_of(source) if discovery else None,
     "background": background if discovery else None,
@@ -235,9 +230,9 @@ def _protocol(
     "slot_seed": None if source.predictions else config.eval.seed,
     "standard_errors": "over images"
     + ("" if discovery else "; of average precision by 32 bootstrap samples"),
-    "code": code_version(),
+    "code": provenance.code_version(),
     "jax": jax.__version__,
-    "hardware": f"{jax.device_count()} x {device.device_kind}",
+    "hardware": provenance.hardware(),
     "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
   }
 
@@ -249,25 +244,3 @@ def _masks_of(source: Source) -> str:
     "argmax over the slots of the decoder's masks; _attention: of the "
     "attention of the last iteration, upsampled bilinearly"
   )
-
-
-def code_version() -> str:
-  """Version of the package and, where it is a checkout, its commit."""
-  version = importlib.metadata.version("slot_attention_jax")
-  root = pathlib.Path(__file__).resolve().parents[1]
-  if not (root / ".git").exists():
-    return version
-
-  def git(*arguments: str) -> str:
-    command = ["git", "-C", os.fspath(root), *arguments]
-    return subprocess.run(
-      command, check=True, capture_output=True, text=True, timeout=10
-    ).stdout.strip()
-
-  try:
-    changed = git("status", "--porcelain", "--untracked-files=no")
-    return f"{version}, commit {git('rev-parse', '--short', 'HEAD')}" + (
-      " with changes" if changed else ""
-    )
-  except (OSError, subprocess.SubprocessError):
-    return version

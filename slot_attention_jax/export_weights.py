@@ -18,9 +18,10 @@ from typing import Any
 
 import jax
 
-from slot_attention_jax import checkpoints, metadata, writers
 from slot_attention_jax.data import types
 from slot_attention_jax.pretrained import model_card, weights_file
+from slot_attention_jax.runtime import files
+from slot_attention_jax.training import checkpoints, writers
 
 
 def export_weights(
@@ -73,9 +74,9 @@ def export_weights(
   directory.mkdir(parents=True, exist_ok=True)
   path = directory / f"{name}.safetensors"
   card = path.with_suffix(".md")
-  with metadata.whole_file(path) as temporary:
+  with files.atomic_write(path) as temporary:
     weights_file.save_weights(temporary, params, facts)
-  with metadata.whole_file(card) as temporary:
+  with files.atomic_write(card) as temporary:
     temporary.write_text(model_card.model_card(name, facts), encoding="utf-8")
   return {
     "name": name,
@@ -92,25 +93,18 @@ def _read_checkpoint(
   run: pathlib.Path, which: str
 ) -> tuple[int, dict[str, Any], dict[str, Any]]:
   """Step, config and parameters."""
-  if which not in ("last", "best"):
-    raise ValueError(f"Expected checkpoint 'last' or 'best', got {which!r}.")
   if not (run / "checkpoints").is_dir():
     raise FileNotFoundError(
       f"Expected a trained run in {run}, found no 'checkpoints' in it. Name "
       "the --workdir of a training."
     )
   rule = _read_json(run, "config.json", "Train first.")["checkpoint"]
-  with checkpoints.Checkpointer(
-    run / "checkpoints",
+  with checkpoints.open_run(
+    run,
+    which,
     best_metric=rule["best_metric"] or None,
     best_mode=rule["best_mode"],
-  ) as checkpointer:
-    best = which == "best"
-    step = checkpointer.best_step() if best else checkpointer.latest_step()
-    if step is None:
-      raise FileNotFoundError(
-        f"Expected a {which} checkpoint in {run / 'checkpoints'}, found none."
-      )
+  ) as (checkpointer, step):
     # A run that is resumed with other settings has another config.json.
     config = checkpointer.restore_config(step)
     return step, config, checkpointer.restore_params(step=step)

@@ -8,7 +8,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from slot_attention_jax import distributed, render, report, train
+from slot_attention_jax import evaluate, render, train
+from slot_attention_jax.runtime import processes
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -73,7 +74,7 @@ def main(argv: list[str]) -> None:
   """Runs the mode that the flags ask for."""
   if len(argv) > 1:
     raise app.UsageError(f"Expected only flags, got {argv[1:]}.")
-  distributed.initialize(
+  processes.initialize(
     detect=_DISTRIBUTED.value,
     coordinator_address=_COORDINATOR_ADDRESS.value,
     num_processes=_NUM_PROCESSES.value,
@@ -98,19 +99,21 @@ def main(argv: list[str]) -> None:
     jax.devices(),
     workdir,
   )
-  source = report.Source(_PRETRAINED.value, _WEIGHTS.value, _PREDICTIONS.value)
+  source = evaluate.Source(
+    _PRETRAINED.value, _WEIGHTS.value, _PREDICTIONS.value
+  )
   if source.kind != "checkpoint" and _MODE.value != "evaluate":
     raise app.UsageError(f"Expected --mode=evaluate for --{source.kind}.")
   run = {
     "train": functools.partial(train.train, recipe=_recipe()),
     "evaluate": functools.partial(
-      report.evaluate_model, source=source, recipe=_recipe()
+      evaluate.evaluate_model, source=source, recipe=_recipe()
     ),
     "render": render.render,
-    "export": report.export_split,
+    "export": evaluate.export_split,
   }
-  with distributed.all_or_none():
-    distributed.check_same(
+  with processes.all_or_none():
+    processes.check_same(
       "mode, workdir and config",
       (_MODE.value, workdir, _CONFIG.value.to_dict()),
       "Start all with the same flags but --process_id.",

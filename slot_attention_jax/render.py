@@ -13,16 +13,13 @@ import numpy as np
 from absl import logging
 
 from slot_attention_jax import data as data_lib
-from slot_attention_jax import evaluate, metadata, visualize
-from slot_attention_jax import sharding as sharding_lib
-from slot_attention_jax.data import (
-  export_json,
-  export_tfrecord,
-  procedural,
-  progress,
-  record_layouts,
-  types,
-)
+from slot_attention_jax.data import procedural, types
+from slot_attention_jax.data.export import scene_json, scene_tfrecord
+from slot_attention_jax.data.multi_object import layouts
+from slot_attention_jax.evaluation import examples, visualize
+from slot_attention_jax.runtime import files as files_lib
+from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.runtime import progress
 
 _SHEET = 16
 _NOTE = (
@@ -64,7 +61,7 @@ def render(config: Any, workdir: str) -> dict[str, float]:
   if jax.process_index():
     return {}
   family = data_lib.create_family(config)
-  layout = export_tfrecord.layout_of(family)
+  layout = scene_tfrecord.layout_of(family)
   dataset = _dataset(config, family)
   path = pathlib.Path(workdir).expanduser().absolute()
   stem = f"{family.name}_{config.eval.split}"
@@ -74,15 +71,15 @@ def render(config: Any, workdir: str) -> dict[str, float]:
   settings = _settings(config, family)
   report = _begin(path, settings, files)
   if report is None:
-    metadata.write_json(path / "config.json", config.to_dict())
+    files_lib.write_json(path / "config.json", config.to_dict())
     num_objects = _write(path, dataset, layout, settings, names, stem)
     report = _report(config, settings, layout, num_objects)
-    metadata.write_json(path / "metadata.json", report)
+    files_lib.write_json(path / "metadata.json", report)
     logging.info("Rendered %d scenes into %s.", len(names), path)
   else:
     logging.info("%s holds this export already; it is left as it is.", path)
   return {
-    evaluate.metric_name(dataset.info, name): report[name]
+    examples.metric_name(dataset.info, name): report[name]
     for name in ("num_scenes", "num_objects")
   }
 
@@ -120,10 +117,10 @@ def _dataset(
   group = "train" if training else "eval"
   batch_size = config[group].batch_size
   devices = jax.local_devices()
-  sharding_lib.check_batch_size(f"{group}.batch_size", batch_size, len(devices))
+  mesh_lib.check_batch_size(f"{group}.batch_size", batch_size, len(devices))
   mesh = jax.make_mesh(
     (len(devices),),
-    (sharding_lib.AXIS,),
+    (mesh_lib.AXIS,),
     axis_types=(jax.sharding.AxisType.Auto,),
     devices=devices,
   )
@@ -132,7 +129,7 @@ def _dataset(
     cast(Any, _Described(family, resolution)),
     split=split,
     batch_size=batch_size,
-    sharding=sharding_lib.over_batch(mesh),
+    sharding=mesh_lib.over_batch(mesh),
     resolution=resolution,
     seed=config.seed,
     num_examples=None if training else count,
@@ -168,7 +165,7 @@ def _begin(
       _check_same_export(path, found, saved.get("settings"), settings)
     if saved.get("complete") and all((path / f).exists() for f in files):
       return saved
-    metadata.write_json(file, {"complete": False, "settings": settings})
+    files_lib.write_json(file, {"complete": False, "settings": settings})
   except OSError as error:
     raise ValueError(
       f"Expected a directory that can be written, got {path} ({error}). Name "
@@ -225,7 +222,7 @@ def _scenes(
 def _write(
   path: pathlib.Path,
   dataset: procedural.SceneDataset,
-  layout: record_layouts.RecordLayout,
+  layout: layouts.RecordLayout,
   settings: dict[str, Any],
   names: list[str],
   stem: str,
@@ -237,8 +234,8 @@ def _write(
   shown = progress.Progress(stem, len(names))
   with contextlib.ExitStack() as stack:
     enter = stack.enter_context
-    scenes_path = enter(metadata.whole_file(path / "scenes.json"))
-    records_path = enter(metadata.whole_file(path / f"{stem}.tfrecords"))
+    scenes_path = enter(files_lib.atomic_write(path / "scenes.json"))
+    records_path = enter(files_lib.atomic_write(path / f"{stem}.tfrecords"))
     scenes = enter(scenes_path.open("w"))
     # Without a name and a time, equal scenes make equal files.
     records = enter(
@@ -247,13 +244,13 @@ def _write(
     scenes.write(f'{{"info": {json.dumps(info)},\n"scenes": [')
     for i, scene in enumerate(_scenes(dataset, len(names))):
       image, segmentation, objects, extras = scene
-      visualize.save_png(path / "images" / names[i], image)
-      visualize.save_png(path / "masks" / names[i], segmentation)
-      record = export_tfrecord.serialize(
+      files_lib.save_png(path / "images" / names[i], image)
+      files_lib.save_png(path / "masks" / names[i], segmentation)
+      record = scene_tfrecord.serialize(
         layout, image, segmentation, objects, properties
       )
-      records.write(export_tfrecord.frame(record))
-      entry = export_json.scene_entry(
+      records.write(scene_tfrecord.frame(record))
+      entry = scene_json.scene_entry(
         index=i,
         file_name=names[i],
         split=settings["split"],
@@ -269,14 +266,14 @@ def _write(
       shown.update(i + 1)
     scenes.write("\n]}\n")
   picture = visualize.scene_sheet(*map(np.stack, zip(*sheet, strict=True)))
-  visualize.save_png(path / "contact_sheet.png", picture)
+  files_lib.save_png(path / "contact_sheet.png", picture)
   return num_objects
 
 
 def _report(
   config: Any,
   settings: dict[str, Any],
-  layout: record_layouts.RecordLayout,
+  layout: layouts.RecordLayout,
   num_objects: int,
 ) -> dict[str, Any]:
   """What the export is, for people and for the next run in its directory."""

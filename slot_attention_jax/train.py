@@ -11,22 +11,21 @@ import jax
 import numpy as np
 from absl import logging
 
-from slot_attention_jax import (
+from slot_attention_jax import data as data_lib
+from slot_attention_jax import tasks
+from slot_attention_jax.data import prefetch, types
+from slot_attention_jax.evaluation import examples as examples_lib
+from slot_attention_jax.runtime import files, processes
+from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.training import (
   checkpoints,
-  config_checks,
-  distributed,
+  checks,
   metadata,
   optimizers,
   steps,
-  tasks,
   time_limit,
-  visualize,
   writers,
 )
-from slot_attention_jax import data as data_lib
-from slot_attention_jax import evaluate as evaluate_lib
-from slot_attention_jax import sharding as sharding_lib
-from slot_attention_jax.data import prefetch, types
 
 # Where train.steps_per_call leaves it open and the devices are no CPUs.
 _STEPS_PER_CALL = 10
@@ -54,9 +53,9 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
   """
   began = time.monotonic()
   path = pathlib.Path(workdir).expanduser().absolute()
-  mesh = sharding_lib.create_mesh()
-  config_checks.check(config, mesh.size)
-  sharding = sharding_lib.over_batch(mesh)
+  mesh = mesh_lib.create_mesh()
+  checks.check(config, mesh.size)
+  sharding = mesh_lib.over_batch(mesh)
   dataset = data_lib.create_dataset(
     config, "train", batch_size=config.train.batch_size, sharding=sharding
   )
@@ -86,7 +85,7 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
       )
     )
     latest = checkpointer.latest_step()
-    distributed.check_same(
+    processes.check_same(
       f"last checkpoint in {path}",
       latest,
       "Put the workdir on storage that all processes share.",
@@ -94,7 +93,7 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
     if latest is None:
       state = steps.create_state(task, optimizer, config.seed, mesh)
     else:
-      config_checks.check_same_run(config, checkpointer.restore_config())
+      checks.check_same_run(config, checkpointer.restore_config())
       state = checkpointer.restore(steps.abstract_state(task, optimizer, mesh))
     start, total = int(state.step), config.train.num_steps
     logging.info(
@@ -112,7 +111,7 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
     train_step = _make_train_step(
       task, optimizer, schedule, mesh, dataset, per_call
     )
-    eval_step = steps.make_eval_step(task, mesh)
+    eval_step = examples_lib.make_eval_step(task, mesh)
     writer = writers.create_writer(
       path,
       total_steps=total,
@@ -153,20 +152,20 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
       progress.update(step, window.loss)
       if evaluating:
         progress.clear()
-        metrics = evaluate_lib.evaluate(
+        metrics = examples_lib.evaluate(
           task, eval_step, state.params, eval_dataset, config.eval.seed
         )
         writer.write_scalars(step, metrics)
-        picture = evaluate_lib.draw(task, state.params, eval_dataset, config)
+        picture = examples_lib.draw(task, state.params, eval_dataset, config)
         if picture is not None:
           writer.write_images(step, {eval_dataset.info.split: picture})
           if jax.process_index() == 0:
-            visualize.save_png(path / "images" / f"{step:08d}.png", picture)
+            files.save_png(path / "images" / f"{step:08d}.png", picture)
       if saving:
         writer.flush()
         checkpointer.save(
           state,
-          metadata.jsonable(config.to_dict()),
+          files.jsonable(config.to_dict()),
           metrics=_short(metrics) if evaluating else None,
         )
       if stopping:
@@ -180,7 +179,7 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
         break
     if start >= total:
       logging.info("The run has already done its %d steps.", total)
-      metrics = evaluate_lib.evaluate(
+      metrics = examples_lib.evaluate(
         task, eval_step, state.params, eval_dataset, config.eval.seed
       )
     checkpointer.wait()

@@ -9,8 +9,10 @@ import ml_collections
 import pytest
 
 from configs import common
-from slot_attention_jax import optimizers, tasks
-from slot_attention_jax.data import multi_object, own_scenes, procedural, types
+from slot_attention_jax import tasks
+from slot_attention_jax.data import from_config, procedural, types
+from slot_attention_jax.data.multi_object import dataset
+from slot_attention_jax.training import optimizers
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(
@@ -274,7 +276,7 @@ def test_the_recipe_paper_is_the_config_as_it_is(name):
 @pytest.mark.parametrize("name", [*PAPER, "objects_room"])
 def test_the_recipe_masks_reads_a_set_with_masks_or_nothing(name):
   config = load(name, "masks")
-  assert config.data.name in multi_object.NAMES
+  assert config.data.name in dataset.NAMES
   assert not config.data.fallback
   # Beside other recipes it changes the data alone.
   for recipe in [r for n, r in RECIPES if n == name]:
@@ -335,10 +337,10 @@ def test_the_paper_s_data():
   discovery, prediction = load("clevr_discovery"), load("clevr_set")
   assert discovery.task == "discovery"
   assert discovery.data.max_objects == 6
-  assert own_scenes.crop_of(discovery) == "paper"
+  assert from_config.crop_of(discovery) == "paper"
   assert prediction.task == "set_prediction"
   assert prediction.data.max_objects == 0
-  assert own_scenes.crop_of(prediction) is None
+  assert from_config.crop_of(prediction) is None
   assert prediction.data.num_train_eval == 512
   assert prediction.eval.thresholds == (float("inf"), 1.0, 0.5, 0.25, 0.125)
   assert prediction.model.encoder_strides == (1, 2, 2, 1)

@@ -14,10 +14,10 @@ import time
 import pytest
 
 from experiments import kill_and_resume
-from slot_attention_jax import distributed
+from slot_attention_jax.runtime import processes as processes_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
-CLEVR = ROOT / "tests" / "data" / "clevr_array_record"
+CLEVR = ROOT / "tests" / "testdata" / "clevr_array_record"
 STEPS = 12
 # The small model of the killed runs; 6 scenes are evaluated in batches of 4.
 CONFIG = (
@@ -437,16 +437,16 @@ def test_a_machine_of_no_cluster_is_told_so(tmp_path, cache):
 def test_flags_that_do_not_fit_together(given, message):
   address, count, index = given
   with pytest.raises(ValueError, match=message):
-    distributed.initialize(
+    processes_lib.initialize(
       coordinator_address=address, num_processes=count, process_id=index
     )
 
 
 def test_alone_nothing_is_started_and_errors_are_left_alone():
-  assert not distributed.initialize()
-  with pytest.raises(KeyError), distributed.all_or_none():
+  assert not processes_lib.initialize()
+  with pytest.raises(KeyError), processes_lib.all_or_none():
     raise KeyError
-  distributed.check_same("number", 1, "")
+  processes_lib.check_same("number", 1, "")
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,12 @@ import numpy as np
 import pytest
 
 from configs import clevr_set, quickstart
-from slot_attention_jax import (
-  data,
-  losses,
-  predictions,
-  report,
-  scores,
-  sharding,
-  slot_task,
-)
+from slot_attention_jax import data, losses
+from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax.data import cached_dataset, types
+from slot_attention_jax.evaluation import predictions
+from slot_attention_jax.runtime import mesh, provenance
+from slot_attention_jax.tasks import scores, task
 
 DATA = "tetrominoes_scenes/validation"
 
@@ -43,8 +39,10 @@ def of_weights(tmp_path_factory):
   path = tmp_path_factory.mktemp("weights")
   # A model that the config does not have: the weights say which it is.
   config = config_of("model.num_slots=3,model.slot_size=8")
-  source = report.Source(pretrained="quickstart")
-  metrics = report.evaluate_model(config, str(path), source, "--config=mine")
+  source = evaluate_lib.Source(pretrained="quickstart")
+  metrics = evaluate_lib.evaluate_model(
+    config, str(path), source, "--config=mine"
+  )
   return path, metrics
 
 
@@ -85,16 +83,16 @@ def test_the_report_says_what_determines_its_numbers(of_weights):
 
 
 def test_the_commit_is_that_of_the_checkout():
-  root = report.pathlib.Path(report.__file__).parents[1]
+  root = evaluate_lib.pathlib.Path(evaluate_lib.__file__).parents[1]
   command = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
   commit = subprocess.run(command, capture_output=True, text=True).stdout
-  assert f"commit {commit.strip()}" in report.code_version()
+  assert f"commit {commit.strip()}" in provenance.code_version()
 
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
   path = tmp_path_factory.mktemp("examples")
-  metrics = report.export_split(config_of(), str(path))
+  metrics = evaluate_lib.export_split(config_of(), str(path))
   assert metrics == {f"{DATA}/num_examples": 6}
   with np.load(path / "examples.npz") as file:
     return dict(file)
@@ -107,7 +105,7 @@ def test_exported_examples_are_those_of_the_split(examples):
     config_of(),
     "validation",
     batch_size=4,
-    sharding=sharding.over_batch(sharding.create_mesh()),
+    sharding=mesh.over_batch(mesh.create_mesh()),
   )
   batch = dataset.batch(1)
   images = (np.asarray(batch["image"][:2]) + 1) * 127.5
@@ -119,9 +117,9 @@ def test_exported_examples_are_those_of_the_split(examples):
 
 def evaluate(tmp_path, config=None, **arrays):
   np.savez(tmp_path / "theirs.npz", **arrays)
-  source = report.Source(predictions=str(tmp_path / "theirs.npz"))
+  source = evaluate_lib.Source(predictions=str(tmp_path / "theirs.npz"))
   config = config or config_of()
-  return report.evaluate_model(config, str(tmp_path / "out"), source)
+  return evaluate_lib.evaluate_model(config, str(tmp_path / "out"), source)
 
 
 def test_the_true_segments_score_1(examples, tmp_path):
@@ -162,7 +160,7 @@ def test_the_model_s_own_masks_score_as_the_model(
   """The scores of a file are those of the model that predicted it."""
   import slot_attention_jax as sa
 
-  task_noise = slot_task.example_noise(jax.random.key(0), 0, 6, 4, 64)
+  task_noise = task.example_noise(jax.random.key(0), 0, 6, 4, 64)
   model, params = sa.load_pretrained("quickstart")
   output = jax.jit(model.apply)(
     params, examples["image"] / np.float32(127.5) - 1, noise=task_noise
@@ -221,8 +219,8 @@ def test_what_is_no_file_of_predictions_is_an_error(tmp_path):
 
 def test_only_one_source_can_be_evaluated():
   with pytest.raises(ValueError, match=r"got \['pretrained', 'weights'\]"):
-    report.Source(pretrained="quickstart", weights="x.safetensors")
-  assert report.Source().kind == "checkpoint"
+    evaluate_lib.Source(pretrained="quickstart", weights="x.safetensors")
+  assert evaluate_lib.Source().kind == "checkpoint"
 
 
 @pytest.fixture
@@ -245,7 +243,7 @@ def sets():
       np.arange(8),
       info,
       batch_size=batch_size,
-      sharding=sharding,
+      sharding=mesh,
       seed=0,
       shuffle=False,
     )

@@ -11,15 +11,17 @@ import pytest
 
 import slot_attention_jax as sa
 from configs import quickstart
-from slot_attention_jax import (
-  checkpoints,
-  export_weights,
-  metadata,
-  tasks,
-  train_state,
-)
+from slot_attention_jax import export_weights, tasks
 from slot_attention_jax.data import types
 from slot_attention_jax.pretrained import model_card
+from slot_attention_jax.runtime import files
+from slot_attention_jax.training import (
+  checkpoints,
+  metadata,
+)
+from slot_attention_jax.training import (
+  state as state_lib,
+)
 
 TINY = (
   "train.num_steps=4,model.num_slots=3,model.num_iterations=2,"
@@ -56,10 +58,10 @@ def write_run(path, task):
         lambda x, rng=rng: jnp.asarray(rng.normal(size=x.shape), jnp.float32),
         jax.eval_shape(objective.init, jax.random.key(0)),
       )
-      state = train_state.create(params, optimizer, jax.random.key(0))
+      state = state_lib.create(params, optimizer, jax.random.key(0))
       checkpointer.save(
         state.replace(step=jnp.int32(step)),
-        metadata.jsonable(config.to_dict()),
+        files.jsonable(config.to_dict()),
         {"mse": float(step)},
       )
   metadata.write_metadata(path, config, info(), "--config=configs/toys.py")
@@ -77,7 +79,7 @@ def write_run(path, task):
     "num_examples": 6,
     "metrics": {"toys/test/mse": 0.5, "toys/test/ap_inf": "nan"},
   }
-  metadata.write_json(path / "evaluation.json", evaluation)
+  files.write_json(path / "evaluation.json", evaluation)
 
 
 @pytest.fixture(scope="module")

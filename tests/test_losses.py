@@ -9,7 +9,7 @@ import pytest
 
 from slot_attention_jax import losses
 
-_GOLDEN = pathlib.Path(__file__).parent / "data" / "golden"
+_GOLDEN = pathlib.Path(__file__).parents[0] / "testdata" / "golden"
 
 
 def _sets(shape=(3, 4, 5), num_targets=4, seed=0):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-CLEVR = ROOT / "tests" / "data" / "clevr_array_record"
+CLEVR = ROOT / "tests" / "testdata" / "clevr_array_record"
 OWN = "tetrominoes_scenes"
 
 

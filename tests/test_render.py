@@ -19,8 +19,11 @@ import pytest
 from PIL import Image
 
 from configs import tetrominoes
-from slot_attention_jax import data, render, sharding, visualize
-from slot_attention_jax.data import procedural, record_layouts, types
+from slot_attention_jax import data, render
+from slot_attention_jax.data import procedural, types
+from slot_attention_jax.data.multi_object import layouts
+from slot_attention_jax.evaluation import visualize
+from slot_attention_jax.runtime import files, mesh
 
 NAME = "tetrominoes_scenes_validation"
 SCENES = 6
@@ -53,7 +56,7 @@ def scenes_of(split, count, batch_size, resolution):
     procedural.Tetrominoes(),
     split=split,
     batch_size=batch_size,
-    sharding=sharding.over_batch(sharding.create_mesh()),
+    sharding=mesh.over_batch(mesh.create_mesh()),
     resolution=resolution,
     num_examples=None if training else count,
   )
@@ -238,7 +241,7 @@ def test_metadata_names_the_data_as_own(export):
 def cut_off(monkeypatch, after):
   """Lets the writing of pictures fail after so many."""
   written = []
-  save_png = visualize.save_png
+  save_png = files.save_png
 
   def failing(path, picture):
     if len(written) == after:
@@ -246,7 +249,7 @@ def cut_off(monkeypatch, after):
     written.append(path)
     save_png(path, picture)
 
-  monkeypatch.setattr(visualize, "save_png", failing)
+  monkeypatch.setattr(files, "save_png", failing)
 
 
 def test_an_export_that_was_cut_off_is_made_again(
@@ -425,7 +428,7 @@ def test_clevr_scenes(tmp_path, monkeypatch):
   assert len(set(counts)) > 1, "the seed must draw several counts"
   assert metrics["clevr_boxes/validation/num_objects"] == sum(counts)
   # The original set has an order of its own.
-  colors = record_layouts.layout_of("clevr_with_masks").ids["color"]
+  colors = layouts.layout_of("clevr_with_masks").ids["color"]
   for i, record in enumerate(
     records(tmp_path / "clevr_boxes_validation.tfrecords")
   ):

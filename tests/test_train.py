@@ -11,18 +11,17 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from slot_attention_jax import (
+from slot_attention_jax import data as data_lib
+from slot_attention_jax import evaluate as evaluate_lib
+from slot_attention_jax import tasks, train
+from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.tasks import scores
+from slot_attention_jax.training import (
   checkpoints,
   optimizers,
-  scores,
-  sharding,
   steps,
-  tasks,
   time_limit,
-  train,
 )
-from slot_attention_jax import data as data_lib
-from slot_attention_jax import report as report_lib
 
 # Checkpoints at 2 and 4 and, of the evaluations, at 3 and 4; all are kept. The
 # metric falls, and the "best" is where it is largest: at 3, not the last.
@@ -77,9 +76,9 @@ def copy_of(whole, tmp_path, last_step=4):
 
 def state_of(workdir, step=None):
   """A checkpoint's state as NumPy arrays."""
-  config, mesh = tiny(), sharding.create_mesh()
+  config, mesh = tiny(), mesh_lib.create_mesh()
   dataset = data_lib.create_dataset(
-    config, "train", batch_size=4, sharding=sharding.over_batch(mesh)
+    config, "train", batch_size=4, sharding=mesh_lib.over_batch(mesh)
   )
   task = tasks.create_task(config, dataset.info)
   optimizer, _ = optimizers.create_optimizer(config.optim)
@@ -372,7 +371,7 @@ def test_another_model_than_the_run_s_is_an_error(whole, tmp_path):
 
 def test_a_checkpoint_is_evaluated_on_its_own(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
-  metrics = report_lib.evaluate_model(tiny(), str(workdir))
+  metrics = evaluate_lib.evaluate_model(tiny(), str(workdir))
   # Those of the last evaluation in training, and more.
   assert {k: metrics[k] for k in whole[1]} == pytest.approx(
     whole[1], rel=1e-6, abs=1e-6
@@ -393,7 +392,7 @@ def test_a_checkpoint_is_evaluated_on_its_own(whole, tmp_path):
 def test_a_checkpoint_is_evaluated_with_other_k_and_t(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
   config = tiny("eval.num_slots=5,eval.num_iterations=4,eval.split=test")
-  metrics = report_lib.evaluate_model(config, str(workdir))
+  metrics = evaluate_lib.evaluate_model(config, str(workdir))
   assert {name.rpartition("/")[0] for name in metrics} == {f"{DATA}/test"}
   report = strict_json(workdir / "evaluation.json")
   assert (report["num_slots"], report["num_iterations"]) == (5, 4)
@@ -407,7 +406,7 @@ def test_the_best_checkpoint_is_evaluated(whole, tmp_path):
   name = f"{DATA}/validation/mse"
   mse = {row["step"]: row[name] for row in rows_of(workdir) if name in row}
   assert mse[3] > mse[4], "Expected a metric that falls in this setting."
-  metrics = report_lib.evaluate_model(
+  metrics = evaluate_lib.evaluate_model(
     tiny("eval.checkpoint=best"), str(workdir)
   )
   assert strict_json(workdir / "evaluation.json")["step"] == 3
@@ -417,11 +416,11 @@ def test_the_best_checkpoint_is_evaluated(whole, tmp_path):
 @pytest.mark.parametrize("arg", ["", "eval.checkpoint=best"])
 def test_no_checkpoint_is_an_error(arg, tmp_path):
   with pytest.raises(FileNotFoundError, match=r"trained run.*--mode=train"):
-    report_lib.evaluate_model(tiny(arg), str(tmp_path / "run"))
+    evaluate_lib.evaluate_model(tiny(arg), str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
   (tmp_path / "checkpoints").mkdir()
   with pytest.raises(FileNotFoundError, match=r"checkpoint in .*found none"):
-    report_lib.evaluate_model(tiny(arg), str(tmp_path))
+    evaluate_lib.evaluate_model(tiny(arg), str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -433,14 +432,14 @@ def test_no_checkpoint_is_an_error(arg, tmp_path):
 )
 def test_bad_settings_of_evaluation_are_errors(whole, tmp_path, arg, message):
   with pytest.raises(ValueError, match=message):
-    report_lib.evaluate_model(tiny(arg), str(copy_of(whole, tmp_path)))
+    evaluate_lib.evaluate_model(tiny(arg), str(copy_of(whole, tmp_path)))
 
 
 def test_no_best_checkpoint_by_a_metric_that_was_not_measured(whole, tmp_path):
   # Not the last one in its place, and the message names the metric.
   config = tiny("eval.checkpoint=best,checkpoint.best_metric=mes")
   with pytest.raises(FileNotFoundError, match=r"best.*'mes'"):
-    report_lib.evaluate_model(config, str(copy_of(whole, tmp_path)))
+    evaluate_lib.evaluate_model(config, str(copy_of(whole, tmp_path)))
 
 
 def test_several_steps_per_call_give_the_same_run(

@@ -5,8 +5,8 @@
 The yardstick is the reference's `average_precision_clevr`, a Python loop with
 TensorFlow calls on single objects: 7.7 s for 40 images of 10 predictions at one
 threshold, measured with TensorFlow 2.21 on one CPU core (the golden values of
-`tests/data/golden/set_metrics.npz`). It grows with images and thresholds, so
-its time for a row is taken to be 7.7 s * images / 40 * thresholds.
+`tests/testdata/golden/set_metrics.npz`). It grows with images and thresholds,
+so its time for a row is taken to be 7.7 s * images / 40 * thresholds.
 """
 
 import argparse

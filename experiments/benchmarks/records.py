@@ -1,7 +1,7 @@
 """Times the reading of a set with masks: one record, and a whole file.
 
   python experiments/benchmark_records.py \
-    --file=tests/data/multi_object/clevr_with_masks_train.tfrecords
+    --file=tests/testdata/multi_object/clevr_with_masks_train.tfrecords
 
 Parses the records of a CLEVR file alternately as `data.multi_object_records`
 does, with the strings of a feature as one buffer, and through the messages that
@@ -25,15 +25,17 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from slot_attention_jax.data import (
-  export_tfrecord,
-  multi_object,
-  multi_object_records,
-  prepare,
-  record_layouts,
+from slot_attention_jax.data import prepare
+from slot_attention_jax.data.export import scene_tfrecord
+from slot_attention_jax.data.multi_object import (
+  dataset,
+  layouts,
+)
+from slot_attention_jax.data.multi_object import (
+  records as records_lib,
 )
 
-_LAYOUT = record_layouts.layout_of("clevr_with_masks")
+_LAYOUT = layouts.layout_of("clevr_with_masks")
 
 
 def parse_by_messages(record: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -54,14 +56,14 @@ def compare_parsing(records: list[bytes], repeats: int) -> dict[str, float]:
   """Medians of the milliseconds of a record, both ways, and their ratio."""
   seconds: dict[str, list[float]] = {"buffer": [], "messages": []}
   for record in records:
-    scene = multi_object_records.parse_record(record, _LAYOUT, "a record")
+    scene = records_lib.parse_record(record, _LAYOUT, "a record")
     image, segmentation = parse_by_messages(record)
     np.testing.assert_array_equal(scene["image"], image)
     np.testing.assert_array_equal(scene["segmentation"], segmentation)
   for i in range(repeats):
     record = records[i % len(records)]
     start = time.perf_counter()
-    multi_object_records.parse_record(record, _LAYOUT, "a record")
+    records_lib.parse_record(record, _LAYOUT, "a record")
     middle = time.perf_counter()
     parse_by_messages(record)
     seconds["buffer"].append(middle - start)
@@ -79,7 +81,7 @@ def time_preparation(records: list[bytes], count: int) -> dict[str, float]:
     file = root / "repeated.tfrecords"
     with gzip.open(file, "wb", 6) as out:
       for i in range(count):
-        out.write(export_tfrecord.frame(records[i % len(records)]))
+        out.write(scene_tfrecord.frame(records[i % len(records)]))
     report = prepare.prepare(
       "clevr_with_masks", source=str(file), data_dir=root
     )
@@ -90,8 +92,8 @@ def time_preparation(records: list[bytes], count: int) -> dict[str, float]:
       (1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
     )
     start = time.perf_counter()
-    multi_object.create_multi_object(
-      multi_object.find_multi_object("clevr_with_masks", "", root),
+    dataset.create_multi_object(
+      dataset.find_multi_object("clevr_with_masks", "", root),
       "records[:]",
       name="clevr_with_masks",
       variant="",
@@ -123,7 +125,7 @@ def main() -> None:
   arguments = parser.parse_args()
   logging.set_verbosity(logging.ERROR)
   with arguments.file.open("rb") as file:
-    records = list(multi_object_records.read_records(file, file.name))
+    records = list(records_lib.read_records(file, file.name))
   result: dict[str, Any] = {
     "date": datetime.date.today().isoformat(),
     "hardware": f"{os.cpu_count()} cores, {platform.machine()}",

@@ -33,7 +33,7 @@ import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 _COMPILE_ONLY = "clevr_discovery;clevr_set"
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%(?P<name>\S+) \(.*\{$")
 _CALLED = re.compile(r"\b(?:body|calls|to_apply)=%(?P<name>[\w.\-]+)")
@@ -103,11 +103,13 @@ def work(arguments: argparse.Namespace) -> dict:
   import jax
 
   from slot_attention_jax import data as data_lib
-  from slot_attention_jax import distributed, optimizers, steps, tasks
-  from slot_attention_jax import sharding as sharding_lib
+  from slot_attention_jax import tasks
+  from slot_attention_jax.runtime import mesh as mesh_lib
+  from slot_attention_jax.runtime import processes as processes_lib
+  from slot_attention_jax.training import optimizers, steps
 
   if arguments.coordinator:
-    distributed.initialize(
+    processes_lib.initialize(
       coordinator_address=arguments.coordinator,
       num_processes=arguments.count,
       process_id=arguments.process,
@@ -117,12 +119,12 @@ def work(arguments: argparse.Namespace) -> dict:
   config = benchmark_step.configuration.load_config(arguments.config)
   if config.data.name == "clevr":
     config.data.name = "clevr_scenes"
-  mesh = sharding_lib.create_mesh()
+  mesh = mesh_lib.create_mesh()
   dataset = data_lib.create_dataset(
     config,
     "train",
     batch_size=arguments.images * mesh.size,
-    sharding=sharding_lib.over_batch(mesh),
+    sharding=mesh_lib.over_batch(mesh),
     warn=False,
   )
   task = tasks.create_task(config, dataset.info)

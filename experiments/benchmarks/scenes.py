@@ -28,11 +28,13 @@ import numpy as np
 from absl import app, flags
 
 from slot_attention_jax import data as data_lib
-from slot_attention_jax import optimizers, sharding, steps, tasks
+from slot_attention_jax import tasks
+from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.training import optimizers, steps
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 # As a script it finds only its own directory.
-from experiments import configuration
+from experiments.common import configuration
 
 _CONFIGS = flags.DEFINE_list(
   "configs",
@@ -60,12 +62,12 @@ def load(name):
 
 def create_dataset(config, batch_size, mesh):
   """The training scenes of a config."""
-  sharding.check_batch_size("batch_size", batch_size, mesh.size)
+  mesh_lib.check_batch_size("batch_size", batch_size, mesh.size)
   return data_lib.create_dataset(
     config,
     "train",
     batch_size=batch_size,
-    sharding=sharding.over_batch(mesh),
+    sharding=mesh_lib.over_batch(mesh),
     warn=False,
   )
 
@@ -105,7 +107,7 @@ def main(argv):
     raise app.UsageError(f"Expected repeats >= 1, got {_REPEATS.value}.")
   # A compilation cache of the environment would hide the time of compiling.
   jax.config.update("jax_enable_compilation_cache", False)
-  mesh = sharding.create_mesh()
+  mesh = mesh_lib.create_mesh()
   print(
     f"{jax.default_backend()}, {jax.devices()[0].device_kind}, {mesh.size} "
     f"device(s), jax {jax.__version__}, {_REPEATS.value} pairs"

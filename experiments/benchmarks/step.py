@@ -44,18 +44,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from slot_attention_jax import data as data_lib
-from slot_attention_jax import (
-  model_config,
-  optimizers,
-  set_prediction,
-  sharding,
-  steps,
-  tasks,
-)
+from slot_attention_jax import tasks
+from slot_attention_jax.models import from_config
+from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.tasks import set_prediction
+from slot_attention_jax.training import optimizers, steps
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 # As a script it finds only its own directory.
-from experiments import configuration
+from experiments.common import configuration
 
 PEERS = ("torch", "torch_compile", "none")
 # Largest differences from the peer. Gradients are relative to the norm of each
@@ -161,7 +158,7 @@ def check_peer(task: Any, params: Any, batch: dict, peer: Any) -> dict:
   Raises:
     ValueError: if the two do not compute the same.
   """
-  from experiments import torch_peer
+  from experiments.benchmarks import torch_peer
 
   batch = {name: x[:2] for name, x in batch.items()}
   model = task.model.clone(dtype=None)
@@ -228,7 +225,7 @@ class _JaxSide:
   def __init__(self, config, task, batch, mesh):
     optimizer, schedule = optimizers.create_optimizer(config.optim)
     self.state = steps.create_state(task, optimizer, config.seed, mesh)
-    self.batch = jax.device_put(batch, sharding.over_batch(mesh))
+    self.batch = jax.device_put(batch, mesh_lib.over_batch(mesh))
     step = steps.make_train_step(task, optimizer, schedule, mesh)
     start = time.perf_counter()
     self.step: Any = step.lower(self.state, self.batch).compile()
@@ -271,7 +268,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
   jax.config.update("jax_enable_compilation_cache", False)
   mesh = jax.make_mesh(
     (1,),
-    (sharding.AXIS,),
+    (mesh_lib.AXIS,),
     devices=jax.devices()[:1],
     axis_types=(jax.sharding.AxisType.Auto,),
   )
@@ -279,7 +276,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     config,
     "train",
     batch_size=1,
-    sharding=sharding.over_batch(mesh),
+    sharding=mesh_lib.over_batch(mesh),
     warn=False,
   ).info
   task = tasks.create_task(config, info)
@@ -416,7 +413,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   )
   parser.add_argument(
     "--precision",
-    choices=sorted(model_config.PRECISIONS),
+    choices=sorted(from_config.PRECISIONS),
     help="of both sides; default: the config's",
   )
   parser.add_argument("--peer", choices=PEERS, default="torch")

@@ -15,10 +15,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from slot_attention_jax import visualize
 from slot_attention_jax.data import cached_dataset, transforms, types
 from slot_attention_jax.data.procedural import Clevr
 from slot_attention_jax.data.procedural.clevr import annotations
+from slot_attention_jax.evaluation import visualize
 
 _LABELS = ("size", "material", "shape", "color")
 _ARRAYS = ("image", "mask", "num_objects", "coords", *_LABELS)

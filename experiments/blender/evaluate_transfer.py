@@ -43,19 +43,16 @@ import jax
 import numpy as np
 
 from slot_attention_jax import data as data_lib
-from slot_attention_jax import (
-  evaluate,
-  object_discovery,
-  optimizers,
-  sharding,
-  steps,
-  tasks,
-  visualize,
-)
+from slot_attention_jax import tasks
+from slot_attention_jax.evaluation import examples, visualize
+from slot_attention_jax.runtime import files, mesh
+from slot_attention_jax.tasks import object_discovery
+from slot_attention_jax.training import optimizers, steps
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 # As a script it finds only its own directory.
-from experiments import blender_pictures, trained_models
+from experiments.blender import blender_pictures
+from experiments.common import trained_models
 
 _NO_SHARES = ("mse", "loss")
 
@@ -87,9 +84,9 @@ class Transfer:
         f"'clevr_scenes', got {config.data.name!r}. Choose another model."
       )
     self._config = config
-    self._mesh = sharding.create_mesh()
+    self._mesh = mesh.create_mesh()
     size = config.eval.batch_size
-    sharding.check_batch_size("--batch_size", size, self._mesh.size)
+    mesh.check_batch_size("--batch_size", size, self._mesh.size)
     family = data_lib.create_family(config)
     view = blender_pictures.View(
       tuple(config.data.resolution),
@@ -98,7 +95,7 @@ class Transfer:
       family.num_objects,
     )
     pictures = blender_pictures.Pictures(data, view)
-    split_over = sharding.over_batch(self._mesh)
+    split_over = mesh.over_batch(self._mesh)
     own = data_lib.create_dataset(
       config, "test", batch_size=size, sharding=split_over
     )
@@ -119,7 +116,7 @@ class Transfer:
     optimizer, _ = optimizers.create_optimizer(config.optim)
     abstract = steps.abstract_state(self.task, optimizer, self._mesh)
     self.step, params = load(config, abstract.params)
-    self._params = jax.device_put(params, sharding.replicated(self._mesh))
+    self._params = jax.device_put(params, mesh.replicated(self._mesh))
 
   def measure(self) -> list[dict[str, Any]]:
     """Evaluates on all data.
@@ -128,10 +125,10 @@ class Transfer:
       For each data, `data` (name and split), `num_scenes`, and by short name
       `metrics` and `standard_errors`; then the same for each gap.
     """
-    eval_step = steps.make_eval_step(self.task, self._mesh)
+    eval_step = examples.make_eval_step(self.task, self._mesh)
     results, rows = {}, {}
     for key, dataset in self._datasets.items():
-      results[key] = evaluate.evaluate_examples(
+      results[key] = examples.evaluate_examples(
         eval_step, self._params, dataset, self._config.eval.seed
       )
       rows[key] = {
@@ -245,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   print(table(rows))
   if arguments.figure:
     picture = transfer.draw(arguments.figure_scenes)
-    visualize.save_png(arguments.figure, picture)
+    files.save_png(arguments.figure, picture)
   result = {
     "config": arguments.config,
     "model": str(

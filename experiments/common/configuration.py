@@ -6,7 +6,7 @@ import shlex
 import sys
 from typing import Any
 
-_ROOT = str(pathlib.Path(__file__).resolve().parents[1])
+_ROOT = str(pathlib.Path(__file__).resolve().parents[2])
 
 
 def load_config(name: str) -> Any:

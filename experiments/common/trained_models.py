@@ -5,8 +5,9 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from experiments import configuration
-from slot_attention_jax import evaluate, pretrained, report
+from experiments.common import configuration
+from slot_attention_jax import evaluate, pretrained
+from slot_attention_jax.training import checkpoints
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +48,7 @@ def find(
     config = configuration.load_config(arguments.config)
     config = config.copy_and_resolve_references()
     config.eval.checkpoint = arguments.checkpoint
-    return config, lambda c, abstract: evaluate.restore_params(
+    return config, lambda c, abstract: checkpoints.restore_params(
       c, workdir, abstract
     )
   if arguments.pretrained:
@@ -61,5 +62,5 @@ def find(
   else:
     config = configuration.load_recipe(facts.recipe)
   # The recipe may be of a file that has changed since; the facts are not.
-  config = report.with_model_of(config, facts)
+  config = evaluate.with_model_of(config, facts)
   return config, lambda c, abstract: (facts.updates, params)

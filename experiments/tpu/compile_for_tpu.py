@@ -2,8 +2,8 @@
 
 libtpu compiles ahead of time for a described topology, on any machine. This
 compiles the package's own steps (`steps.make_train_step`,
-`steps.make_eval_step`) for all chips of a topology and prints a JSON line for
-each step:
+`examples.make_eval_step`) for all chips of a topology and prints a JSON line
+for each step:
 
   pip install libtpu
   python experiments/compile_for_tpu.py --topology=v5e:4x4 \
@@ -59,8 +59,11 @@ from jax.experimental import topologies
 from ml_collections import config_flags
 
 from slot_attention_jax import data as data_lib
-from slot_attention_jax import optimizers, sharding, steps, tasks
+from slot_attention_jax import tasks
 from slot_attention_jax.data import procedural
+from slot_attention_jax.evaluation import examples
+from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.training import optimizers, steps
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file; --config.key=value overrides a key."
@@ -90,7 +93,7 @@ def topology_mesh(name: str) -> jax.sharding.Mesh:
   )
   return jax.make_mesh(
     (len(topology.devices),),
-    (sharding.AXIS,),
+    (mesh_lib.AXIS,),
     axis_types=(jax.sharding.AxisType.Auto,),
     devices=topology.devices,
   )
@@ -102,7 +105,7 @@ def abstract_batch(config, mesh, *, train: bool):
   Returns:
     A pair (batch of `jax.ShapeDtypeStruct`, the `DatasetInfo`).
   """
-  over_batch = sharding.over_batch(mesh)
+  over_batch = mesh_lib.over_batch(mesh)
   dataset = procedural.SceneDataset(
     data_lib.create_family(config),
     split="train" if train else "validation",
@@ -129,7 +132,9 @@ def lower(config, step: str, mesh: jax.sharding.Mesh):
     )
   first = jax.ShapeDtypeStruct((), jnp.int32)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  return steps.make_eval_step(task, mesh).lower(state.params, batch, key, first)
+  return examples.make_eval_step(task, mesh).lower(
+    state.params, batch, key, first
+  )
 
 
 def total_bytes(memory) -> int:

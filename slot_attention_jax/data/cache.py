@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from slot_attention_jax.data import progress
+from slot_attention_jax.runtime import progress
 
 _ENVIRONMENT = "SLOT_ATTENTION_JAX_CACHE"
 # Part of every fingerprint: raise it when the files change their meaning.

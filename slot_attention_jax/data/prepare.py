@@ -29,15 +29,17 @@ from typing import Any
 
 from absl import logging
 
-from slot_attention_jax.data import (
-  multi_object,
-  multi_object_files,
-  multi_object_records,
-  prepared,
-  progress,
-  record_layouts,
+from slot_attention_jax.data.images import tfds_files
+from slot_attention_jax.data.multi_object import (
+  dataset,
+  files,
+  layouts,
   remote_file,
 )
+from slot_attention_jax.data.multi_object import (
+  records as records_lib,
+)
+from slot_attention_jax.runtime import progress
 
 _MEGABYTE = 1e6
 _INCOMPLETE = "incomplete."
@@ -75,17 +77,17 @@ def prepare(
     FileNotFoundError: if there is no such file.
     OSError: if it cannot be read, or the data not be written.
   """
-  if name not in multi_object.NAMES:
+  if name not in dataset.NAMES:
     raise ValueError(
-      f"Expected a name out of {list(multi_object.NAMES)}, got {name!r}."
+      f"Expected a name out of {list(dataset.NAMES)}, got {name!r}."
     )
-  variant = record_layouts.variant_of(name, variant)
+  variant = layouts.variant_of(name, variant)
   if max_records is not None and max_records < 1:
     raise ValueError(f"Expected max_records of at least 1, got {max_records}.")
   root = pathlib.Path(data_dir).expanduser().absolute()
-  path = multi_object_files.locate(name, variant, source)
+  path = files.locate(name, variant, source)
   with _directories(root, [part for part in (name, variant) if part]) as parent:
-    target = parent / multi_object.VERSION
+    target = parent / dataset.VERSION
     if target.exists():
       return _check_same(target, path, max_records)
     return _convert(name, variant, target, path, max_records)
@@ -168,7 +170,7 @@ def _convert(
   max_records: int | None,
 ) -> dict[str, Any]:
   """Converts the file to a directory that does not exist yet."""
-  from slot_attention_jax.data import tfds_builders
+  from slot_attention_jax.data.multi_object import tfds_builders
 
   began = time.monotonic()
   source = pathlib.PurePath(path).name
@@ -177,7 +179,7 @@ def _convert(
       tempfile.TemporaryDirectory(prefix=_INCOMPLETE, dir=target.parent)
     )
     file, size, position = stack.enter_context(_opened(path))
-    records = multi_object_records.read_records(file, source)
+    records = records_lib.read_records(file, source)
     records, shown = itertools.islice(records, max_records), None
     if max_records is not None:
       number = itertools.count()
@@ -209,7 +211,7 @@ def _convert(
       "num_at_most_6_objects": six,
       "pixels_in_no_mask": tally.unmasked,
       "pixels_in_several_masks": tally.overlapping,
-      "complete": multi_object_files.check_counts(
+      "complete": files.check_counts(
         name,
         variant,
         path,
@@ -261,18 +263,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("--name", required=True, choices=multi_object.NAMES)
+  parser.add_argument("--name", required=True, choices=dataset.NAMES)
   parser.add_argument(
     "--variant", default="", help="of multi_dsprites or objects_room"
   )
   parser.add_argument(
     "--source",
-    default=multi_object_files.BUCKET,
+    default=files.BUCKET,
     help="the TFRecord file, its directory, or a bucket; default: %(default)s",
   )
   parser.add_argument(
     "--data_dir",
-    default=prepared.root_directory(None),
+    default=tfds_files.root_directory(None),
     help="TFDS's data directory; default: %(default)s",
   )
   parser.add_argument(

@@ -1,17 +1,20 @@
 """Evaluation of parameters on a split."""
 
 import functools
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from slot_attention_jax import checkpoints, object_discovery, tasks, visualize
+from slot_attention_jax import tasks
 from slot_attention_jax.data import types
+from slot_attention_jax.evaluation import visualize
+from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.tasks import object_discovery
 
 
 def metric_name(info: types.DatasetInfo, name: str) -> str:
@@ -27,6 +30,56 @@ def metric_name(info: types.DatasetInfo, name: str) -> str:
   return f"{info.name}/{info.split}/{name}"
 
 
+def abstract_params(task: tasks.Task, mesh: jax.sharding.Mesh) -> Any:
+  """Shapes, dtypes and shardings of a task's parameters, to restore into."""
+  params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
+  sharding = mesh_lib.replicated(mesh)
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), params
+  )
+
+
+def make_eval_step(
+  task: tasks.Task, mesh: jax.sharding.Mesh
+) -> Callable[[Any, types.Batch, jax.Array, Any], dict[str, jax.Array]]:
+  """Compiles the evaluation of one batch on a mesh.
+
+  Every device evaluates its own examples, without any communication.
+
+  Args:
+    task: what is evaluated.
+    mesh: the mesh.
+
+  Returns:
+    A function (params, batch, key, first) -> dict of per-example arrays
+    [B, ...], with `first` the index of the batch's first example in its split.
+  """
+  whole, split = mesh_lib.replicated(mesh), mesh_lib.over_batch(mesh)
+
+  def local(params, batch, key, first):
+    rows = jax.tree.leaves(batch)[0].shape[0]
+    first = first + rows * jax.lax.axis_index(mesh_lib.AXIS)
+    return task.evaluate(params, batch, key, first)
+
+  def evaluate(params, batch, key, first):
+    first = jnp.asarray(first, jnp.uint32)
+    if mesh.size == 1:
+      return task.evaluate(params, batch, key, first)
+    specs = (whole.spec, split.spec, whole.spec, whole.spec)
+    return jax.shard_map(
+      local,
+      mesh=mesh,
+      in_specs=specs,
+      out_specs=split.spec,
+      check_vma=False,
+    )(params, batch, key, first)
+
+  compiled = jax.jit(
+    evaluate, in_shardings=(whole, split, None, None), out_shardings=split
+  )
+  return mesh_lib.under_mesh(compiled, mesh)
+
+
 def evaluate_examples(
   eval_step: Callable[..., dict[str, jax.Array]],
   params: Any,
@@ -39,7 +92,7 @@ def evaluate_examples(
   alone: the numbers do not depend on the batch size or the devices.
 
   Args:
-    eval_step: made by `steps.make_eval_step`.
+    eval_step: made by `make_eval_step`.
     params: parameters, replicated over the mesh.
     dataset: an evaluation split.
     seed: of the slot noise.
@@ -82,7 +135,7 @@ def evaluate(
 
   Args:
     task: the objective.
-    eval_step: made by `steps.make_eval_step`.
+    eval_step: made by `make_eval_step`.
     params: parameters, replicated over the mesh.
     dataset: an evaluation split.
     seed: of the slot noise; see `evaluate_examples`.
@@ -146,46 +199,3 @@ def _whole(arrays: Any) -> Any:
 def _apply(task, params, images, key):
   # Tasks are equal if their fields are: compiled once for all pictures.
   return task.apply(params, images, key)
-
-
-def restore_params(
-  config: Any, workdir: pathlib.Path, abstract_params: Any
-) -> tuple[int, Any]:
-  """Restores the parameters that a config asks for.
-
-  Args:
-    config: a whole `ConfigDict`; `eval.checkpoint` says which checkpoint,
-      `checkpoint` which is the best.
-    workdir: directory of the run, absolute.
-    abstract_params: as for `Checkpointer.restore_params`.
-
-  Returns:
-    A pair (step, params).
-
-  Raises:
-    FileNotFoundError: if there is no such checkpoint.
-    ValueError: on another `eval.checkpoint` than "last" or "best".
-  """
-  path, which = workdir / "checkpoints", config.eval.checkpoint
-  if not path.is_dir():
-    raise FileNotFoundError(
-      f"Expected a trained run in {workdir}, found no 'checkpoints' in it. "
-      "Train first, with --mode=train and the same --workdir."
-    )
-  if which not in ("last", "best"):
-    raise ValueError(
-      f"Expected eval.checkpoint 'last' or 'best', got {which!r}."
-    )
-  with checkpoints.Checkpointer(
-    path,
-    best_metric=config.checkpoint.best_metric or None,
-    best_mode=config.checkpoint.best_mode,
-  ) as checkpointer:
-    best = which == "best"
-    step = checkpointer.best_step() if best else checkpointer.latest_step()
-    if step is None:
-      raise FileNotFoundError(
-        f"Expected a {which} checkpoint in {path}, found none "
-        f"(checkpoint.best_metric is {config.checkpoint.best_metric!r})."
-      )
-    return step, checkpointer.restore_params(abstract_params, step)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slot_attention_jax import object_discovery, scores, visualize
 from slot_attention_jax.data import types
+from slot_attention_jax.evaluation import visualize
+from slot_attention_jax.tasks import object_discovery, scores
 
 _MOST_SEGMENTS = 256  # Each is a column of a table with a row per pixel.
 _KEYS = ("segments", "masks", "reconstruction", "predictions")

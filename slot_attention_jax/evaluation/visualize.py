@@ -1,7 +1,5 @@
 """Pictures of what the models do."""
 
-import pathlib
-
 import numpy as np
 
 from slot_attention_jax import models
@@ -153,14 +151,3 @@ def scene_sheet(
   tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % width)
   rows = [tiles[i : i + width] for i in range(0, len(tiles), width)]
   return _tile(rows, max(1, round(min_size / images.shape[1])))
-
-
-def save_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
-  """Writes a picture [H, W, 3] or [H, W] uint8 as PNG, and its directory."""
-  from PIL import Image
-
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.tmp")
-  Image.fromarray(picture).save(temporary, format="PNG")
-  temporary.replace(path)

@@ -131,7 +131,7 @@ def params_to_tensorflow(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
   Example:
     >>> from slot_attention_jax import interop
     >>> params = interop.load_tensorflow_checkpoint(
-    ...   "tests/data/golden/official_checkpoint_set_prediction")
+    ...   "tests/testdata/golden/official_checkpoint_set_prediction")
     >>> variables = interop.params_to_tensorflow(params)
     >>> variables["mlp_classifier/layer_with_weights-1/kernel"].shape
     (64, 19)
@@ -177,7 +177,7 @@ def load_tensorflow_checkpoint(directory: str | os.PathLike) -> dict[str, Any]:
   Example:
     >>> from slot_attention_jax import interop
     >>> params = interop.load_tensorflow_checkpoint(
-    ...   "tests/data/golden/official_checkpoint_set_prediction")
+    ...   "tests/testdata/golden/official_checkpoint_set_prediction")
     >>> params["params"]["head"]["dense_1"]["kernel"].shape
     (64, 19)
   """
@@ -208,7 +208,7 @@ def save_tensorflow_checkpoint(
     >>> import tempfile
     >>> from slot_attention_jax import interop
     >>> params = interop.load_tensorflow_checkpoint(
-    ...   "tests/data/golden/official_checkpoint_set_prediction")
+    ...   "tests/testdata/golden/official_checkpoint_set_prediction")
     >>> directory = tempfile.mkdtemp()
     >>> interop.save_tensorflow_checkpoint(directory, params)
     >>> sorted(interop.load_tensorflow_checkpoint(directory)["params"])

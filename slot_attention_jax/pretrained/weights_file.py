@@ -21,8 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from slot_attention_jax import model_config, models, train_state
+from slot_attention_jax import models
 from slot_attention_jax.data import types
+from slot_attention_jax.models import from_config
+from slot_attention_jax.runtime import arrays as arrays_lib
 
 # safetensors is imported where it is used: a training needs none.
 _ENTRY = "slot_attention_jax"
@@ -81,7 +83,7 @@ class WeightsFacts:
     self,
   ) -> models.SlotAttentionAutoEncoder | models.SlotAttentionClassifier:
     """Builds the model; errors as in `model_config.create_model`."""
-    return model_config.create_model(
+    return from_config.create_model(
       self.task,
       self.model,
       resolution=self.resolution,
@@ -192,7 +194,7 @@ def _check_arrays(
     images = jax.ShapeDtypeStruct((1, *facts.resolution, 3), jnp.float32)
     expected = jax.eval_shape(model.init, keys, images)
     expected = traverse_util.flatten_dict(expected, sep="/")
-    train_state.check_arrays(expected, arrays, where=str(path))
+    arrays_lib.check_arrays(expected, arrays, where=str(path))
   except ValueError as error:
     raise ValueError(f"{error} {_WHAT_TO_DO}") from error
   return model

@@ -1,5 +1,7 @@
 """The device mesh: state replicated, batches split along one axis."""
 
+from typing import Any
+
 import jax
 
 AXIS = "data"
@@ -47,3 +49,29 @@ def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
       f"Expected {name} to be a multiple of the {num_devices} devices, got "
       f"{batch_size}. The nearest that fits is {nearest}."
     )
+
+
+def under_mesh(compiled: Any, mesh: jax.sharding.Mesh) -> Any:
+  """A compiled function that is called with the mesh in context.
+
+  Args:
+    compiled: made by `jax.jit`.
+    mesh: what `jax.sharding.get_abstract_mesh()` gives while it is traced; the
+      matching asks for it.
+
+  Returns:
+    A function of the same arguments, with a method `lower` of these arguments
+    and `platforms`.
+  """
+
+  def call(*args):
+    with jax.set_mesh(mesh):
+      return compiled(*args)
+
+  def lower(*args, platforms=None):
+    """Lowers for this platform, or ahead of time for others."""
+    with jax.set_mesh(mesh):
+      return compiled.trace(*args).lower(lowering_platforms=platforms)
+
+  call.lower = lower
+  return call

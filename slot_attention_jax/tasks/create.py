@@ -1,71 +1,12 @@
-"""The two objectives: model, loss and metrics in one place each."""
+"""From a config and a dataset to the objective."""
 
-from typing import Any, Protocol
+from typing import Any
 
-import jax
 import numpy as np
 
-from slot_attention_jax import (
-  model_config,
-  object_discovery,
-  set_prediction,
-)
 from slot_attention_jax.data import types
-
-
-class Task(Protocol):
-  """An objective; all but the last two methods are pure and jit-able."""
-
-  @property
-  def num_slots(self) -> int:
-    """K at evaluation."""
-    ...
-
-  @property
-  def num_iterations(self) -> int:
-    """T at evaluation."""
-    ...
-
-  @property
-  def metric_names(self) -> tuple[str, ...]:
-    """Short names of the metrics that `summarize` gives."""
-    ...
-
-  def init(self, key: jax.Array) -> Any:
-    """Initial parameters."""
-    ...
-
-  def draw_noise(
-    self, params: Any, batch_size: int, key: jax.Array
-  ) -> jax.Array:
-    """Slot noise [B, K, D] of a training batch."""
-    ...
-
-  def loss(
-    self, params: Any, batch: types.Batch, noise: jax.Array
-  ) -> jax.Array:
-    """Scalar float32 loss of a training batch, a mean over its examples."""
-    ...
-
-  def apply(
-    self, params: Any, images: jax.Array, key: jax.Array, first: Any = 0
-  ) -> Any:
-    """The model's output as in evaluation, on examples `first` and later."""
-    ...
-
-  def evaluate(
-    self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
-  ) -> dict[str, jax.Array]:
-    """Per-example results [B, ...] of a batch of an evaluation split."""
-    ...
-
-  def summarize(self, results: dict[str, np.ndarray]) -> dict[str, float]:
-    """Metrics of a split from the results of all its examples [N, ...]."""
-    ...
-
-  def standard_errors(self, results: dict[str, np.ndarray]) -> dict[str, float]:
-    """Standard errors of these metrics over examples, where there are any."""
-    ...
+from slot_attention_jax.models import from_config
+from slot_attention_jax.tasks import object_discovery, set_prediction
 
 
 def create_task(
@@ -101,7 +42,7 @@ def create_task(
   if config.task == "set_prediction":
     return _create_set_prediction(config, info, at_test)
   return object_discovery.ObjectDiscovery(
-    model=model_config.create_model(
+    model=from_config.create_model(
       config.task, model, resolution=info.image_shape[:2]
     ),
     image_shape=info.image_shape,
@@ -129,7 +70,7 @@ def _create_set_prediction(config, info, at_test):
     weights[layout.slice(layout.position)] = config.model.position_weight
     weights = tuple(weights.tolist())
   return set_prediction.SetPrediction(
-    model=model_config.create_model(
+    model=from_config.create_model(
       config.task,
       config.model,
       resolution=info.image_shape[:2],

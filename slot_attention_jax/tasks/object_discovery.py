@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slot_attention_jax import losses, scores, slot_task
+from slot_attention_jax import losses
 from slot_attention_jax.data import types
 from slot_attention_jax.metrics import masks, standard_errors
+from slot_attention_jax.tasks import scores, task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ObjectDiscovery(slot_task.SlotTask):
+class ObjectDiscovery(task.Task):
   """Reconstruct images through slots; score the masks where truth exists.
 
   Attributes:

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slot_attention_jax import losses, slot_task
+from slot_attention_jax import losses
 from slot_attention_jax.data import types
 from slot_attention_jax.metrics import attributes, standard_errors
 from slot_attention_jax.metrics import average_precision as ap
+from slot_attention_jax.tasks import task
 
 # In front of names of `attributes.attribute_counts` among results.
 _COUNT = "count/"
@@ -20,7 +21,7 @@ _RESAMPLES = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SetPrediction(slot_task.SlotTask):
+class SetPrediction(task.Task):
   """Predict the properties of all objects as a set.
 
   Attributes:

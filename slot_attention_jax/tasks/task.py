@@ -1,10 +1,14 @@
-"""What both objectives share: running the model, and its noise."""
+"""What an objective is, and what all of them share: running the model."""
 
+import abc
 import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from slot_attention_jax.data import types
 
 
 def example_noise(
@@ -30,8 +34,19 @@ def example_noise(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SlotTask:
-  """What both objectives share: running the model."""
+class Task(abc.ABC):
+  """An objective: a model, its loss, and how it is scored.
+
+  Hashable, so that functions of it are compiled once for equal fields. All
+  methods but `summarize` and `standard_errors` are pure and can be jitted.
+
+  Attributes:
+    model: a linen module with the interface of `models`.
+    image_shape: (H, W, 3) of the images.
+    num_slots: K at evaluation.
+    num_iterations: T at evaluation.
+    full: whether evaluation computes all that a report shows.
+  """
 
   model: Any
   image_shape: tuple[int, int, int]
@@ -63,3 +78,28 @@ class SlotTask:
     """Slot noise [B, K, D] of a training batch, as the model draws it."""
     rngs = {"slots": key}
     return self.model.apply(params, batch_size, rngs=rngs, method="draw_noise")
+
+  @property
+  @abc.abstractmethod
+  def metric_names(self) -> tuple[str, ...]:
+    """Short names of the metrics that `summarize` gives."""
+
+  @abc.abstractmethod
+  def loss(
+    self, params: Any, batch: types.Batch, noise: jax.Array
+  ) -> jax.Array:
+    """Scalar float32 loss of a training batch, a mean over its examples."""
+
+  @abc.abstractmethod
+  def evaluate(
+    self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
+  ) -> dict[str, jax.Array]:
+    """Per-example results [B, ...] of a batch of an evaluation split."""
+
+  @abc.abstractmethod
+  def summarize(self, results: dict[str, np.ndarray]) -> dict[str, float]:
+    """Metrics of a split from the results of all its examples [N, ...]."""
+
+  @abc.abstractmethod
+  def standard_errors(self, results: dict[str, np.ndarray]) -> dict[str, float]:
+    """Standard errors of these metrics over examples, where there are any."""

@@ -11,7 +11,8 @@ import contextlib
 import json
 import logging as python_logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -19,7 +20,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from slot_attention_jax import train_state
+from slot_attention_jax.runtime import arrays
+from slot_attention_jax.training import state as state_lib
 
 PyTree = Any
 _ARRAYS, _JSON = ("params", "train"), ("config", "scores")
@@ -121,7 +123,7 @@ class Checkpointer(contextlib.AbstractContextManager):
 
   def save(
     self,
-    state: train_state.TrainState,
+    state: state_lib.TrainState,
     config: Mapping[str, Any],
     metrics: Mapping[str, Any] | None = None,
     force: bool = False,
@@ -196,8 +198,8 @@ class Checkpointer(contextlib.AbstractContextManager):
     return next(iter(self._best_first(steps)), None)
 
   def restore(
-    self, abstract_state: train_state.TrainState, step: int | None = None
-  ) -> train_state.TrainState:
+    self, abstract_state: state_lib.TrainState, step: int | None = None
+  ) -> state_lib.TrainState:
     """Restores a state exactly, onto any number of devices.
 
     Args:
@@ -215,7 +217,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     """
     train = _train_item(abstract_state)
     restored = self._restore(step, params=abstract_state.params, train=train)
-    return train_state.TrainState(params=restored.params, **restored.train)
+    return state_lib.TrainState(params=restored.params, **restored.train)
 
   def restore_params(
     self, abstract_params: PyTree = None, step: int | None = None
@@ -259,7 +261,7 @@ class Checkpointer(contextlib.AbstractContextManager):
         saved = self._manager.item_metadata(step)[name].tree
       like = saved if abstract is None else abstract
       where = f"{self.directory / str(step)}: {name}"
-      train_state.check_arrays(like, saved, where=where)
+      arrays.check_arrays(like, saved, where=where)
       args[name] = ocp.args.StandardRestore(jax.tree.map(_placed, like))
     with self._reading(step):
       return self._manager.restore(step, args=ocp.args.Composite(**args))
@@ -296,7 +298,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     return [step for _, step in sorted(scored, reverse=True)]
 
 
-def _train_item(state: train_state.TrainState) -> dict[str, PyTree]:
+def _train_item(state: state_lib.TrainState) -> dict[str, PyTree]:
   return {"opt_state": state.opt_state, "step": state.step, "key": state.key}
 
 
@@ -306,3 +308,77 @@ def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
   if not isinstance(place, jax.sharding.Sharding):
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+
+@contextlib.contextmanager
+def open_run(
+  workdir: pathlib.Path,
+  which: str,
+  *,
+  best_metric: str | None = None,
+  best_mode: Literal["max", "min"] = "min",
+) -> Iterator[tuple[Checkpointer, int]]:
+  """Opens the checkpoints of a run to read one of them.
+
+  Args:
+    workdir: directory of the run, absolute.
+    which: `"last"` or `"best"`.
+    best_metric: short name of the metric that decides the best.
+    best_mode: `"min"` or `"max"`.
+
+  Yields:
+    A pair (checkpointer, step), with the step that was asked for.
+
+  Raises:
+    FileNotFoundError: if there is no such run or checkpoint.
+    ValueError: on another `which`.
+  """
+  if which not in ("last", "best"):
+    raise ValueError(
+      "Expected a checkpoint 'last' or 'best' (eval.checkpoint), got "
+      f"{which!r}."
+    )
+  path = workdir / "checkpoints"
+  if not path.is_dir():
+    raise FileNotFoundError(
+      f"Expected a trained run in {workdir}, found no 'checkpoints' in it. "
+      "Train first, with --mode=train and the same --workdir."
+    )
+  with Checkpointer(
+    path, best_metric=best_metric, best_mode=best_mode
+  ) as checkpointer:
+    best = which == "best"
+    step = checkpointer.best_step() if best else checkpointer.latest_step()
+    if step is None:
+      raise FileNotFoundError(
+        f"Expected a {which} checkpoint in {path}, found none "
+        f"(checkpoint.best_metric is {best_metric!r})."
+      )
+    yield checkpointer, step
+
+
+def restore_params(
+  config: Any, workdir: pathlib.Path, abstract_params: Any
+) -> tuple[int, Any]:
+  """Restores the parameters that a config asks for.
+
+  Args:
+    config: a whole `ConfigDict`; `eval.checkpoint` says which checkpoint,
+      `checkpoint` which is the best.
+    workdir: directory of the run, absolute.
+    abstract_params: as for `Checkpointer.restore_params`.
+
+  Returns:
+    A pair (step, params).
+
+  Raises:
+    FileNotFoundError: if there is no such checkpoint.
+    ValueError: on another `eval.checkpoint` than "last" or "best".
+  """
+  with open_run(
+    workdir,
+    config.eval.checkpoint,
+    best_metric=config.checkpoint.best_metric or None,
+    best_mode=config.checkpoint.best_mode,
+  ) as (checkpointer, step):
+    return step, checkpointer.restore_params(abstract_params, step)

@@ -4,8 +4,8 @@ from typing import Any
 
 from absl import logging
 
-from slot_attention_jax import metadata
-from slot_attention_jax import sharding as sharding_lib
+from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import mesh as mesh_lib
 
 # They say how and how long a process computes updates, not which.
 _CHANGE_NO_UPDATE = ("train.steps_per_call", "train.max_minutes")
@@ -13,10 +13,10 @@ _CHANGE_NO_UPDATE = ("train.steps_per_call", "train.max_minutes")
 
 def check(config: Any, num_devices: int) -> None:
   """Raises ValueError on counts that cannot be run."""
-  sharding_lib.check_batch_size(
+  mesh_lib.check_batch_size(
     "train.batch_size", config.train.batch_size, num_devices
   )
-  sharding_lib.check_batch_size(
+  mesh_lib.check_batch_size(
     "eval.batch_size", config.eval.batch_size, num_devices
   )
   if config.train.steps_per_call < 0:
@@ -50,7 +50,7 @@ def check_same_run(config: Any, saved: dict[str, Any]) -> None:
     pairs += [(f"{group}.{k}", v, old.get(k)) for k, v in config[group].items()]
   pairs = [pair for pair in pairs if pair[0] not in _CHANGE_NO_UPDATE]
   for key, new, old in pairs:
-    if metadata.jsonable(new) != old:
+    if files.jsonable(new) != old:
       logging.warning(
         "Resuming with %s=%s; the checkpoint was made with %s.", key, new, old
       )

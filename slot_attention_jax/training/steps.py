@@ -1,16 +1,16 @@
-"""The compiled train and evaluation steps."""
+"""The compiled train step."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax import flatten_util
 
-from slot_attention_jax import sharding as sharding_lib
-from slot_attention_jax import tasks, train_state
+from slot_attention_jax import tasks
 from slot_attention_jax.data import types
+from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.training import state as state_lib
 
 Metrics = dict[str, jax.Array]
 
@@ -20,7 +20,7 @@ def create_state(
   optimizer: optax.GradientTransformation,
   seed: int,
   mesh: jax.sharding.Mesh,
-) -> train_state.TrainState:
+) -> state_lib.TrainState:
   """Initialises a state under jit, replicated over the mesh.
 
   Args:
@@ -36,7 +36,7 @@ def create_state(
   options = {"xla_backend_optimization_level": "0"}
   return jax.jit(
     lambda: _initial_state(task, optimizer, seed),
-    out_shardings=sharding_lib.replicated(mesh),
+    out_shardings=mesh_lib.replicated(mesh),
     compiler_options=options if jax.default_backend() == "cpu" else None,
   )()
 
@@ -45,10 +45,10 @@ def abstract_state(
   task: tasks.Task,
   optimizer: optax.GradientTransformation,
   mesh: jax.sharding.Mesh,
-) -> train_state.TrainState:
+) -> state_lib.TrainState:
   """Shapes, dtypes and shardings of a state, to restore a checkpoint into."""
   state = jax.eval_shape(lambda: _initial_state(task, optimizer, 0))
-  sharding = sharding_lib.replicated(mesh)
+  sharding = mesh_lib.replicated(mesh)
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
   )
@@ -56,7 +56,7 @@ def abstract_state(
 
 def _initial_state(task, optimizer, seed):
   init_key, step_key = jax.random.split(jax.random.key(seed))
-  return train_state.create(task.init(init_key), optimizer, step_key)
+  return state_lib.create(task.init(init_key), optimizer, step_key)
 
 
 def make_train_step(
@@ -65,7 +65,7 @@ def make_train_step(
   schedule: optax.Schedule,
   mesh: jax.sharding.Mesh,
 ) -> Callable[
-  [train_state.TrainState, types.Batch], tuple[train_state.TrainState, Metrics]
+  [state_lib.TrainState, types.Batch], tuple[state_lib.TrainState, Metrics]
 ]:
   """Compiles one update on a mesh.
 
@@ -86,14 +86,14 @@ def make_train_step(
     A function (state, batch) -> (state, metrics); the metrics are float32
     scalars: loss, learning_rate, grad_norm, param_norm.
   """
-  whole = sharding_lib.replicated(mesh)
+  whole = mesh_lib.replicated(mesh)
   compiled = jax.jit(
     _update(task, optimizer, schedule, mesh),
-    in_shardings=(whole, sharding_lib.over_batch(mesh)),
+    in_shardings=(whole, mesh_lib.over_batch(mesh)),
     out_shardings=(whole, whole),
     donate_argnums=0,
   )
-  return _under_mesh(compiled, mesh)
+  return mesh_lib.under_mesh(compiled, mesh)
 
 
 def make_train_steps(
@@ -103,7 +103,7 @@ def make_train_steps(
   mesh: jax.sharding.Mesh,
   draw: Callable[[Any, Any], types.Batch],
 ) -> Callable[
-  [train_state.TrainState, Any, Any], tuple[train_state.TrainState, Metrics]
+  [state_lib.TrainState, Any, Any], tuple[state_lib.TrainState, Metrics]
 ]:
   """Compiles several updates into one call, for data on the devices.
 
@@ -124,7 +124,7 @@ def make_train_steps(
     A function (state, resident, inputs [n, ...]) -> (state, metrics [n]) that
     makes n updates; the state is donated.
   """
-  whole, split = sharding_lib.replicated(mesh), sharding_lib.over_batch(mesh)
+  whole, split = mesh_lib.replicated(mesh), mesh_lib.over_batch(mesh)
   update = _update(task, optimizer, schedule, mesh)
   unroll = mesh.devices.flat[0].platform == "cpu"
 
@@ -141,7 +141,7 @@ def make_train_steps(
     out_shardings=(whole, whole),
     donate_argnums=0,
   )
-  return _under_mesh(compiled, mesh)
+  return mesh_lib.under_mesh(compiled, mesh)
 
 
 def _update(task, optimizer, schedule, mesh):
@@ -191,9 +191,9 @@ def _on_each_device(loss_and_grads, mesh):
     results = loss_and_grads(params, batch, noise)
     # As one vector: an all-reduce each is what not all backends combine.
     vector, unravel = flatten_util.ravel_pytree(results)
-    return unravel(jax.lax.pmean(vector, sharding_lib.AXIS))
+    return unravel(jax.lax.pmean(vector, mesh_lib.AXIS))
 
-  whole, split = jax.P(), jax.P(sharding_lib.AXIS)
+  whole, split = jax.P(), jax.P(mesh_lib.AXIS)
   # check_vma would make gradients of replicated parameters sums over the
   # devices at once.
   return jax.shard_map(
@@ -203,60 +203,3 @@ def _on_each_device(loss_and_grads, mesh):
     out_specs=whole,
     check_vma=False,
   )
-
-
-def make_eval_step(
-  task: tasks.Task, mesh: jax.sharding.Mesh
-) -> Callable[[Any, types.Batch, jax.Array, Any], dict[str, jax.Array]]:
-  """Compiles the evaluation of one batch on a mesh.
-
-  Every device evaluates its own examples, without any communication.
-
-  Args:
-    task: what is evaluated.
-    mesh: the mesh.
-
-  Returns:
-    A function (params, batch, key, first) -> dict of per-example arrays
-    [B, ...], with `first` the index of the batch's first example in its split.
-  """
-  whole, split = sharding_lib.replicated(mesh), sharding_lib.over_batch(mesh)
-
-  def local(params, batch, key, first):
-    rows = jax.tree.leaves(batch)[0].shape[0]
-    first = first + rows * jax.lax.axis_index(sharding_lib.AXIS)
-    return task.evaluate(params, batch, key, first)
-
-  def evaluate(params, batch, key, first):
-    first = jnp.asarray(first, jnp.uint32)
-    if mesh.size == 1:
-      return task.evaluate(params, batch, key, first)
-    specs = (whole.spec, split.spec, whole.spec, whole.spec)
-    return jax.shard_map(
-      local,
-      mesh=mesh,
-      in_specs=specs,
-      out_specs=split.spec,
-      check_vma=False,
-    )(params, batch, key, first)
-
-  compiled = jax.jit(
-    evaluate, in_shardings=(whole, split, None, None), out_shardings=split
-  )
-  return _under_mesh(compiled, mesh)
-
-
-def _under_mesh(compiled, mesh):
-  """Calls with the mesh in context, which the matching asks for."""
-
-  def call(*args):
-    with jax.set_mesh(mesh):
-      return compiled(*args)
-
-  def lower(*args, platforms=None):
-    """Lowers for this platform, or ahead of time for others."""
-    with jax.set_mesh(mesh):
-      return compiled.trace(*args).lower(lowering_platforms=platforms)
-
-  call.lower = lower
-  return call

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 
-from slot_attention_jax import distributed
+from slot_attention_jax.runtime import processes
 
 
 class TimeLimit:
@@ -60,4 +60,4 @@ class TimeLimit:
         return False
       self._looked_at = step // self._every
     up = self._clock() - self._began >= 60 * self._minutes
-    return distributed.as_the_first(up)
+    return processes.as_the_first(up)

@@ -38,7 +38,7 @@ def cache_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def calibration():
   """The 40 scenes of the original generator, padding 0, and `present`."""
-  path = pathlib.Path(__file__).parents[1] / "data/clevr_calibration"
+  path = pathlib.Path(__file__).parents[1] / "testdata/clevr_calibration"
   with np.load(path / "scenes.npz") as file:
     data = dict(file)
   data["present"] = np.arange(10)[None] < data["num_objects"][:, None]

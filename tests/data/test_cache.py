@@ -12,7 +12,8 @@ import types as builtin_types
 import numpy as np
 import pytest
 
-from slot_attention_jax.data import cache, progress
+from slot_attention_jax.data import cache
+from slot_attention_jax.runtime import progress
 
 _ARRAYS = {"x": ((2,), np.float32), "name": ((), "S8")}
 

@@ -14,10 +14,11 @@ from configs import (
   objects_room,
   tetrominoes,
 )
-from slot_attention_jax import data, sharding
-from slot_attention_jax.data import own_scenes
+from slot_attention_jax import data
+from slot_attention_jax.data import from_config
+from slot_attention_jax.runtime import mesh
 
-CLEVR = pathlib.Path(__file__).parent / "data" / "clevr_array_record"
+CLEVR = pathlib.Path(__file__).parents[1] / "testdata" / "clevr_array_record"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def no_data(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def over_batch():
-  return sharding.over_batch(sharding.create_mesh())
+  return mesh.over_batch(mesh.create_mesh())
 
 
 def on_clevr(config, tmp_path):
@@ -365,7 +366,7 @@ def test_variants_that_do_not_exist_are_an_error(over_batch, no_data):
 )
 def test_the_crop_follows_from_the_data(name, crop, expected):
   config = clevr_set.get_config(f"data.name={name},data.crop={crop}")
-  assert own_scenes.crop_of(config) == expected
+  assert from_config.crop_of(config) == expected
 
 
 def test_a_split_of_training_needs_data_that_have_one(over_batch, no_data):

@@ -10,7 +10,7 @@ import pytest
 from configs import quickstart
 from slot_attention_jax import data, train
 
-GUIDE = pathlib.Path(__file__).parents[1] / "docs" / "own_data.md"
+GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "own_data.md"
 # Set in the config of the guide's example, which is the quickstart's.
 TINY = (
   "debug,model.encoder_channels=(4,),model.encoder_kernel_sizes=(6,),"

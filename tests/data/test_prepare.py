@@ -12,18 +12,18 @@ import sys
 import numpy as np
 import pytest
 
-from slot_attention_jax.data import (
-  export_tfrecord,
-  multi_object_files,
-  multi_object_records,
-  prepare,
-  procedural,
-  progress,
-  record_layouts,
+from slot_attention_jax.data import prepare, procedural, types
+from slot_attention_jax.data.export import scene_tfrecord
+from slot_attention_jax.data.multi_object import (
+  files,
+  layouts,
   remote_file,
-  types,
 )
-from tests.data_pipeline import masks_files
+from slot_attention_jax.data.multi_object import (
+  records as records_lib,
+)
+from slot_attention_jax.runtime import progress
+from tests.data.multi_object import masks_files
 
 pytestmark = pytest.mark.usefixtures("tfds")
 
@@ -116,7 +116,7 @@ def test_other_sets_are_prepared_as_they_were_written(name, variant, tmp_path):
   assert list(builder.info.splits) == [
     "test" if variant == "six_objects" else "train"
   ]
-  parts = record_layouts.layout_of(name, variant).background_parts
+  parts = layouts.layout_of(name, variant).background_parts
   for row, (arrays, ids) in zip(rows, scenes, strict=True):
     np.testing.assert_array_equal(row["segmentation"][..., 0], ids)
     np.testing.assert_array_equal(
@@ -124,7 +124,7 @@ def test_other_sets_are_prepared_as_they_were_written(name, variant, tmp_path):
     )
     visible = np.unique(ids[ids >= parts])
     assert set(visible) <= set(row["objects"]["entity"])
-    for key in record_layouts.layout_of(name, variant).floats:
+    for key in layouts.layout_of(name, variant).floats:
       for i, values in zip(
         row["objects"]["entity"], row["objects"][key], strict=True
       ):
@@ -147,14 +147,14 @@ def test_the_file_is_found_by_its_own_name(tmp_path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     for source in (folder, folder / name, path):
-      assert multi_object_files.locate(name, variant, str(source)) == str(path)
+      assert files.locate(name, variant, str(source)) == str(path)
     bucket = f"gs://multi-object-datasets/{name}/{file}.tfrecords"
-    assert multi_object_files.locate(name, variant, "") == bucket
-    assert multi_object_files.locate(name, variant, bucket) == bucket
+    assert files.locate(name, variant, "") == bucket
+    assert files.locate(name, variant, bucket) == bucket
   with pytest.raises(FileNotFoundError, match="clevr_with_masks_train"):
-    multi_object_files.locate("clevr_with_masks", "", str(folder))
+    files.locate("clevr_with_masks", "", str(folder))
   with pytest.raises(FileNotFoundError, match="found no"):
-    multi_object_files.locate("clevr_with_masks", "", str(folder / "none"))
+    files.locate("clevr_with_masks", "", str(folder / "none"))
 
 
 def test_prepared_data_are_left_alone(tmp_path):
@@ -199,8 +199,8 @@ def test_a_part_can_be_prepared(tmp_path):
 
 @pytest.mark.parametrize("known", [(3, 2), (3, 1), (2, 2), (4, 2)])
 def test_counts_are_checked(known, tmp_path, monkeypatch):
-  monkeypatch.setitem(multi_object_files._KNOWN, "clevr_with_masks", known[0])
-  monkeypatch.setattr(multi_object_files, "_CLEVR_SIX", known[1])
+  monkeypatch.setitem(files._KNOWN, "clevr_with_masks", known[0])
+  monkeypatch.setattr(files, "_CLEVR_SIX", known[1])
 
   def run():
     return prepare.prepare(
@@ -249,8 +249,8 @@ def test_a_part_is_not_taken_for_the_whole_of_the_bucket(tmp_path, monkeypatch):
   assert len(opened) == 1
   # The whole is known without a look at the bucket.
   shutil.rmtree(tmp_path / "clevr_with_masks")
-  monkeypatch.setitem(multi_object_files._KNOWN, "clevr_with_masks", 3)
-  monkeypatch.setattr(multi_object_files, "_CLEVR_SIX", 2)
+  monkeypatch.setitem(files._KNOWN, "clevr_with_masks", 3)
+  monkeypatch.setattr(files, "_CLEVR_SIX", 2)
   whole = prepare.prepare("clevr_with_masks", **arguments)
   assert prepare.prepare("clevr_with_masks", data_dir=tmp_path) == whole
   assert len(opened) == 1
@@ -297,7 +297,7 @@ def test_an_error_is_on_a_line_of_its_own(tmp_path, monkeypatch):
 
 def test_own_scenes_come_back_from_their_export(tmp_path):
   family = procedural.Tetrominoes()
-  layout = export_tfrecord.layout_of(family)
+  layout = scene_tfrecord.layout_of(family)
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (4, 35, 35, 3), np.uint8)
   ids = rng.integers(0, 4, (4, 35, 35)).astype(np.uint8)
@@ -311,7 +311,7 @@ def test_own_scenes_come_back_from_their_export(tmp_path):
   masks_files.write(
     file,
     (
-      export_tfrecord.serialize(
+      scene_tfrecord.serialize(
         layout,
         images[i],
         ids[i],
@@ -333,7 +333,7 @@ def test_own_scenes_come_back_from_their_export(tmp_path):
 def test_tfds_finds_prepared_data_and_says_how_to_prepare(tmp_path):
   import tensorflow_datasets as tfds
 
-  from slot_attention_jax.data import tfds_builders
+  from slot_attention_jax.data.multi_object import tfds_builders
 
   assert tfds_builders.MultiDsprites.name == "multi_dsprites"
   builder = tfds.builder("multi_dsprites/binarized", data_dir=tmp_path)
@@ -355,7 +355,7 @@ def test_tfds_finds_prepared_data_and_says_how_to_prepare(tmp_path):
 
 
 def test_order_and_contents_are_kept_over_several_shards(tmp_path, monkeypatch):
-  from slot_attention_jax.data import tfds_builders
+  from slot_attention_jax.data.multi_object import tfds_builders
 
   monkeypatch.setattr(tfds_builders.Tetrominoes, "SHARD", 7)
   file = tmp_path / "x.tfrecords"
@@ -370,10 +370,15 @@ def test_order_and_contents_are_kept_over_several_shards(tmp_path, monkeypatch):
 
 def test_few_scenes_are_in_memory_at_once(tmp_path, monkeypatch):
   """As many as the threads are ahead, whatever the length of the file."""
-  from slot_attention_jax.data import multi_object_records, tfds_builders
+  from slot_attention_jax.data.multi_object import (
+    records as records_lib,
+  )
+  from slot_attention_jax.data.multi_object import (
+    tfds_builders,
+  )
 
   read, written, most = 0, 0, 0
-  parse = multi_object_records.read_records
+  parse = records_lib.read_records
   convert = tfds_builders.Tally.add
 
   def reading(*args):
@@ -388,7 +393,7 @@ def test_few_scenes_are_in_memory_at_once(tmp_path, monkeypatch):
     written += 1
     convert(self, *args)
 
-  monkeypatch.setattr(multi_object_records, "read_records", reading)
+  monkeypatch.setattr(records_lib, "read_records", reading)
   monkeypatch.setattr(tfds_builders.Tally, "add", adding)
   file = tmp_path / "x.tfrecords"
   masks_files.write_scenes(file, "tetrominoes", "", [3] * 100)
@@ -494,7 +499,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
   """Ctrl-C raises KeyboardInterrupt wherever the main thread is."""
   file = tmp_path / "x.tfrecords"
   masks_files.write_scenes(file, "tetrominoes", "", [3] * 200)
-  read = multi_object_records.read_records
+  read = records_lib.read_records
 
   def interrupted(*args):
     for i, record in enumerate(read(*args)):
@@ -503,7 +508,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
         raise KeyboardInterrupt
       yield record
 
-  monkeypatch.setattr(multi_object_records, "read_records", interrupted)
+  monkeypatch.setattr(records_lib, "read_records", interrupted)
   with pytest.raises(SystemExit, match="Nothing is left"):
     prepare.main(
       ["--name=tetrominoes", f"--source={file}", f"--data_dir={tmp_path / 'd'}"]
@@ -572,7 +577,7 @@ def test_200_damaged_files_of_clevr_are_errors_or_read_right(tmp_path):
 def test_the_original_reader_s_values(tmp_path):
   """Against TensorFlow's parsing, as multi_object_datasets does it."""
   tf = pytest.importorskip("tensorflow")
-  layout = record_layouts.layout_of("clevr_with_masks")
+  layout = layouts.layout_of("clevr_with_masks")
   floats = {*layout.floats, "visibility"}
   features = {
     name: tf.io.FixedLenFeature(

@@ -9,7 +9,9 @@ import pytest
 
 from slot_attention_jax.data import transforms, types
 
-_GOLDEN = pathlib.Path(__file__).parents[1] / "data/golden/preprocess_clevr.npz"
+_GOLDEN = (
+  pathlib.Path(__file__).parents[1] / "testdata/golden/preprocess_clevr.npz"
+)
 
 
 @pytest.fixture(scope="module")

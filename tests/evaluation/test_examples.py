@@ -6,15 +6,11 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from slot_attention_jax import (
-  data,
-  evaluate,
-  object_discovery,
-  sharding,
-  steps,
-  tasks,
-)
+from slot_attention_jax import data, tasks
 from slot_attention_jax.data import types
+from slot_attention_jax.evaluation import examples
+from slot_attention_jax.runtime import mesh
+from slot_attention_jax.tasks import object_discovery
 
 # 10 scenes: no batch size below divides it.
 TINY = (
@@ -42,7 +38,7 @@ def compilation_cache(tmp_path_factory):
 def mesh_of(num_devices):
   return jax.make_mesh(
     (num_devices,),
-    (sharding.AXIS,),
+    (mesh.AXIS,),
     axis_types=(jax.sharding.AxisType.Auto,),
     devices=jax.devices()[:num_devices],
   )
@@ -61,14 +57,14 @@ class Setting:
       self.config,
       split,
       batch_size=batch_size,
-      sharding=sharding.over_batch(self.mesh),
+      sharding=mesh.over_batch(self.mesh),
     )
 
   def evaluate(self, params, batch_size, seed=0):
-    step = steps.make_eval_step(self.task, self.mesh)
-    params = jax.device_put(params, sharding.replicated(self.mesh))
+    step = examples.make_eval_step(self.task, self.mesh)
+    params = jax.device_put(params, mesh.replicated(self.mesh))
     dataset = self.data(batch_size)
-    return evaluate.evaluate(self.task, step, params, dataset, seed)
+    return examples.evaluate(self.task, step, params, dataset, seed)
 
 
 @pytest.fixture(scope="module", params=["discovery", "set_prediction"])
@@ -94,7 +90,7 @@ def test_metrics_are_named_after_the_data(expected):
 
 def test_full_names_hold_data_and_split():
   info = Setting("discovery").data(4, "test").info
-  assert evaluate.metric_name(info, "mse") == "tetrominoes_scenes/test/mse"
+  assert examples.metric_name(info, "mse") == "tetrominoes_scenes/test/mse"
 
 
 @pytest.mark.parametrize("batch_size", [8, 12])
@@ -147,7 +143,7 @@ def test_each_example_counts_once_and_padding_does_not():
     firsts.append(int(first))
     return batch
 
-  metrics = evaluate.evaluate(Rows(), eval_step, None, Numbers())
+  metrics = examples.evaluate(Rows(), eval_step, None, Numbers())
   assert list(metrics.values()) == [45.0, 10]
   # The index in the split of each batch's first example.
   assert firsts == [0, 4, 8]
@@ -156,4 +152,4 @@ def test_each_example_counts_once_and_padding_does_not():
 def test_endless_data_are_an_error():
   setting = Setting("discovery")
   with pytest.raises(ValueError, match=r"evaluation split, got 'train'.*endl"):
-    evaluate.evaluate(setting.task, None, None, setting.data(4, "train"))
+    examples.evaluate(setting.task, None, None, setting.data(4, "train"))

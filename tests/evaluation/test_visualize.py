@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slot_attention_jax import models, visualize
+from slot_attention_jax import models
+from slot_attention_jax.evaluation import visualize
+from slot_attention_jax.runtime import files
 
 
 def test_to_uint8_rounds_and_clips():
@@ -103,6 +105,6 @@ def test_attention_that_is_no_grid():
 def test_save_png(tmp_path):
   picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
   path = tmp_path / "new" / "picture.png"
-  visualize.save_png(path, picture)
+  files.save_png(path, picture)
   np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
   assert [p.name for p in path.parent.iterdir()] == ["picture.png"]

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from experiments import configuration, reproduce, study_ablations
-from slot_attention_jax import report as report_lib
+from experiments import reproduce, study_ablations
+from experiments.common import configuration
+from slot_attention_jax import evaluate as evaluate_lib
 
 # A model of some thousand parameters on the package's own scenes.
 TINY = (
@@ -250,7 +251,7 @@ def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
   config.eval.split = "test"
   metrics = {
     name.rsplit("/", 1)[1]: value
-    for name, value in report_lib.evaluate_model(
+    for name, value in evaluate_lib.evaluate_model(
       config, str(path / "no_gru" / "3")
     ).items()
   }

@@ -5,8 +5,9 @@ import json
 import pytest
 
 import slot_attention_jax as sa
-from experiments import configuration, study_test_time
-from slot_attention_jax import report as report_lib
+from experiments import study_test_time
+from experiments.common import configuration
+from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax import train
 
 TINY = (
@@ -62,7 +63,7 @@ def test_the_settings_of_training_give_what_evaluation_gives(workdir, capsys):
   config = configuration.load_config(TINY)
   config.data.num_scenes = 8
   config.eval.split = "test"
-  expected = report_lib.evaluate_model(config, str(workdir))
+  expected = evaluate_lib.evaluate_model(config, str(workdir))
   (row,) = result["rows"]
   got = {f"{row['data']}/{k}": v for k, v in row["metrics"].items()}
   assert got == pytest.approx({k: expected[k] for k in got}, abs=1e-6)

@@ -7,7 +7,7 @@ import pytest
 from slot_attention_jax import interop
 from slot_attention_jax.interop import tensorflow_checkpoint
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
+GOLDEN = pathlib.Path(__file__).parents[1] / "testdata" / "golden"
 AUTOENCODER = GOLDEN / "official_checkpoint_object_discovery"
 CLASSIFIER = GOLDEN / "official_checkpoint_set_prediction"
 PREFIX = "network/layer_with_weights-0/"

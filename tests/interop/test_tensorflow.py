@@ -14,7 +14,7 @@ from slot_attention_jax import interop, models
 from slot_attention_jax.interop import tensorflow_checkpoint
 from slot_attention_jax.modules import slot_attention
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
+GOLDEN = pathlib.Path(__file__).parents[1] / "testdata" / "golden"
 AUTOENCODER = GOLDEN / "official_checkpoint_object_discovery"
 CLASSIFIER = GOLDEN / "official_checkpoint_set_prediction"
 PREFIX = "network/layer_with_weights-0/"

@@ -13,7 +13,7 @@ from slot_attention_jax.interop import (
   tensorflow_checkpoint,
 )
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
+GOLDEN = pathlib.Path(__file__).parents[1] / "testdata" / "golden"
 DATA = "ckpt-1.data-00000-of-00001"
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 PREFIX = "network/layer_with_weights-0/"

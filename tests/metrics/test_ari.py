@@ -10,7 +10,7 @@ from scipy import optimize
 
 from slot_attention_jax.metrics import ari
 
-_GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden" / "ari.npz"
+_GOLDEN = pathlib.Path(__file__).parents[1] / "testdata" / "golden" / "ari.npz"
 _METRICS = (ari.adjusted_rand_index, ari.mean_iou, ari.mean_best_overlap)
 
 

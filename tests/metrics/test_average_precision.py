@@ -8,7 +8,7 @@ import pytest
 from slot_attention_jax.data import types
 from slot_attention_jax.metrics import average_precision
 
-_GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
+_GOLDEN = pathlib.Path(__file__).parents[1] / "testdata" / "golden"
 _INF = float("inf")
 _DOTS = types.PropertyLayout(
   "dots",

@@ -5,18 +5,19 @@ import json
 import pytest
 
 from configs import clevr_set, quickstart
-from slot_attention_jax import metadata, model_config
+from slot_attention_jax.models import from_config
+from slot_attention_jax.runtime import files
 
 
 def settings_of(config):
   """The `model` group as it comes back from a file."""
-  return json.loads(json.dumps(metadata.jsonable(config.model.to_dict())))
+  return json.loads(json.dumps(files.jsonable(config.model.to_dict())))
 
 
 def test_settings_from_json_make_the_model_of_the_config():
   config = quickstart.get_config("model.precision=bfloat16")
   made, again = (
-    model_config.create_model("discovery", settings, resolution=resolution)
+    from_config.create_model("discovery", settings, resolution=resolution)
     for settings, resolution in (
       (config.model, (28, 28)),
       (settings_of(config), [28, 28]),
@@ -25,14 +26,14 @@ def test_settings_from_json_make_the_model_of_the_config():
   assert again == made
   # A static argument of compiled functions.
   assert hash(again) == hash(made)
-  assert again.dtype == model_config.PRECISIONS["bfloat16"]
+  assert again.dtype == from_config.PRECISIONS["bfloat16"]
   assert again.decoder_strides == (1, 1, 2)
   assert again.slot_start == "per_slot"
 
 
 def test_set_prediction_has_the_width_of_the_properties():
   settings = settings_of(clevr_set.get_config("model.head_hidden_size=8"))
-  model = model_config.create_model(
+  model = from_config.create_model(
     "set_prediction", settings, resolution=(128, 128), num_properties=7
   )
   assert (model.num_properties, model.head_hidden_size) == (7, 8)
@@ -44,13 +45,13 @@ def test_settings_that_a_file_is_too_old_for_are_the_paper_s():
   for name in ("slot_update", "normalization", "gradient"):
     del old[name]
   made, again = (
-    model_config.create_model("discovery", s, resolution=(28, 28))
+    from_config.create_model("discovery", s, resolution=(28, 28))
     for s in (settings, old)
   )
   assert again == made
   assert again.slot_update == "gru"
   settings["slot_update"] = "residual"
-  other = model_config.create_model("discovery", settings, resolution=(28, 28))
+  other = from_config.create_model("discovery", settings, resolution=(28, 28))
   assert other.slot_update == "residual"
 
 
@@ -67,4 +68,4 @@ def test_what_makes_no_model_is_said(task, changes, message):
   settings = settings_of(quickstart.get_config()) | changes
   settings = {k: v for k, v in settings.items() if v is not None}
   with pytest.raises(ValueError, match=message):
-    model_config.create_model(task, settings, resolution=(28, 28))
+    from_config.create_model(task, settings, resolution=(28, 28))

@@ -8,9 +8,10 @@ import optax
 import pytest
 from flax import traverse_util
 
-from slot_attention_jax import interop, losses, models, optimizers
+from slot_attention_jax import interop, losses, models
+from slot_attention_jax.training import optimizers
 
-GOLDEN = pathlib.Path(__file__).parent / "data" / "golden"
+GOLDEN = pathlib.Path(__file__).parents[1] / "testdata" / "golden"
 SMALL = models.SlotAttentionAutoEncoder(
   resolution=(8, 8),
   num_slots=3,

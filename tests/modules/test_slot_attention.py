@@ -10,7 +10,7 @@ from flax import traverse_util
 from slot_attention_jax import interop
 from slot_attention_jax.modules import slot_attention
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "golden"
+GOLDEN = pathlib.Path(__file__).parents[1] / "testdata" / "golden"
 
 # Small, and no two sizes alike: B, N, F, K, D and the MLP's width.
 B, N, F, K, D, M = 2, 7, 6, 3, 4, 5

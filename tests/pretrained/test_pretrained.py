@@ -9,9 +9,10 @@ import scipy.optimize
 
 import slot_attention_jax as sa
 from configs import quickstart
-from experiments import configuration
-from slot_attention_jax import data, pretrained, sharding, tasks
+from experiments.common import configuration
+from slot_attention_jax import data, pretrained, tasks
 from slot_attention_jax.data import procedural
+from slot_attention_jax.runtime import mesh as mesh_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -127,7 +128,7 @@ def _measure(name, num_scenes):
 def _validation(config, split="validation"):
   mesh = jax.make_mesh(
     (1,),
-    (sharding.AXIS,),
+    (mesh_lib.AXIS,),
     axis_types=(jax.sharding.AxisType.Auto,),
     devices=jax.devices()[:1],
   )
@@ -135,5 +136,5 @@ def _validation(config, split="validation"):
     config,
     split,
     batch_size=config.eval.batch_size,
-    sharding=sharding.over_batch(mesh),
+    sharding=mesh_lib.over_batch(mesh),
   )

@@ -15,9 +15,10 @@ import optax
 import pytest
 from absl import logging as absl_logging
 
-from slot_attention_jax import checkpoints, train_state
+from slot_attention_jax.training import checkpoints
+from slot_attention_jax.training import state as state_lib
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = {"seed": 1, "model": {"num_slots": 7, "sizes": [1, 2], "name": None}}
 
 
@@ -32,7 +33,7 @@ def init(width=3):
       "bias": jnp.zeros(width),
     }
   }
-  return train_state.create(params, optimizer, jax.random.key(5))
+  return state_lib.create(params, optimizer, jax.random.key(5))
 
 
 @jax.jit
@@ -135,7 +136,7 @@ def test_a_saved_state_may_be_donated_at_once(tmp_path):
 
   step = jax.jit(update, donate_argnums=0)
   params = {f"layer_{i}": jnp.zeros((300, 300)) for i in range(40)}
-  state = train_state.create(params, optax.identity(), jax.random.key(0))
+  state = state_lib.create(params, optax.identity(), jax.random.key(0))
   state = replicated(4, state)
   with checkpoints.Checkpointer(tmp_path, keep=9) as checkpointer:
     for _ in range(4):
@@ -377,7 +378,7 @@ def test_killed_while_saving(tmp_path):
       assert checkpointer.restore_config() == {"step": latest}
       for leaf in checkpointer.restore_params().values():
         np.testing.assert_array_equal(leaf, np.full((64, 64), latest))
-  fill_state = train_state.create({}, optax.identity(), jax.random.key(0))
+  fill_state = state_lib.create({}, optax.identity(), jax.random.key(0))
   with checkpoints.Checkpointer(tmp_path, keep=1) as checkpointer:
     state = fill_state.replace(step=jnp.int32(latest + 1))
     checkpointer.save(state.replace(params={"a": jnp.zeros(1)}), {})

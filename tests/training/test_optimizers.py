@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from configs import common
-from slot_attention_jax import optimizers
+from slot_attention_jax.training import optimizers
 
 
 def schedule(learning_rate=4e-4, **changes):

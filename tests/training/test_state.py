@@ -6,12 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from slot_attention_jax import train_state
+from slot_attention_jax.training import state as state_lib
 
 
 def make(seed=0):
   params = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}}
-  return train_state.create(params, optax.adam(1e-3), jax.random.key(seed))
+  return state_lib.create(params, optax.adam(1e-3), jax.random.key(seed))
 
 
 def test_create_counts_no_update_and_keeps_what_it_is_given():
@@ -54,4 +54,4 @@ def test_create_traces():
 )
 def test_create_refuses_other_keys(key):
   with pytest.raises(ValueError, match=r"one typed key.*got .*shape \(2,\)"):
-    train_state.create({}, optax.sgd(0.1), key())
+    state_lib.create({}, optax.sgd(0.1), key())

@@ -8,8 +8,11 @@ import optax
 import pytest
 
 from configs import common
-from slot_attention_jax import optimizers, sharding, steps, tasks
+from slot_attention_jax import tasks
 from slot_attention_jax.data import procedural
+from slot_attention_jax.evaluation import examples
+from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.training import optimizers, steps
 
 NAMES = ("discovery", "set_prediction")
 NUM_STEPS = 3
@@ -33,7 +36,7 @@ def scenes(num_devices):
     procedural.Tetrominoes(),
     split="train",
     batch_size=8,
-    sharding=sharding.over_batch(mesh_of(num_devices)),
+    sharding=mesh_lib.over_batch(mesh_of(num_devices)),
     resolution=(14, 14),
   )
 
@@ -79,7 +82,7 @@ class Run:
     self.abstract = steps.abstract_state(self.task, optimizer, mesh)
     # A copy: the step deletes what it is given.
     state = jax.device_put(
-      jax.tree.map(jnp.copy, initial_state(name)), sharding.replicated(mesh)
+      jax.tree.map(jnp.copy, initial_state(name)), mesh_lib.replicated(mesh)
     )
     self.initial = state
     self.key = np.asarray(jax.random.key_data(state.key))
@@ -132,7 +135,7 @@ def test_pinned_first_step(name):
       "longer comparable with earlier ones. If that is intended, say so in "
       "CHANGELOG.md and put the new numbers into PINNED; otherwise find the "
       "change: the golden tests tell whether it is in the model or the loss, "
-      "tests/data_pipeline/test_scenes.py whether it is in the scenes."
+      "tests/data/procedural/test_scenes.py whether it is in the scenes."
     )
 
 
@@ -256,7 +259,7 @@ def test_devices_evaluate_without_talking(name):
   task, _, _ = tiny(name)
   params = run(name, 4).abstract.params
   key = jax.eval_shape(lambda: jax.random.key(0))
-  step = steps.make_eval_step(task, mesh_of(4))
+  step = examples.make_eval_step(task, mesh_of(4))
   lowered = step.lower(params, scenes(4).batch(0), key, np.int32(0))
   text = lowered.compile(
     compiler_options={"xla_backend_optimization_level": 0}

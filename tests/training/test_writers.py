@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from absl import logging as absl_logging
 
-from slot_attention_jax import writers
+from slot_attention_jax.training import writers
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Recorder(writers.MetricWriter):

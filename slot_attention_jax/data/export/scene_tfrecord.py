@@ -15,13 +15,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from slot_attention_jax.data import procedural, record_layouts, types
+from slot_attention_jax.data import procedural, types
+from slot_attention_jax.data.multi_object import layouts
 
 # Of which there are scenes.
 _SETS = ("tetrominoes", "multi_dsprites", "clevr_with_masks")
 
 
-def layout_of(family: procedural.SceneFamily) -> record_layouts.RecordLayout:
+def layout_of(family: procedural.SceneFamily) -> layouts.RecordLayout:
   """The layout that a family's scenes are stored in.
 
   Args:
@@ -36,7 +37,7 @@ def layout_of(family: procedural.SceneFamily) -> record_layouts.RecordLayout:
   for name in _SETS:
     if not family.name.startswith(name.removesuffix("_with_masks")):
       continue
-    variants = record_layouts.LAYOUTS[name]
+    variants = layouts.LAYOUTS[name]
     variant = getattr(family, "variant", "") if len(variants) > 1 else ""
     if variant not in variants:
       raise ValueError(
@@ -57,7 +58,7 @@ _BYTE = [bytes([i]) for i in range(256)]
 
 
 def serialize(
-  layout: record_layouts.RecordLayout,
+  layout: layouts.RecordLayout,
   image: np.ndarray,
   segmentation: np.ndarray,
   objects: Mapping[str, np.ndarray],

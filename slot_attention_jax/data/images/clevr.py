@@ -10,14 +10,8 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from slot_attention_jax.data import (
-  cache,
-  cached_dataset,
-  clevr_records,
-  prepared,
-  transforms,
-  types,
-)
+from slot_attention_jax.data import cache, cached_dataset, transforms, types
+from slot_attention_jax.data.images import clevr_records, tfds_files
 
 # Splits of this module, and the TFDS split that each one is taken from.
 _SPLITS = {
@@ -47,10 +41,10 @@ def find_clevr(
       they are required.
   """
   version = clevr_records.VERSION
-  builder = prepared.find_builder("clevr", version, data_dir)
+  builder = tfds_files.find_builder("clevr", version, data_dir)
   if builder is not None or (data_dir is None and not required):
     return builder
-  root = prepared.root_directory(data_dir)
+  root = tfds_files.root_directory(data_dir)
   raise FileNotFoundError(
     f"Expected a prepared clevr:{version} in {root}, but there is no "
     f"clevr/{version}/dataset_info.json in it. To download (18 GB) and prepare "

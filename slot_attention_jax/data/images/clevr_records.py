@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from slot_attention_jax.data import cache, prepared, threads, transforms, types
+from slot_attention_jax.data import cache, transforms, types
+from slot_attention_jax.data.images import tfds_files
+from slot_attention_jax.runtime import threads
 
 VERSION = "3.1.0"
 MAX_OBJECTS = 10
@@ -57,7 +59,7 @@ def load_split(
     )
   _check_labels(builder)
   info = builder.info.splits[split]
-  files = prepared.find_files(builder, split)
+  files = tfds_files.find_files(builder, split)
   height, width = resolution
 
   def decode(record: bytes) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def load_split(
   return cache.build_or_load(
     cache_dir,
     fingerprint={
-      **prepared.fingerprint(builder, files),
+      **tfds_files.fingerprint(builder, files),
       "split": split,
       "resolution": [height, width],
       "crop": crop,

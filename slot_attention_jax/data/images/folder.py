@@ -20,13 +20,8 @@ import jax
 import numpy as np
 from absl import logging
 
-from slot_attention_jax.data import (
-  cache,
-  cached_dataset,
-  threads,
-  transforms,
-  types,
-)
+from slot_attention_jax.data import cache, cached_dataset, transforms, types
+from slot_attention_jax.runtime import threads
 
 SPLITS = ("train", "validation", "test")
 _SUFFIXES = (".png", ".jpg", ".jpeg")

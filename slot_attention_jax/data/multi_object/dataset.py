@@ -12,20 +12,13 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from slot_attention_jax.data import (
-  cache,
-  cached_dataset,
-  clevr_records,
-  multi_object_splits,
-  prepared,
-  record_layouts,
-  threads,
-  transforms,
-  types,
-)
+from slot_attention_jax.data import cache, cached_dataset, transforms, types
+from slot_attention_jax.data.images import clevr_records, tfds_files
+from slot_attention_jax.data.multi_object import layouts, splits
+from slot_attention_jax.runtime import threads
 
 VERSION = "1.0.0"
-NAMES = tuple(record_layouts.LAYOUTS)
+NAMES = tuple(layouts.LAYOUTS)
 # Part of the fingerprint: raise it when `_decode` gives other values.
 _PREPROCESSING = 1
 _BATCH = 256
@@ -33,7 +26,7 @@ _BATCH = 256
 
 def background_rule(name: str) -> str:
   """What counts as background in a set, in words."""
-  if record_layouts.layout_of(name).background_parts > 1:
+  if layouts.layout_of(name).background_parts > 1:
     return "sky, floor and walls together, the first four masks"
   return "the first mask"
 
@@ -62,11 +55,11 @@ def find_multi_object(
       they are required.
     ValueError: on an unknown variant.
   """
-  variant = record_layouts.variant_of(name, variant)
-  builder = prepared.find_builder(name, VERSION, data_dir, variant=variant)
+  variant = layouts.variant_of(name, variant)
+  builder = tfds_files.find_builder(name, VERSION, data_dir, variant=variant)
   if builder is not None or (data_dir is None and not required):
     return builder
-  root = prepared.root_directory(data_dir)
+  root = tfds_files.root_directory(data_dir)
   full_name = "/".join(filter(None, [name, variant])) + f":{VERSION}"
   choice = f" --variant={variant}" if variant else ""
   raise FileNotFoundError(
@@ -123,10 +116,8 @@ def create_multi_object(
     ValueError: on an unknown split, one that lies beyond the last record of
       the prepared data, or one of which no scene passes the filter.
   """
-  variant = record_layouts.variant_of(name, variant)
-  cut = multi_object_splits.find_split(
-    name, split, variant=variant, max_objects=max_objects
-  )
+  variant = layouts.variant_of(name, variant)
+  cut = splits.find_split(name, split, variant=variant, max_objects=max_objects)
   (stored,) = builder.info.splits  # One each.
   available = builder.info.splits[stored].num_examples
   stop = available if cut.stop is None else cut.stop
@@ -152,7 +143,7 @@ def create_multi_object(
       )
   rows = rows[: cut.limit]
   clevr = name == "clevr_with_masks"
-  layout = record_layouts.layout_of(name, variant)
+  layout = layouts.layout_of(name, variant)
   info = types.DatasetInfo(
     name=_data_name(builder, name, variant),
     split=cut.name,
@@ -188,7 +179,7 @@ def _data_name(builder: Any, name: str, variant: str) -> str:
 def _load(builder, stored, name, records, resolution, crop, cache_dir):
   """The cache of a range of records, in their order."""
   first, stop = records
-  files = prepared.find_files(builder, stored)
+  files = tfds_files.find_files(builder, stored)
   height, width = resolution
   clevr = name == "clevr_with_masks"
   arrays: dict[str, tuple[tuple[int, ...], Any]] = {
@@ -199,7 +190,7 @@ def _load(builder, stored, name, records, resolution, crop, cache_dir):
   if clevr:
     size = types.CLEVR_LAYOUT.size
     arrays["target"] = ((clevr_records.MAX_OBJECTS, size), np.float32)
-  parts = record_layouts.layout_of(name).background_parts
+  parts = layouts.layout_of(name).background_parts
 
   def decode(item: tuple[int, bytes]) -> dict[str, Any]:
     number, record = item
@@ -208,7 +199,7 @@ def _load(builder, stored, name, records, resolution, crop, cache_dir):
   return cache.build_or_load(
     cache_dir,
     fingerprint={
-      **prepared.fingerprint(builder, files),
+      **tfds_files.fingerprint(builder, files),
       "records": [first, stop],
       "resolution": [height, width],
       "crop": crop,

@@ -4,7 +4,7 @@ import pathlib
 
 from absl import logging
 
-from slot_attention_jax.data import record_layouts, remote_file
+from slot_attention_jax.data.multi_object import layouts, remote_file
 
 BUCKET = "gs://multi-object-datasets"
 # Of the whole files. The original's README says 100k or 1M, and nothing of
@@ -81,7 +81,7 @@ def locate(name: str, variant: str, source: str) -> str:
     found = str(path)
   # Two tests of objects_room differ in their names only.
   base = pathlib.PurePath(found).name
-  for other, variants in record_layouts.LAYOUTS.items():
+  for other, variants in layouts.LAYOUTS.items():
     for kind in variants:
       if base == file_name(other, kind) != official:
         choice = f" --variant={kind}" if kind else ""

@@ -91,8 +91,8 @@ LAYOUTS: Mapping[str, Mapping[str, RecordLayout]] = {
       num_entities=11,
       floats={"x": 0, "y": 0, "z": 0, "pixel_coords": 3, "rotation": 0},
       # The ids are not documented. Two that used the set, see above, name them
-      # so. Pictures and heights in tests/data show the same, but these scenes
-      # are not of the set. TFDS's CLEVR has another order in all but the
+      # so. Pictures and heights in tests/testdata show the same, but these
+      # scenes are not of the set. TFDS's CLEVR has another order in all but the
       # material.
       ids={
         "size": ("large", "small"),

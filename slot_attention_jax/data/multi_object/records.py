@@ -14,7 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from slot_attention_jax.data import export_tfrecord, record_layouts
+from slot_attention_jax.data.export import scene_tfrecord
+from slot_attention_jax.data.multi_object import layouts
 
 # Ten times the largest record, CLEVR's; a damaged length is no allocation.
 _LONGEST = 32 << 20
@@ -50,7 +51,7 @@ def read_records(file: IO[bytes], name: str) -> Iterator[bytes]:
       if len(body) != length + 4:
         raise ValueError(f"{name} ends within record {count}. {_ADVICE}")
       data = body[:length]
-      if export_tfrecord.masked_crc(data) != body[length:]:
+      if scene_tfrecord.masked_crc(data) != body[length:]:
         raise ValueError(
           f"Record {count} of {name} has the wrong checksum: the file is "
           f"damaged. {_ADVICE}"
@@ -97,7 +98,7 @@ def _read(stream: Any, size: int) -> bytes:
 
 def _length(header: bytes, name: str, count: int) -> int:
   """The length of a record from its 12 bytes of header."""
-  if len(header) == 12 and export_tfrecord.masked_crc(header[:8]) == header[8:]:
+  if len(header) == 12 and scene_tfrecord.masked_crc(header[:8]) == header[8:]:
     length = struct.unpack("<Q", header[:8])[0]
     if length <= _LONGEST:
       return length
@@ -167,7 +168,7 @@ def _message() -> Any:
 
 
 def parse_record(
-  record: bytes, layout: record_layouts.RecordLayout, where: str
+  record: bytes, layout: layouts.RecordLayout, where: str
 ) -> dict[str, Any]:
   """Reads a scene from a serialised `tf.train.Example`.
 
@@ -241,7 +242,7 @@ def _values(feature: Any) -> np.ndarray:
 
 
 def _misfit(
-  features: Any, layout: record_layouts.RecordLayout, name: str, where: str
+  features: Any, layout: layouts.RecordLayout, name: str, where: str
 ) -> str:
   """Why a record is not of a layout, and of which one it is."""
 
@@ -250,7 +251,7 @@ def _misfit(
 
   fitting = [
     f"--name={other}" + (f" --variant={variant}" if variant else "")
-    for other, variants in record_layouts.LAYOUTS.items()
+    for other, variants in layouts.LAYOUTS.items()
     for variant, candidate in variants.items()
     if all(
       size_of(key) == np.prod(shape)

@@ -26,13 +26,15 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds  # noqa: TID253
 
-from slot_attention_jax.data import (
-  multi_object,
-  multi_object_records,
-  record_layouts,
-  threads,
-  types,
+from slot_attention_jax.data import types
+from slot_attention_jax.data.multi_object import (
+  dataset,
+  layouts,
 )
+from slot_attention_jax.data.multi_object import (
+  records as records_lib,
+)
+from slot_attention_jax.runtime import threads
 
 _DESCRIPTION = """
 Scenes of several objects with a mask for each, from multi_object_datasets
@@ -81,15 +83,15 @@ class Tally:
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """What all sets share."""
 
-  VERSION = tfds.core.Version(multi_object.VERSION)
+  VERSION = tfds.core.Version(dataset.VERSION)
   SPLIT = "train"
   SHARD = 50_000  # Examples in a file; some 200 MB.
 
   @property
-  def layout(self) -> record_layouts.RecordLayout:
+  def layout(self) -> layouts.RecordLayout:
     """Of the records."""
     config = self.builder_config
-    return record_layouts.layout_of(self.name, config.name if config else "")
+    return layouts.layout_of(self.name, config.name if config else "")
 
   def _info(self) -> tfds.core.DatasetInfo:
     layout = self.layout
@@ -165,7 +167,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
     index, record = item
     layout = self.layout
-    scene = multi_object_records.parse_record(
+    scene = records_lib.parse_record(
       record, layout, f"record {index} of {source}"
     )
     parts = layout.background_parts
@@ -288,8 +290,8 @@ class ClevrWithMasks(_Builder):
 
 def _variants(name: str) -> list[tfds.core.BuilderConfig]:
   return [
-    tfds.core.BuilderConfig(name=variant, version=multi_object.VERSION)
-    for variant in record_layouts.LAYOUTS[name]
+    tfds.core.BuilderConfig(name=variant, version=dataset.VERSION)
+    for variant in layouts.LAYOUTS[name]
   ]
 
 
@@ -339,7 +341,7 @@ def create_builder(
   Raises:
     ValueError: on an unknown variant.
   """
-  variant = record_layouts.variant_of(name, variant)
+  variant = layouts.variant_of(name, variant)
   cls = _BUILDERS[name]
   return cls(
     data_dir=os.fspath(data_dir),

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from slot_attention_jax.data import cached_dataset, procedural, progress
+from slot_attention_jax.data import cached_dataset, procedural
+from slot_attention_jax.runtime import progress
 
 # Scenes that a device renders at once.
 _RENDER_BATCH = 64

@@ -22,10 +22,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from slot_attention_jax.modules import (
-  dense_convolution,
+from slot_attention_jax.modules.convolution import (
+  dense as dense_lib,
+)
+from slot_attention_jax.modules.convolution import (
   kernel_gradient,
-  winograd,
+  toom_cook,
 )
 
 # Output columns times channels from which XLA:CPU uses several cores.
@@ -53,7 +55,7 @@ def conv2d(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     >>> platform_convolution.conv2d(x, kernel, stride=2).shape
     (1, 4, 4, 16)
   """
-  dense_convolution.check_image_and_kernel(inputs, kernel, stride, in_axis=2)
+  dense_lib.check_image_and_kernel(inputs, kernel, stride, in_axis=2)
   return _conv2d(inputs, kernel, stride)
 
 
@@ -84,7 +86,7 @@ def conv_transpose2d(
     >>> platform_convolution.conv_transpose2d(x, kernel, stride=2).shape
     (1, 16, 16, 16)
   """
-  dense_convolution.check_image_and_kernel(inputs, kernel, stride, in_axis=3)
+  dense_lib.check_image_and_kernel(inputs, kernel, stride, in_axis=3)
   return _conv_transpose2d(inputs, kernel, stride)
 
 
@@ -149,7 +151,7 @@ def _same_padding(size, kernel_size, stride):
 def _plain(inputs, kernel, stride):
   """The strided convolution as XLA has it."""
   padding = _same_padding(inputs.shape[1:3], kernel.shape[:2], stride)
-  return dense_convolution.convolution(inputs, kernel, padding, stride)
+  return dense_lib.convolution(inputs, kernel, padding, stride)
 
 
 def _strided(inputs, kernel, stride):
@@ -163,7 +165,7 @@ def _strided(inputs, kernel, stride):
     inputs,
     kernel,
     cpu=side_by_side,
-    tpu=functools.partial(dense_convolution.conv2d, stride=stride),
+    tpu=functools.partial(dense_lib.conv2d, stride=stride),
     default=functools.partial(_plain, stride=stride),
   )
 
@@ -174,20 +176,20 @@ def _side_by_side(inputs, kernel, stride, padding):
   XLA:CPU shares a convolution out over the cores by columns of the output,
   64 of 64 channels at a time: a narrower image runs on one core.
   """
-  if winograd.pays(inputs, kernel, stride):
-    return winograd.convolve(inputs, kernel, padding)
+  if toom_cook.pays(inputs, kernel, stride):
+    return toom_cook.convolve(inputs, kernel, padding)
   b, h, w, c = inputs.shape
   kw, f = kernel.shape[1], kernel.shape[3]
   (before, after), s = padding[1], stride
   columns = (w + before + after - kw) // s + 1
   if b == 1 or columns * f >= _WIDE:
-    return dense_convolution.convolution(inputs, kernel, padding, s)
+    return dense_lib.convolution(inputs, kernel, padding, s)
   # Outputs that an image takes up: its own, and those across its right edge.
   step = columns + -(-(kw - s) // s) if kw > s else columns
   inputs = _pad(inputs, [(0, 0), (0, 0), (before, s * step - w - before)])
   inputs = inputs.transpose(1, 0, 2, 3).reshape(1, h, b * s * step, c)
   padding = (padding[0], (0, max(0, kw - s)))
-  outputs = dense_convolution.convolution(inputs, kernel, padding, s)
+  outputs = dense_lib.convolution(inputs, kernel, padding, s)
   outputs = outputs[0, :, : b * step].reshape(-1, b, step, f)
   return outputs[:, :, :columns].transpose(1, 0, 2, 3)
 
@@ -200,7 +202,7 @@ def _transposed(gradient, kernel, stride, size):
 
   def dense(gradient, kernel):
     transpose = jax.linear_transpose(
-      lambda x: dense_convolution.conv2d(x, kernel, stride), inputs
+      lambda x: dense_lib.conv2d(x, kernel, stride), inputs
     )
     return transpose(gradient)[0]
 
@@ -228,7 +230,7 @@ def _of_kernel(inputs, gradient, kernel, stride):
     inputs,
     gradient,
     cpu=in_pieces,
-    tpu=functools.partial(transpose_of, dense_convolution.conv2d),
+    tpu=functools.partial(transpose_of, dense_lib.conv2d),
     default=functools.partial(transpose_of, _plain),
   )
 

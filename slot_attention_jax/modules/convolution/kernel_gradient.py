@@ -19,7 +19,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from slot_attention_jax.modules import dense_convolution
+from slot_attention_jax.modules.convolution import dense
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -77,7 +77,7 @@ def _by_windows(inputs, gradient, kernel_size, stride, padding):
     piece = slice(start, start + images)
 
     def convolve(kernel, x=inputs[piece]):
-      return dense_convolution.convolution(x, kernel, padding, stride)
+      return dense.convolution(x, kernel, padding, stride)
 
     (part,) = jax.linear_transpose(convolve, kernel)(gradient[piece])
     total = total + part.astype(dtype)

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import dtypes
 
-from slot_attention_jax.modules import (
-  dense_convolution,
-  packed_convolution,
-  platform_convolution,
+from slot_attention_jax.modules.convolution import (
+  by_platform,
+  dense,
+)
+from slot_attention_jax.modules.convolution import (
+  packed as packed_lib,
 )
 
 _glorot_uniform = nn.initializers.glorot_uniform()
@@ -52,7 +54,7 @@ class Conv(nn.Module):
       inputs, kernel, bias, dtype=self.dtype
     )
     return (
-      platform_convolution.conv2d(inputs, kernel, self.stride)
+      by_platform.conv2d(inputs, kernel, self.stride)
       + bias[None, None, None, :]
     )
 
@@ -102,18 +104,18 @@ class ConvTranspose(nn.Module):
     inputs, constant, kernel, bias = dtypes.promote_dtype(
       inputs, constant, kernel, bias, dtype=self.dtype
     )
-    outputs = platform_convolution.conv_transpose2d(inputs, kernel, self.stride)
+    outputs = by_platform.conv_transpose2d(inputs, kernel, self.stride)
     if constant is not None:
       _, h, w, _ = inputs.shape
-      outputs = outputs + dense_convolution.conv_transpose2d_of_constant(
+      outputs = outputs + dense.conv_transpose2d_of_constant(
         constant, (h, w), kernel, self.stride
       )
     return outputs + bias[None, None, None, :]
 
 
 def promote(
-  inputs: jax.Array, weights: packed_convolution.Weights, dtype: Any
-) -> tuple[jax.Array, packed_convolution.Weights]:
+  inputs: jax.Array, weights: packed_lib.Weights, dtype: Any
+) -> tuple[jax.Array, packed_lib.Weights]:
   """Inputs and weights of a stack in the dtype of its computation.
 
   Args:
@@ -130,7 +132,7 @@ def promote(
 
 
 def conv_stack(
-  inputs: jax.Array, weights: packed_convolution.Weights, strides: Sequence[int]
+  inputs: jax.Array, weights: packed_lib.Weights, strides: Sequence[int]
 ) -> jax.Array:
   """Convolutions with bias and a ReLU after each, as fits the platform.
 
@@ -140,18 +142,18 @@ def conv_stack(
 
   def plain(x, weights):
     for (kernel, bias), stride in zip(weights, strides, strict=True):
-      x = platform_convolution.conv2d(x, kernel, stride)
+      x = by_platform.conv2d(x, kernel, stride)
       x = nn.relu(x + bias[None, None, None, :])
     return x
 
   def packed(x, weights):
-    return packed_convolution.conv_stack(x, weights, strides)
+    return packed_lib.conv_stack(x, weights, strides)
 
   return jax.lax.platform_dependent(inputs, weights, tpu=packed, default=plain)
 
 
 def conv_transpose_stack(
-  inputs: jax.Array, weights: packed_convolution.Weights, strides: Sequence[int]
+  inputs: jax.Array, weights: packed_lib.Weights, strides: Sequence[int]
 ) -> jax.Array:
   """Transposed convolutions with bias, a ReLU before each, by platform.
 
@@ -161,11 +163,11 @@ def conv_transpose_stack(
 
   def plain(x, weights):
     for (kernel, bias), stride in zip(weights, strides, strict=True):
-      x = platform_convolution.conv_transpose2d(nn.relu(x), kernel, stride)
+      x = by_platform.conv_transpose2d(nn.relu(x), kernel, stride)
       x = x + bias[None, None, None, :]
     return x
 
   def packed(x, weights):
-    return packed_convolution.conv_transpose_stack(x, weights, strides)
+    return packed_lib.conv_transpose_stack(x, weights, strides)
 
   return jax.lax.platform_dependent(inputs, weights, tpu=packed, default=plain)

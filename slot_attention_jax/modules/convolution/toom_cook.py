@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slot_attention_jax.modules import dense_convolution
+from slot_attention_jax.modules.convolution import dense
 
 _TILE = 4  # Outputs of a tile.
 _TAPS = 5  # Columns of the kernel.
@@ -123,9 +123,7 @@ def convolve(
     "pj,ijcf->picf", _OF_KERNEL.astype(kernel.dtype), kernel
   )[:, :, None]
   products = [
-    dense_convolution.convolution(
-      _combine(row, taps), kernels[point], (padding[0], (0, 0))
-    )
+    dense.convolution(_combine(row, taps), kernels[point], (padding[0], (0, 0)))
     for point, row in enumerate(_OF_INPUTS)
   ]
   outputs = jnp.stack([_combine(row, products) for row in _OF_PRODUCTS], axis=3)

@@ -6,12 +6,8 @@ import types as python_types
 import numpy as np
 import pytest
 
-from slot_attention_jax.data import (
-  export_json,
-  export_tfrecord,
-  procedural,
-  types,
-)
+from slot_attention_jax.data import procedural, types
+from slot_attention_jax.data.export import scene_json, scene_tfrecord
 from slot_attention_jax.interop import crc32c
 
 CLEVR = types.CLEVR_LAYOUT
@@ -116,13 +112,13 @@ def clevr_objects():
   ],
 )
 def test_layouts_have_the_readers_shapes(scenes, reader, resolution, expected):
-  layout = export_tfrecord.layout_of(scenes)
+  layout = scene_tfrecord.layout_of(scenes)
   assert (layout.reader, layout.resolution) == (reader, resolution)
   assert layout.shapes(resolution) == expected
 
 
 def test_more_objects_than_the_readers_make_room_for_more_entities():
-  layout = export_tfrecord.layout_of(family("clevr_scenes", 14))
+  layout = scene_tfrecord.layout_of(family("clevr_scenes", 14))
   assert layout.shapes((2, 2))["mask"] == (15, 2, 2, 1)
 
 
@@ -135,8 +131,8 @@ def test_tetrominoes_records(tfds):
     "shape": np.array([18, 4], np.int32),
     "color": np.array([[1, 0, 0], [0, 1, 1]], np.float32),
   }
-  layout = export_tfrecord.layout_of(own)
-  record = export_tfrecord.serialize(
+  layout = scene_tfrecord.layout_of(own)
+  record = scene_tfrecord.serialize(
     layout, image, segmentation, objects, own.layout
   )
   got = parse(record)
@@ -157,7 +153,7 @@ def test_tetrominoes_records(tfds):
   assert got["x"][1] == [0, 1.5, 2.5, 0]
   assert got["shape"][1] == [0, 18, 4, 0]
   assert got["color"][1] == [0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0, 0]
-  again = export_tfrecord.serialize(
+  again = scene_tfrecord.serialize(
     layout, image, segmentation, objects, own.layout
   )
   assert again == record
@@ -165,7 +161,7 @@ def test_tetrominoes_records(tfds):
 
 @pytest.mark.parametrize("variant", ["binarized", "colored_on_colored"])
 def test_multi_dsprites_records(variant, tfds):
-  layout = export_tfrecord.layout_of(
+  layout = scene_tfrecord.layout_of(
     family("multi_dsprites_scenes", variant=variant)
   )
   image, segmentation = scene(3)
@@ -173,7 +169,7 @@ def test_multi_dsprites_records(variant, tfds):
   objects = {name: np.arange(3, dtype=np.float32) for name in names}
   objects["color"] = np.array([[1, 0.5, 0.25]] * 3, np.float32)
   got = parse(
-    export_tfrecord.serialize(layout, image, segmentation, objects, CLEVR)
+    scene_tfrecord.serialize(layout, image, segmentation, objects, CLEVR)
   )
   channels = layout.channels
   pixels = np.frombuffer(b"".join(got["image"][1]), np.uint8)
@@ -190,8 +186,8 @@ def test_multi_dsprites_records(variant, tfds):
 
 
 def test_clevr_records(tfds):
-  layout = export_tfrecord.layout_of(family("clevr_scenes", 10))
-  record = export_tfrecord.serialize(layout, *scene(2), clevr_objects(), CLEVR)
+  layout = scene_tfrecord.layout_of(family("clevr_scenes", 10))
+  record = scene_tfrecord.serialize(layout, *scene(2), clevr_objects(), CLEVR)
   got = parse(record)
   assert set(got) == set(layout.shapes((4, 6)))
   # Ids count from 1; large comes before small.
@@ -213,9 +209,9 @@ def test_clevr_records(tfds):
 
 
 def test_a_scene_without_objects_is_all_background(tfds):
-  layout = export_tfrecord.layout_of(family("clevr_scenes", 10))
+  layout = scene_tfrecord.layout_of(family("clevr_scenes", 10))
   objects = {k: v[:0] for k, v in clevr_objects().items()}
-  record = export_tfrecord.serialize(layout, *scene(0), objects, CLEVR)
+  record = scene_tfrecord.serialize(layout, *scene(0), objects, CLEVR)
   got = parse(record)
   assert got["visibility"][1] == [1] + [0] * 10
   assert b"".join(got["mask"][1][:24]) == b"\xff" * 24
@@ -223,29 +219,29 @@ def test_a_scene_without_objects_is_all_background(tfds):
 
 def test_layouts_that_do_not_fit_are_errors(tfds):
   with pytest.raises(ValueError, match=r"'objects_room'.*Add its layout"):
-    export_tfrecord.layout_of(family("objects_room"))
+    scene_tfrecord.layout_of(family("objects_room"))
   with pytest.raises(ValueError, match="Expected a variant of multi_dsprites"):
-    export_tfrecord.layout_of(family("multi_dsprites_scenes"))
-  layout = export_tfrecord.layout_of(family("clevr_scenes"))
+    scene_tfrecord.layout_of(family("multi_dsprites_scenes"))
+  layout = scene_tfrecord.layout_of(family("clevr_scenes"))
   objects = clevr_objects()
   with pytest.raises(ValueError, match=r"described by \['rotation'\]"):
-    export_tfrecord.serialize(
+    scene_tfrecord.serialize(
       layout,
       *scene(2),
       {k: v for k, v in objects.items() if k != "rotation"},
       CLEVR,
     )
   with pytest.raises(ValueError, match=r"Expected pixel_coords \[O, 3\]"):
-    export_tfrecord.serialize(
+    scene_tfrecord.serialize(
       layout, *scene(2), objects | {"pixel_coords": objects["x"]}, CLEVR
     )
   with pytest.raises(ValueError, match="Expected up to 10 objects"):
-    export_tfrecord.serialize(layout, *scene(11, (4, 12)), objects, CLEVR)
+    scene_tfrecord.serialize(layout, *scene(11, (4, 12)), objects, CLEVR)
 
 
 def test_frames_hold_lengths_and_checksums():
   for record in (b"", b"scene", bytes(range(256)) * 3):
-    framed = export_tfrecord.frame(record)
+    framed = scene_tfrecord.frame(record)
     length, check, data, end = (
       framed[:8],
       framed[8:12],
@@ -260,7 +256,7 @@ def test_frames_hold_lengths_and_checksums():
 
 
 def entry(objects, **extras):
-  return export_json.scene_entry(
+  return scene_json.scene_entry(
     index=3,
     file_name="a_000003.png",
     split="test",
@@ -329,10 +325,10 @@ def test_entries_of_other_families_keep_their_units():
 
 
 def test_ids_may_begin_at_1(tfds):
-  layout = export_tfrecord.layout_of(
+  layout = scene_tfrecord.layout_of(
     family("multi_dsprites_scenes", variant="binarized")
   )
-  got = export_json.scene_entry(
+  got = scene_json.scene_entry(
     index=0,
     file_name="a.png",
     split="test",
@@ -346,10 +342,10 @@ def test_ids_may_begin_at_1(tfds):
 
 def test_relationships_equal_the_definition():
   coords = np.random.default_rng(0).uniform(-3, 3, size=(7, 3))
-  got = export_json.relationships(coords, export_json.DIRECTIONS)
+  got = scene_json.relationships(coords, scene_json.DIRECTIONS)
   assert set(got) == {"left", "right", "front", "behind"}
   for name, lists in got.items():
-    direction = export_json.DIRECTIONS[name]
+    direction = scene_json.DIRECTIONS[name]
     for i, related in enumerate(lists):
       expected = []
       for j in range(7):
@@ -359,6 +355,6 @@ def test_relationships_equal_the_definition():
         if along > 0.2:
           expected.append(j)
       assert related == expected, (name, i)
-  assert export_json.relationships(np.zeros((0, 3)), {"left": (1, 0, 0)}) == {
+  assert scene_json.relationships(np.zeros((0, 3)), {"left": (1, 0, 0)}) == {
     "left": []
   }

@@ -10,11 +10,12 @@ import shutil
 import numpy as np
 import pytest
 
-from slot_attention_jax.data import clevr, types
+from slot_attention_jax.data import types
+from slot_attention_jax.data.images import clevr
 
 pytestmark = pytest.mark.usefixtures("tfds")
 
-_DATA = pathlib.Path(__file__).parents[1] / "data"
+_DATA = pathlib.Path(__file__).parents[2] / "testdata"
 _ARRAY_RECORD = _DATA / "clevr_array_record"
 _TFRECORD = _DATA / "clevr_tfrecord"
 # Objects of CLEVR_train_000000.png and so on.

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slot_attention_jax.data import clevr, clevr_records, transforms, types
+from slot_attention_jax.data import transforms, types
+from slot_attention_jax.data.images import clevr, clevr_records
 
 pytestmark = pytest.mark.usefixtures("tfds")
 
-_ROOT = pathlib.Path(__file__).parents[2]
-_ARRAY_RECORD = _ROOT / "tests" / "data" / "clevr_array_record"
-_TFRECORD = _ROOT / "tests" / "data" / "clevr_tfrecord"
+_ROOT = pathlib.Path(__file__).parents[3]
+_ARRAY_RECORD = _ROOT / "tests" / "testdata" / "clevr_array_record"
+_TFRECORD = _ROOT / "tests" / "testdata" / "clevr_tfrecord"
 _FORMATS = {"array_record": _ARRAY_RECORD, "tfrecord": _TFRECORD}
 # Objects of CLEVR_train_000000.png and so on.
 _TRAIN_OBJECTS = [7, 5, 9, 6, 10, 9, 8, 3, 10, 5, 10, 10]

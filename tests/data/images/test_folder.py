@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slot_attention_jax.data import folder
+from slot_attention_jax.data.images import folder
 
 SIZE = (12, 16)
 

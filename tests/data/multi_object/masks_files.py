@@ -5,11 +5,12 @@ import pathlib
 
 import numpy as np
 
-from slot_attention_jax.data import export_tfrecord, record_layouts
+from slot_attention_jax.data.export import scene_tfrecord
+from slot_attention_jax.data.multi_object import layouts
 
 CLEVR = (
-  pathlib.Path(__file__).parents[1]
-  / "data/multi_object/clevr_with_masks_train.tfrecords"
+  pathlib.Path(__file__).parents[2]
+  / "testdata/multi_object/clevr_with_masks_train.tfrecords"
 )
 CLEVR_OBJECTS = [7, 5, 3]
 
@@ -55,13 +56,13 @@ def write(path, records):
   path.parent.mkdir(parents=True, exist_ok=True)
   with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
     for record in records:
-      file.write(export_tfrecord.frame(record))
+      file.write(scene_tfrecord.frame(record))
   return path
 
 
 def write_scenes(path, name, variant, counts, seed=0):
   """Writes scenes of so many objects each; returns their arrays and ids."""
-  layout = record_layouts.layout_of(name, variant)
+  layout = layouts.layout_of(name, variant)
   rng = np.random.default_rng(seed)
   scenes = [scene(layout, rng, count) for count in counts]
   write(path, (serialize(arrays) for arrays, _ in scenes))

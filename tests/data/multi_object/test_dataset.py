@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from slot_attention_jax.data import (
-  multi_object,
-  multi_object_splits,
-  prepare,
-  record_layouts,
-  transforms,
-  types,
+from slot_attention_jax.data import prepare, transforms, types
+from slot_attention_jax.data.multi_object import (
+  dataset as dataset_lib,
 )
-from tests.data_pipeline import masks_files
+from slot_attention_jax.data.multi_object import (
+  layouts,
+  splits,
+)
+from tests.data.multi_object import masks_files
 
 pytestmark = pytest.mark.usefixtures("tfds")
 
@@ -43,7 +43,7 @@ def data_dir(tmp_path_factory):
 def create(data_dir, sharding, cache_dir):
   def create(name, split, variant="", **kwargs):
     arguments = {
-      "resolution": record_layouts.layout_of(name, variant).resolution,
+      "resolution": layouts.layout_of(name, variant).resolution,
       "crop": None,
       "max_objects": None,
       "batch_size": 4,
@@ -52,8 +52,8 @@ def create(data_dir, sharding, cache_dir):
       "train": False,
       "cache_dir": cache_dir,
     }
-    builder = multi_object.find_multi_object(name, variant, data_dir[0])
-    return multi_object.create_multi_object(
+    builder = dataset_lib.find_multi_object(name, variant, data_dir[0])
+    return dataset_lib.create_multi_object(
       builder, split, name=name, variant=variant, **(arguments | kwargs)
     )
 
@@ -83,11 +83,11 @@ def test_the_name_tells_a_part_from_the_set(data_dir, create, monkeypatch):
   assert info.name == "tetrominoes:1.0.0[8_of_tetrominoes_.tfrecords]"
   assert info.split == "records[:]"
   assert not info.own_scenes
-  builder = multi_object.find_multi_object("tetrominoes", "", data_dir[0])
+  builder = dataset_lib.find_multi_object("tetrominoes", "", data_dir[0])
   builder.info.metadata["complete"] = True
-  name = multi_object._data_name(builder, "tetrominoes", "")
+  name = dataset_lib._data_name(builder, "tetrominoes", "")
   assert name == "tetrominoes:1.0.0"
-  name = multi_object._data_name(builder, "objects_room", "six_objects")
+  name = dataset_lib._data_name(builder, "objects_room", "six_objects")
   assert name == "objects_room/six_objects:1.0.0"
 
 
@@ -158,8 +158,8 @@ def test_training_is_endless_and_stays_within_its_split(create):
 
 
 def test_the_paper_s_splits_take_the_first_that_pass(create, monkeypatch):
-  table = multi_object_splits._table(1, 3, (2, 3), 2)
-  monkeypatch.setitem(multi_object_splits._SPLITS, "clevr_with_masks", table)
+  table = splits._table(1, 3, (2, 3), 2)
+  monkeypatch.setitem(splits._SPLITS, "clevr_with_masks", table)
   # Record 0 has seven objects, 1 has five, 2 has three.
   assert create("clevr_with_masks", "clevr10/train").info.num_examples == 1
   assert create("clevr_with_masks", "clevr6/test").info.num_examples == 2
@@ -187,15 +187,15 @@ def test_data_are_found_at_any_height(data_dir):
     root / "objects_room" / "six_objects",
     root / "objects_room" / "six_objects" / "1.0.0",
   ):
-    builder = multi_object.find_multi_object(
+    builder = dataset_lib.find_multi_object(
       "objects_room", "six_objects", folder
     )
     assert builder.info.splits["test"].num_examples == 8
   with pytest.raises(FileNotFoundError, match=r"identical_color:1\.0\.0"):
-    multi_object.find_multi_object("objects_room", "identical_color", root)
+    dataset_lib.find_multi_object("objects_room", "identical_color", root)
   with pytest.raises(FileNotFoundError, match="--name=tetrominoes"):
     # Not what its place says.
-    multi_object.find_multi_object("tetrominoes", "", root / "objects_room")
+    dataset_lib.find_multi_object("tetrominoes", "", root / "objects_room")
 
 
 def test_a_missing_file_and_another_order_are_errors(
@@ -206,13 +206,13 @@ def test_a_missing_file_and_another_order_are_errors(
   copy = tmp_path / "tetrominoes" / "1.0.0"
   shutil.copytree(data_dir[0] / "tetrominoes" / "1.0.0", copy)
   monkeypatch.setattr(
-    multi_object,
+    dataset_lib,
     "_records",
-    lambda *a, real=multi_object._records: (
+    lambda *a, real=dataset_lib._records: (
       (number + 1, record) for number, record in real(*a)
     ),
   )
-  builder = multi_object.find_multi_object("tetrominoes", "", tmp_path)
+  builder = dataset_lib.find_multi_object("tetrominoes", "", tmp_path)
   arguments = {
     "name": "tetrominoes",
     "variant": "",
@@ -226,8 +226,8 @@ def test_a_missing_file_and_another_order_are_errors(
     "cache_dir": tmp_path / "cache",
   }
   with pytest.raises(ValueError, match="record 1 of the original file, got 0"):
-    multi_object.create_multi_object(builder, "records[:]", **arguments)
+    dataset_lib.create_multi_object(builder, "records[:]", **arguments)
   (file,) = copy.glob("*.array_record*")
   file.unlink()
   with pytest.raises(FileNotFoundError, match=r"1 of the 1 files .*missing"):
-    multi_object.create_multi_object(builder, "records[:]", **arguments)
+    dataset_lib.create_multi_object(builder, "records[:]", **arguments)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from slot_attention_jax.data import remote_file
+from slot_attention_jax.data.multi_object import remote_file
 
 DATA = bytes(i * 7 % 251 for i in range(50_000))
 

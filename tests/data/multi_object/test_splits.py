@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from slot_attention_jax.data import multi_object_splits
+from slot_attention_jax.data.multi_object import splits as splits_lib
 
 NAMES = ("train", "test", "validation", "test_large")
 RECORDS = {
@@ -16,7 +16,7 @@ RECORDS = {
 
 
 def find(dataset, name, **kwargs):
-  return multi_object_splits.find_split(dataset, name, **kwargs)
+  return splits_lib.find_split(dataset, name, **kwargs)
 
 
 def test_the_paper_s_splits():

@@ -6,8 +6,9 @@ import pytest
 
 from configs import tetrominoes
 from slot_attention_jax import data as data_lib
-from slot_attention_jax import sharding
-from slot_attention_jax.data import cached_dataset, fixed_scenes, procedural
+from slot_attention_jax.data import cached_dataset, procedural
+from slot_attention_jax.data.procedural import fixed_scenes
+from slot_attention_jax.runtime import mesh as mesh_lib
 
 FAMILY = procedural.Tetrominoes()
 
@@ -19,7 +20,7 @@ def over(num_devices):
     axis_types=(jax.sharding.AxisType.Auto,),
     devices=jax.devices()[:num_devices],
   )
-  return sharding.over_batch(mesh)
+  return mesh_lib.over_batch(mesh)
 
 
 def create(num_devices=1, **options):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from slot_attention_jax import sharding
 from slot_attention_jax.data import procedural
 from slot_attention_jax.data.procedural import multi_dsprites
+from slot_attention_jax.runtime import mesh as mesh_lib
 
 VARIANTS = ("binarized", "colored_on_grayscale", "colored_on_colored")
 RANGES = {VARIANTS[0]: (2, 3), VARIANTS[1]: (2, 5), VARIANTS[2]: (1, 4)}
@@ -218,7 +218,7 @@ def test_batches_on_1_and_4_devices():
       procedural.MultiDSprites(),
       split="train",
       batch_size=8,
-      sharding=sharding.over_batch(mesh),
+      sharding=mesh_lib.over_batch(mesh),
     )
     batches.append(jax.device_get(data.batch(3)))
   assert data.info.name == "multi_dsprites_scenes"

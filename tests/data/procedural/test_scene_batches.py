@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from slot_attention_jax import sharding
 from slot_attention_jax.data.procedural import clevr, scenes
+from slot_attention_jax.runtime import mesh as mesh_lib
 
 FAMILY = clevr.Clevr(crop="paper")
 
@@ -22,7 +22,7 @@ def dataset(num_devices, *, split="train", resolution=(24, 32), **options):
   return scenes.SceneDataset(
     FAMILY,
     split=split,
-    sharding=sharding.over_batch(mesh),
+    sharding=mesh_lib.over_batch(mesh),
     resolution=resolution,
     **{"batch_size": 8} | options,
   )

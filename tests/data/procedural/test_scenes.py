@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slot_attention_jax import sharding
 from slot_attention_jax.data.procedural import scenes, tetrominoes
+from slot_attention_jax.runtime import mesh as mesh_lib
 
 FAMILY = tetrominoes.Tetrominoes()
 NUM_SCENES = 2000
@@ -25,7 +25,7 @@ def dataset(num_devices=4, *, split="train", family=FAMILY, **options):
   options = {"batch_size": 8} | options
   if split != "train":
     options = {"num_examples": 10} | options
-  over_batch = sharding.over_batch(mesh(num_devices))
+  over_batch = mesh_lib.over_batch(mesh(num_devices))
   return scenes.SceneDataset(
     family, split=split, sharding=over_batch, **options
   )

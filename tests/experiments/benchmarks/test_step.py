@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import slot_attention_jax as sa
-from experiments import benchmark_step
-from slot_attention_jax import object_discovery, set_prediction
+from experiments.benchmarks import step
+from slot_attention_jax.tasks import object_discovery, set_prediction
 
 _ENCODER = {
   "slot_size": 8,
@@ -20,10 +20,10 @@ _ENCODER = {
 
 def test_flops_of_the_papers_models():
   clevr = sa.SlotAttentionAutoEncoder.from_preset("clevr")
-  flops = benchmark_step.forward_flops(clevr, (128, 128, 3))
+  flops = step.forward_flops(clevr, (128, 128, 3))
   assert flops == pytest.approx(42e9, rel=0.02)
   predictor = sa.SlotAttentionClassifier.from_preset("clevr")
-  flops = benchmark_step.forward_flops(predictor, (128, 128, 3))
+  flops = step.forward_flops(predictor, (128, 128, 3))
   assert flops == pytest.approx(1.4e9, rel=0.05)
 
 
@@ -40,7 +40,7 @@ def test_flops_by_hand():
   encoder = 16 * 9 * 3 * 4 + 4 * 4 * 4 * 6 + 4 * (6 * 10 + 10 * 8)
   slots = 4 * 8 * 8 * 2 + 2 * 2 * 4 * 8 + 2 * 7 * 8 * 8 + 2 * 2 * 8 * 12
   head = 2 * 7 * (8 + 5)
-  flops = benchmark_step.forward_flops(model, (4, 4, 3))
+  flops = step.forward_flops(model, (4, 4, 3))
   assert flops == 2 * (encoder + slots + head)
 
 
@@ -90,20 +90,20 @@ def test_the_peer_computes_the_same(create):
   torch_peer = pytest.importorskip("experiments.torch_peer", reason="no torch")
   task = create()
   params = jax.device_get(task.init(jax.random.key(0)))
-  batch = benchmark_step.random_batch(task, 2, max_objects=4)
+  batch = step.random_batch(task, 2, max_objects=4)
   peer = torch_peer.Peer(task)
   peer.load_state_dict(torch_peer.to_state_dict(params["params"]))
-  benchmark_step.check_peer(task, params, batch, peer)
+  step.check_peer(task, params, batch, peer)
   # A slot attention that is not the package's is found out.
   peer.slot_attention.epsilon = 0.1
   with pytest.raises(ValueError, match="another model"):
-    benchmark_step.check_peer(task, params, batch, peer)
+    step.check_peer(task, params, batch, peer)
 
 
 @pytest.mark.slow
 def test_the_last_line_is_json(capsys):
   arguments = ["--config=quickstart:debug", "--steps=2", "--matmul_size=64"]
-  result = benchmark_step.main([*arguments, "--peer=none"])
+  result = step.main([*arguments, "--peer=none"])
   lines = capsys.readouterr().out.splitlines()
   assert json.loads(lines[-1]) == result
   assert result["step_seconds"] > 0

@@ -11,21 +11,24 @@ import optax
 import pytest
 from PIL import Image
 
-from experiments import blender_pictures, configuration, evaluate_transfer
-from slot_attention_jax import (
-  checkpoints,
-  metadata,
-  tasks,
-  train_state,
-)
+from experiments.blender import blender_pictures, evaluate_transfer
+from experiments.common import configuration
+from slot_attention_jax import tasks
 from slot_attention_jax.data import procedural, transforms, types
 from slot_attention_jax.data.procedural.clevr import annotations, scene
 from slot_attention_jax.metrics import ari
 from slot_attention_jax.metrics import average_precision as ap
 from slot_attention_jax.pretrained import weights_file
+from slot_attention_jax.runtime import files
+from slot_attention_jax.training import (
+  checkpoints,
+)
+from slot_attention_jax.training import (
+  state as state_lib,
+)
 
 # Scenes of 3, 10 and 9 objects: no batch size of 4 devices divides 3.
-DATA = pathlib.Path(__file__).parent / "data/clevr_render"
+DATA = pathlib.Path(__file__).parents[2] / "testdata/clevr_render"
 SIZE, FRAME = (16, 16), (240, 320)
 MODEL = (
   "data.resolution=(16, 16),data.max_objects=0,model.slot_size=4,"
@@ -107,11 +110,11 @@ def runs(tmp_path_factory):
       jax.eval_shape(task.init, jax.random.key(0)),
     )
     # Of the reference's optimizer none is read.
-    state = train_state.create(params, optax.sgd(1.0), jax.random.key(0))
+    state = state_lib.create(params, optax.sgd(1.0), jax.random.key(0))
     path = tmp_path_factory.mktemp(name)
     with checkpoints.Checkpointer(path / "checkpoints") as checkpointer:
       checkpointer.save(
-        state.replace(step=jnp.int32(5)), metadata.jsonable(config.to_dict())
+        state.replace(step=jnp.int32(5)), files.jsonable(config.to_dict())
       )
     found[name] = path, params
   return found
@@ -345,7 +348,7 @@ def test_weights_are_evaluated_by_their_recipe(runs, images, tmp_path, capsys):
   config, _ = objective("discovery")
   facts = weights_file.WeightsFacts(
     task="discovery",
-    model=metadata.jsonable(config.model.to_dict()),
+    model=files.jsonable(config.model.to_dict()),
     resolution=SIZE,
     layout=None,
     recipe=(

@@ -1,6 +1,6 @@
 """Reading the programs that XLA:TPU writes, on a small one."""
 
-from experiments import tpu_program
+from experiments.tpu import tpu_program
 
 # As XLA:TPU words it, shortened.
 PROGRAM = """HloModule jit_step, is_scheduled=true

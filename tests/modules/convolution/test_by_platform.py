@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slot_attention_jax.modules import (
-  dense_convolution,
+from slot_attention_jax.modules.convolution import (
+  by_platform,
+  dense,
   kernel_gradient,
-  platform_convolution,
 )
 
 # Batch, kernel (kh, kw), stride, image (H, W), channels (C, F): kernels below,
@@ -85,7 +85,7 @@ def assert_same(got, expected):
 def test_conv2d_and_gradients(platform, case):
   batch_size, kernel_size, stride, size, (c, f) = case
   x, kernel = arguments(batch_size, size, kernel_size, c, (c, f))
-  conv = functools.partial(platform_convolution.conv2d, stride=stride)
+  conv = functools.partial(by_platform.conv2d, stride=stride)
   plain = functools.partial(plain_conv, stride=stride)
   assert_same(with_gradients(conv, x, kernel), with_gradients(plain, x, kernel))
 
@@ -96,7 +96,7 @@ def test_conv_transpose2d_and_gradients(platform, case):
   if min(kernel_size) < stride:
     pytest.skip("JAX's own crops such kernels in another way than Keras.")
   x, kernel = arguments(batch_size, size, kernel_size, c, (f, c))
-  conv = functools.partial(platform_convolution.conv_transpose2d, stride=stride)
+  conv = functools.partial(by_platform.conv_transpose2d, stride=stride)
   plain = functools.partial(plain_conv_transpose, stride=stride)
   assert_same(with_gradients(conv, x, kernel), with_gradients(plain, x, kernel))
 
@@ -106,8 +106,8 @@ def test_conv_transpose2d_is_the_dense_one(platform, case):
   batch_size, kernel_size, stride, size, (c, f) = case
   x, kernel = arguments(batch_size, size, kernel_size, c, (f, c))
   assert_same(
-    [platform_convolution.conv_transpose2d(x, kernel, stride)],
-    [dense_convolution.conv_transpose2d(x, kernel, stride)],
+    [by_platform.conv_transpose2d(x, kernel, stride)],
+    [dense.conv_transpose2d(x, kernel, stride)],
   )
 
 
@@ -125,7 +125,7 @@ def test_transformations(platform):
     twice = jax.grad(lambda k: jnp.sum(of_kernel(x, k) ** 2))(kernel)
     return jax.jit(of_kernel)(x, kernel), each, twice
 
-  got = results(platform_convolution.conv2d)
+  got = results(by_platform.conv2d)
   for a, b in zip(got, results(plain_conv), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3 * np.abs(b).max())
 
@@ -135,7 +135,7 @@ def test_bfloat16(platform):
   x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
   for stride in (1, 2):
     outputs, pull = jax.vjp(
-      lambda x, k, s=stride: platform_convolution.conv2d(x, k, s), x, kernel
+      lambda x, k, s=stride: by_platform.conv2d(x, k, s), x, kernel
     )
     of_inputs, of_kernel = pull(outputs)
     assert outputs.dtype == of_inputs.dtype == of_kernel.dtype == jnp.bfloat16
@@ -152,7 +152,7 @@ def test_the_platform_is_chosen_when_lowered():
 
   def step(x, kernel):
     def loss(x, kernel):
-      return jnp.sum(platform_convolution.conv2d(x, kernel, 2) ** 2)
+      return jnp.sum(by_platform.conv2d(x, kernel, 2) ** 2)
 
     return jax.value_and_grad(loss, argnums=(0, 1))(x, kernel)
 
@@ -175,7 +175,7 @@ def test_the_platform_is_chosen_when_lowered():
 
 @pytest.mark.parametrize("function", ["conv2d", "conv_transpose2d"])
 def test_errors_say_what_to_expect(function):
-  fun = getattr(platform_convolution, function)
+  fun = getattr(by_platform, function)
   with pytest.raises(ValueError, match="stride of at least 1, got 0"):
     fun(jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 3)), 0)
   with pytest.raises(ValueError, match="Expected 2 input channels"):
@@ -210,7 +210,7 @@ def test_kernel_gradient(
   )
   g = rng.normal(size=shape).astype(np.float32)
   transpose = jax.linear_transpose(
-    lambda k: dense_convolution.convolution(x, k, padding),
+    lambda k: dense.convolution(x, k, padding),
     jax.ShapeDtypeStruct((*kernel_size, c, f), jnp.float32),
   )
   got = kernel_gradient.kernel_gradient(x, g, kernel_size, 1, padding)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slot_attention_jax.modules import dense_convolution
+from slot_attention_jax.modules.convolution import dense
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Kernel (kh, kw), stride, image (H, W): kernels below, at and above the
@@ -59,14 +59,14 @@ def constant(x):
 
 
 FUNCTIONS = {
-  "conv2d": (dense_convolution.conv2d, reference_conv, (3, 4)),
+  "conv2d": (dense.conv2d, reference_conv, (3, 4)),
   "conv_transpose2d": (
-    dense_convolution.conv_transpose2d,
+    dense.conv_transpose2d,
     reference_conv_transpose,
     (4, 3),
   ),
   "conv_transpose2d_of_constant": (
-    lambda x, kernel, stride: dense_convolution.conv_transpose2d_of_constant(
+    lambda x, kernel, stride: dense.conv_transpose2d_of_constant(
       x[:, 0, 0], x.shape[1:3], kernel, stride
     ),
     lambda x, *args: reference_conv_transpose(constant(x), *args),
@@ -113,7 +113,7 @@ def test_conv_transpose2d_is_the_input_gradient_of_conv2d():
   x, kernel = arguments((5, 4), (5, 3), (2, 3))
   image = jnp.zeros((2, 10, 8, 2))
   _, pull = jax.vjp(lambda i: reference_conv(i, kernel, 2), image)
-  got = dense_convolution.conv_transpose2d(x, kernel, 2)
+  got = dense.conv_transpose2d(x, kernel, 2)
   np.testing.assert_allclose(got, pull(x)[0], rtol=0, atol=2e-5)
 
 
@@ -151,11 +151,11 @@ def test_constant_needs_neither_convolution_nor_scatter():
 def test_dtype_is_kept():
   x = jnp.ones((1, 4, 4, 3), jnp.bfloat16)
   kernel = jnp.ones((3, 3, 3, 3), jnp.bfloat16)
-  for fun in (dense_convolution.conv2d, dense_convolution.conv_transpose2d):
+  for fun in (dense.conv2d, dense.conv_transpose2d):
     out = jax.eval_shape(lambda x, k, f=fun: f(x, k, 2), x, kernel)
     assert out.dtype == jnp.bfloat16
   out = jax.eval_shape(
-    lambda v, k: dense_convolution.conv_transpose2d_of_constant(v, (4, 4), k),
+    lambda v, k: dense.conv_transpose2d_of_constant(v, (4, 4), k),
     x[:, 0, 0],
     kernel,
   )
@@ -165,8 +165,8 @@ def test_dtype_is_kept():
 def test_errors():
   x, kernel = jnp.ones((1, 4, 4, 3)), jnp.ones((5, 5, 3, 8))
   for fun, channels in (
-    (dense_convolution.conv2d, 4),
-    (dense_convolution.conv_transpose2d, 3),
+    (dense.conv2d, 4),
+    (dense.conv_transpose2d, 3),
   ):
     with pytest.raises(ValueError, match=r"inputs \[B, H, W, C\].*\(4, 4, 3\)"):
       fun(x[0], kernel)
@@ -177,10 +177,10 @@ def test_errors():
     with pytest.raises(ValueError, match=r"Expected 4 input channels"):
       fun(x, wrong)
   with pytest.raises(ValueError, match="at least 1, got 0"):
-    dense_convolution.conv2d(x, kernel, 0)
+    dense.conv2d(x, kernel, 0)
   with pytest.raises(ValueError, match="at least 1, got 0"):
-    dense_convolution.conv_transpose2d(x, jnp.ones((5, 5, 8, 3)), 0)
-  fun = dense_convolution.conv_transpose2d_of_constant
+    dense.conv_transpose2d(x, jnp.ones((5, 5, 8, 3)), 0)
+  fun = dense.conv_transpose2d_of_constant
   with pytest.raises(ValueError, match=r"vectors \[B, C\].*\(1, 4, 4, 3\)"):
     fun(x, (4, 4), kernel)
   with pytest.raises(ValueError, match=r"size of at least 1.*\(4, 0\)"):
@@ -191,10 +191,10 @@ def test_errors():
 
 def test_depth_to_space_is_the_inverse_of_space_to_depth():
   x = np.arange(2 * 6 * 9 * 2, dtype=np.float32).reshape(2, 6, 9, 2)
-  blocks = dense_convolution.space_to_depth(x, 3)
+  blocks = dense.space_to_depth(x, 3)
   assert blocks.shape == (2, 2, 3, 18)
   # Channels run over row, column, channel of the block.
   np.testing.assert_array_equal(
     blocks[1, 1, 2].reshape(3, 3, 2), x[1, 3:, 6:, :]
   )
-  np.testing.assert_array_equal(dense_convolution.depth_to_space(blocks, 3), x)
+  np.testing.assert_array_equal(dense.depth_to_space(blocks, 3), x)

@@ -3,11 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slot_attention_jax.modules import (
-  convolution,
-  dense_convolution,
-  packed_convolution,
-)
+from slot_attention_jax.modules import convolution
+from slot_attention_jax.modules.convolution import dense
+from slot_attention_jax.modules.convolution import packed as packed_lib
 
 # Kernels, strides and packings: below, at and above one another; 0: XLA's own.
 CASES = [
@@ -51,12 +49,12 @@ def test_convolutions(k, stride, packing):
   kernel = rng.normal(size=(k, k + 1, 3, 4))
 
   def packed(x, kernel):
-    x = packed_convolution.repack(x, 1, old)
-    x = packed_convolution.conv2d(x, kernel, stride, packing)
-    return packed_convolution.repack(x, new, 1)
+    x = packed_lib.repack(x, 1, old)
+    x = packed_lib.conv2d(x, kernel, stride, packing)
+    return packed_lib.repack(x, new, 1)
 
   def plain(x, kernel):
-    return dense_convolution.conv2d(x, kernel, stride)
+    return dense.conv2d(x, kernel, stride)
 
   with jax.enable_x64(True):
     assert_equal(
@@ -73,12 +71,12 @@ def test_transposed_convolutions(k, stride, packing):
   kernel = rng.normal(size=(k, k + 1, 4, 3))
 
   def packed(x, kernel):
-    x = packed_convolution.repack(x, 1, old)
-    x = packed_convolution.conv_transpose2d(x, kernel, stride, packing)
-    return packed_convolution.repack(x, new, 1)
+    x = packed_lib.repack(x, 1, old)
+    x = packed_lib.conv_transpose2d(x, kernel, stride, packing)
+    return packed_lib.repack(x, new, 1)
 
   def plain(x, kernel):
-    return dense_convolution.conv_transpose2d(x, kernel, stride)
+    return dense.conv_transpose2d(x, kernel, stride)
 
   with jax.enable_x64(True):
     assert_equal(
@@ -126,7 +124,7 @@ def test_stacks_are_what_other_platforms_compute(
     return jax.jit(lambda *a: with_gradients(fun, *a))(x, weights)
 
   with jax.enable_x64(True):
-    got, expected = run(packed_convolution), run(convolution)
+    got, expected = run(packed_lib), run(convolution)
     assert got[0].shape == expected[0].shape
     assert_equal(jax.tree.leaves(got), jax.tree.leaves(expected))
 
@@ -187,8 +185,6 @@ def test_stacks_under_vmap_and_remat(name):
 
 def test_errors():
   with pytest.raises(ValueError, match=r"packs from 1 to 2.*7"):
-    packed_convolution.repack(jnp.zeros((1, 4, 7, 3)), 1, 2)
+    packed_lib.repack(jnp.zeros((1, 4, 7, 3)), 1, 2)
   with pytest.raises(ValueError, match=r"\[B, H, W, 6\]"):
-    packed_convolution.conv2d(
-      jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 4)), 1, 2
-    )
+    packed_lib.conv2d(jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 4)), 1, 2)

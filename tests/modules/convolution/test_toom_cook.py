@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slot_attention_jax.modules import platform_convolution, winograd
+from slot_attention_jax.modules.convolution import by_platform, toom_cook
 
 
 def arguments(batch_size, size, rows, channels, filters):
@@ -39,7 +39,7 @@ def direct(x, kernel, padding):
 def test_is_the_sum_over_taps(columns, rows, padding):
   x, kernel = arguments(3, (6, columns), rows, 4, 5)
   expected = direct(x, kernel, padding)
-  got = winograd.convolve(jnp.float32(x), jnp.float32(kernel), padding)
+  got = toom_cook.convolve(jnp.float32(x), jnp.float32(kernel), padding)
   assert got.shape == expected.shape
   assert got.dtype == jnp.float32
   np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
@@ -51,7 +51,7 @@ def test_rounding():
   x, kernel = np.float32(x), np.float32(kernel)
   padding = ((2, 2), (2, 2))
   expected = direct(np.float64(x), np.float64(kernel), padding)
-  error = winograd.convolve(x, kernel, padding) - expected
+  error = toom_cook.convolve(x, kernel, padding) - expected
   assert np.sqrt(np.mean(error**2) / np.mean(expected**2)) < 2.5e-6
   assert np.abs(error).max() / np.abs(expected).max() < 1e-5
 
@@ -64,7 +64,7 @@ def test_multiplies_less():
     jaxpr = jax.make_jaxpr(fun)(jnp.float32(x), jnp.float32(kernel)).jaxpr
     return [e for e in jaxpr.eqns if "conv" in e.primitive.name]
 
-  got = convolutions(lambda x, k: winograd.convolve(x, k, ((2, 2), (2, 2))))
+  got = convolutions(lambda x, k: toom_cook.convolve(x, k, ((2, 2), (2, 2))))
   macs = [
     np.prod(e.outvars[0].aval.shape) * np.prod(e.invars[1].aval.shape[:3])
     for e in got
@@ -88,7 +88,7 @@ def test_multiplies_less():
 )
 def test_pays(shape, kernel, stride, dtype, expected):
   x, k = jnp.zeros(shape, dtype), jnp.zeros(kernel, dtype)
-  assert winograd.pays(x, k, stride) is expected
+  assert toom_cook.pays(x, k, stride) is expected
 
 
 def test_serves_convolutions_and_gradients_on_cpu_only():
@@ -96,7 +96,7 @@ def test_serves_convolutions_and_gradients_on_cpu_only():
   x, kernel = arguments(1, (16, 16), 5, 32, 32)
 
   def loss(x, kernel):
-    return jnp.sum(platform_convolution.conv2d(x, kernel) ** 2)
+    return jnp.sum(by_platform.conv2d(x, kernel) ** 2)
 
   step = jax.jit(jax.grad(loss, argnums=(0, 1)))
   traced = step.trace(jnp.float32(x), jnp.float32(kernel))
@@ -112,6 +112,6 @@ def test_serves_convolutions_and_gradients_on_cpu_only():
 
 def test_says_what_kernels_it_takes():
   with pytest.raises(ValueError, match=r"\[kh, 5, C, F\], got \(5, 3, 4, 4\)"):
-    winograd.convolve(
+    toom_cook.convolve(
       jnp.zeros((1, 8, 8, 4)), jnp.zeros((5, 3, 4, 4)), ((2, 2), (1, 1))
     )

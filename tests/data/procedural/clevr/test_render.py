@@ -18,8 +18,8 @@ from slot_attention_jax.data.procedural.clevr import (
   scene,
 )
 
-ROOT = pathlib.Path(__file__).parents[2]
-DATA = ROOT / "tests/data/clevr_render"
+ROOT = pathlib.Path(__file__).parents[4]
+DATA = ROOT / "tests/testdata/clevr_render"
 SMALL = (48, 64)
 FULL = (240, 320)
 NUM_RANDOM = 64

@@ -1,0 +1,4 @@
+"""What any program needs: the mesh, processes, files, progress, threads.
+
+Nothing here knows slots, models, data or configs.
+"""

@@ -1,0 +1,50 @@
+"""Files that are written whole or not at all: JSON, PNG, anything."""
+
+import contextlib
+import json
+import math
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+
+def jsonable(value: Any) -> Any:
+  """Copies nested values, with infinity and NaN, which JSON lacks, as text."""
+  if isinstance(value, dict):
+    return {k: jsonable(v) for k, v in value.items()}
+  if isinstance(value, tuple | list):
+    return [jsonable(v) for v in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return str(value)
+  return value
+
+
+def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+  """Writes JSON, whole or not at all; makes the directory."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  text = json.dumps(jsonable(content), indent=2, allow_nan=False)
+  with atomic_write(path) as temporary:
+    temporary.write_text(text + "\n")
+
+
+@contextlib.contextmanager
+def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A file to write to, which becomes `path` at the end if nothing failed."""
+  temporary = path.with_name(f".{path.name}.tmp")
+  try:
+    yield temporary
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def save_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
+  """Writes a picture [H, W, 3] or [H, W] uint8 as PNG, and its directory."""
+  from PIL import Image
+
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with atomic_write(path) as temporary:
+    Image.fromarray(picture).save(temporary, format="PNG")
