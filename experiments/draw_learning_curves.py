@@ -3,12 +3,11 @@
   python experiments/draw_learning_curves.py --figure=curves.png \
     --runs="seed 0=runs/quickstart,seed 1=runs/quickstart_1" [--over=minutes]
 
-A run is its directory, a `metrics.jsonl`, or the `.tar` that `run_queue.py`
-keeps of it; without a label it has the name of that. `--run=LABEL=PATH` may be
-repeated, and takes commas. Drawn is what evaluations measured, a panel for each
-of FG-ARI (object discovery) and average precision at infinity, 1 and 0.5 (set
-prediction), or the MSE where there is no ground truth; `--metrics` chooses
-others. A line is of one run and one data.
+A run is its directory or its `metrics.jsonl`; without a label it has the name
+of that. `--run=LABEL=PATH` may be repeated, and takes commas. Drawn is what
+evaluations measured, a panel for each of FG-ARI (object discovery) and average
+precision at infinity, 1 and 0.5 (set prediction), or the MSE where there is no
+ground truth; `--metrics` chooses others. A line is of one run and one data.
 
 Prints a Markdown table of the last values, then one line of JSON. Needs
 matplotlib (`pip install matplotlib`).
@@ -19,7 +18,6 @@ import dataclasses
 import json
 import pathlib
 import sys
-import tarfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,7 +64,7 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
   """The rows of a run's metrics.
 
   Args:
-    path: of the run's directory, its file of metrics or its archive.
+    path: of the run's directory or its file of metrics.
 
   Returns:
     The rows, in their order; a last one that is being written is left out.
@@ -76,18 +74,12 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
     ValueError: if the file holds something else.
   """
   name = writers.METRICS_FILE
-  if path.suffix == ".tar" and path.is_file():
-    with tarfile.open(path) as tar:
-      member = tar.extractfile(name) if name in tar.getnames() else None
-      text = member.read().decode() if member else None
-  else:
-    file = path / name if path.is_dir() else path
-    text = file.read_text(encoding="utf-8") if file.is_file() else None
-  if text is None:
+  file = path / name if path.is_dir() else path
+  if not file.is_file():
     raise FileNotFoundError(
-      f"Expected a run in {path}, found no {name}. Name its directory or its "
-      ".tar."
+      f"Expected a run in {path}, found no {name}. Name its directory."
     )
+  text = file.read_text(encoding="utf-8")
   rows = []
   for number, line in enumerate(lines := text.splitlines(keepends=True), 1):
     try:
@@ -234,7 +226,7 @@ def _run(text: str) -> tuple[str, pathlib.Path]:
   label, separator, path = text.partition("=")
   if not separator:
     path = text
-    label = pathlib.Path(text).absolute().name.removesuffix(".tar")
+    label = pathlib.Path(text).absolute().name
   if not label or not path:
     raise argparse.ArgumentTypeError(f"expected LABEL=PATH, got {text!r}")
   return label, pathlib.Path(path).expanduser()

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import draw_learning_curves, run_archive
+from experiments import draw_learning_curves
 
 DATA = "scenes/validation"
 
@@ -153,18 +153,12 @@ def test_runs_of_both_tasks_and_of_several_data(tmp_path, capsys, figures):
   assert len(colors) == 1
 
 
-def test_archives_are_read(tmp_path, capsys, figures):
+def test_a_file_of_metrics_is_read_as_its_run(tmp_path, capsys, figures):
   workdir = write(tmp_path / "run", DISCOVERY)
-  (workdir / "checkpoints" / "30" / "scores").mkdir(parents=True)
-  (workdir / "checkpoints" / "30" / "scores" / "metadata").write_text("{}")
-  config = {"checkpoint": {"best_metric": "mse", "best_mode": "min"}}
-  (workdir / "config.json").write_text(json.dumps(config))
-  archive = tmp_path / "states" / "clevr6-0.tar"
-  run_archive.pack(workdir, archive)
-  run(tmp_path, capsys, f"--run={archive}", f"--run=b={workdir}/metrics.jsonl")
+  run(tmp_path, capsys, f"--run={workdir}", f"--run=b={workdir}/metrics.jsonl")
   found = lines_of(figures[0].axes[0])
-  assert found["clevr6-0"][0] == found["b"][0] == [10, 20, 30]
-  np.testing.assert_array_equal(found["clevr6-0"][1], found["b"][1])
+  assert found["run"][0] == found["b"][0] == [10, 20, 30]
+  np.testing.assert_array_equal(found["run"][1], found["b"][1])
 
 
 def test_a_row_that_is_being_written_is_left_out(tmp_path):
