@@ -35,6 +35,7 @@ setuptools.setup(
     "safetensors>=0.5",
     "scipy>=1.14",
     "tensorflow-datasets>=4.9.10",
+    "tqdm>=4.66",
   ],
   extras_require={
     "cuda": ["jax[cuda13]>=0.10"],

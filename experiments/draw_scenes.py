@@ -45,7 +45,7 @@ def _draw(family: procedural.SceneFamily) -> np.ndarray:
     family,
     split="validation",
     batch_size=_COLUMNS.value,
-    sharding=mesh.over_batch(mesh.create_mesh()),
+    sharding=mesh.batch_sharding(mesh.create_mesh()),
     resolution=(_SIDE.value, _SIDE.value),
     num_examples=_COLUMNS.value,
   )

@@ -206,7 +206,7 @@ def _arrays(config: Any, workdir: pathlib.Path) -> dict[str, np.ndarray]:
     config,
     "train",
     batch_size=config.train.batch_size,
-    sharding=mesh_lib.over_batch(mesh),
+    sharding=mesh_lib.batch_sharding(mesh),
   )
   task = tasks.create_task(config, dataset.info)
   optimizer, _ = optimizers.create_optimizer(config.optim)

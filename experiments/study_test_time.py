@@ -89,7 +89,7 @@ class Study:
       config,
       config.eval.split,
       batch_size=config.eval.batch_size,
-      sharding=mesh.over_batch(self._mesh),
+      sharding=mesh.batch_sharding(self._mesh),
       warn=False,
     )
 

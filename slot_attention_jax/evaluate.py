@@ -168,7 +168,7 @@ def _dataset(config: Any, mesh: jax.sharding.Mesh) -> types.Dataset:
     config,
     config.eval.split,
     batch_size=config.eval.batch_size,
-    sharding=mesh_lib.over_batch(mesh),
+    sharding=mesh_lib.batch_sharding(mesh),
   )
 
 

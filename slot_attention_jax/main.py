@@ -112,8 +112,8 @@ def main(argv: list[str]) -> None:
     "render": render.render,
     "export": evaluate.export_split,
   }
-  with processes.all_or_none():
-    processes.check_same(
+  with processes.exit_together_on_error():
+    processes.assert_equal_across_processes(
       "mode, workdir and config",
       (_MODE.value, workdir, _CONFIG.value.to_dict()),
       "Start all with the same flags but --process_id.",

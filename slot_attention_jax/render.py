@@ -129,7 +129,7 @@ def _dataset(
     cast(Any, _Described(family, resolution)),
     split=split,
     batch_size=batch_size,
-    sharding=mesh_lib.over_batch(mesh),
+    sharding=mesh_lib.batch_sharding(mesh),
     resolution=resolution,
     seed=config.seed,
     num_examples=None if training else count,
@@ -231,9 +231,9 @@ def _write(
   properties = cast(types.PropertyLayout, dataset.info.layout)
   info = settings | {"package": "slot_attention_jax", "note": _NOTE}
   num_objects, sheet = 0, []
-  shown = progress.Progress(stem, len(names))
   with contextlib.ExitStack() as stack:
     enter = stack.enter_context
+    shown = enter(progress.Progress(len(names), stem, "scenes", log=True))
     scenes_path = enter(files_lib.atomic_write(path / "scenes.json"))
     records_path = enter(files_lib.atomic_write(path / f"{stem}.tfrecords"))
     scenes = enter(scenes_path.open("w"))

@@ -15,7 +15,7 @@ from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.data import prefetch, types
 from slot_attention_jax.evaluation import examples as examples_lib
-from slot_attention_jax.runtime import files, processes
+from slot_attention_jax.runtime import files, processes, progress
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import (
   checkpoints,
@@ -55,7 +55,7 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
   path = pathlib.Path(workdir).expanduser().absolute()
   mesh = mesh_lib.create_mesh()
   checks.check(config, mesh.size)
-  sharding = mesh_lib.over_batch(mesh)
+  sharding = mesh_lib.batch_sharding(mesh)
   dataset = data_lib.create_dataset(
     config, "train", batch_size=config.train.batch_size, sharding=sharding
   )
@@ -85,7 +85,7 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
       )
     )
     latest = checkpointer.latest_step()
-    processes.check_same(
+    processes.assert_equal_across_processes(
       f"last checkpoint in {path}",
       latest,
       "Put the workdir on storage that all processes share.",
@@ -121,8 +121,8 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
       began=began,
     )
     stack.callback(writer.close)
-    progress = stack.enter_context(
-      contextlib.closing(writers.ProgressLine(total, start))
+    bar = stack.enter_context(
+      progress.Progress(total, "Training", "steps", initial=start)
     )
     limit = time_limit.TimeLimit(
       config.train.max_minutes, began, config.logging.every_steps
@@ -147,11 +147,9 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
       # Fetched one step late, so that the device never waits for the host;
       # before a save all rows up to it are written, so that none is lost.
       for line in window.add(step, step_metrics, flush=saving):
-        progress.clear()
         writer.write_scalars(*line)
-      progress.update(step, window.loss)
+      bar.update(step, loss=window.loss)
       if evaluating:
-        progress.clear()
         metrics = examples_lib.evaluate(
           task, eval_step, state.params, eval_dataset, config.eval.seed
         )

@@ -227,10 +227,11 @@ ROWS = """
 import jax
 import numpy as np
 
-from slot_attention_jax import distributed, evaluate, sharding
+from slot_attention_jax.evaluation import examples
+from slot_attention_jax.runtime import mesh as mesh_lib, processes
 from slot_attention_jax.data import cached_dataset, types
 
-distributed.initialize(detect=True)
+processes.initialize(detect=True)
 read = set()
 
 
@@ -245,21 +246,21 @@ class Sum:
     return {"sum": float(merged["x"].sum()), "count": len(merged["x"])}
 
 
-mesh = sharding.create_mesh()
+mesh = mesh_lib.create_mesh()
 info = types.DatasetInfo("numbers", "validation", (1, 1, 3), 6)
 dataset = cached_dataset.CachedDataset(
   {"x": (10.0 ** np.arange(6)).astype(np.float32).view(Recorder)},
   np.arange(6),
   info,
   batch_size=4,
-  sharding=sharding.over_batch(mesh),
+  sharding=mesh_lib.batch_sharding(mesh),
   seed=0,
   shuffle=False,
 )
 read.clear()
 batch = dataset.batch(0)
 own = sorted(read)
-metrics = evaluate.evaluate(
+metrics = examples.evaluate(
   Sum(), lambda params, batch, key, first: {"x": batch["x"]}, {}, dataset
 )
 print(own, *metrics.values())
@@ -300,10 +301,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from slot_attention_jax import distributed
+from slot_attention_jax.runtime import processes
 
-distributed.initialize(detect=True)
-with distributed.all_or_none():
+processes.initialize(detect=True)
+with processes.exit_together_on_error():
   multihost_utils.process_allgather(np.float32(0))
   if jax.process_index() == 1:
     raise KeyError("gone")
@@ -313,7 +314,7 @@ with distributed.all_or_none():
 
 def test_if_one_fails_the_others_end(cache, tmp_path):
   with run_in_slurm(FAIL, 2, cache, tmp_path) as processes:
-    # Without `all_or_none` it would wait for the others for 300 s.
+    # Without `exit_together_on_error` it would wait for the others for 300 s.
     assert all(processes.codes(seconds=60))
     assert "KeyError: 'gone'" in processes.logs[1].read_text()
 
@@ -338,9 +339,11 @@ import sys
 import jax
 
 from experiments import kill_and_resume
-from slot_attention_jax import distributed, time_limit, train
+from slot_attention_jax import train
+from slot_attention_jax.runtime import processes
+from slot_attention_jax.training import time_limit
 
-distributed.initialize(detect=True)
+processes.initialize(detect=True)
 # The time is up at the third look of process 0, at any of the other.
 times = iter([-math.inf] * 2 + [math.inf] * {STEPS})
 other = lambda: math.inf
@@ -349,7 +352,7 @@ time_limit.TimeLimit = functools.partial(time_limit.TimeLimit, clock=clock)
 config = kill_and_resume._load_config(
   {CONFIG!r} + ",logging.every_steps=2,train.max_minutes=1.0"
 )
-with distributed.all_or_none():
+with processes.exit_together_on_error():
   train.train(config, sys.argv[1])
 """
 
@@ -359,9 +362,10 @@ import math
 
 import jax
 
-from slot_attention_jax import distributed, time_limit
+from slot_attention_jax.runtime import processes
+from slot_attention_jax.training import time_limit
 
-distributed.initialize(detect=True)
+processes.initialize(detect=True)
 looks = []
 
 
@@ -444,9 +448,9 @@ def test_flags_that_do_not_fit_together(given, message):
 
 def test_alone_nothing_is_started_and_errors_are_left_alone():
   assert not processes_lib.initialize()
-  with pytest.raises(KeyError), processes_lib.all_or_none():
+  with pytest.raises(KeyError), processes_lib.exit_together_on_error():
     raise KeyError
-  processes_lib.check_same("number", 1, "")
+  processes_lib.assert_equal_across_processes("number", 1, "")
 
 
 @pytest.fixture(scope="module")

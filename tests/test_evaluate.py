@@ -105,7 +105,7 @@ def test_exported_examples_are_those_of_the_split(examples):
     config_of(),
     "validation",
     batch_size=4,
-    sharding=mesh.over_batch(mesh.create_mesh()),
+    sharding=mesh.batch_sharding(mesh.create_mesh()),
   )
   batch = dataset.batch(1)
   images = (np.asarray(batch["image"][:2]) + 1) * 127.5

@@ -56,7 +56,7 @@ def scenes_of(split, count, batch_size, resolution):
     procedural.Tetrominoes(),
     split=split,
     batch_size=batch_size,
-    sharding=mesh.over_batch(mesh.create_mesh()),
+    sharding=mesh.batch_sharding(mesh.create_mesh()),
     resolution=resolution,
     num_examples=None if training else count,
   )

@@ -78,7 +78,7 @@ def state_of(workdir, step=None):
   """A checkpoint's state as NumPy arrays."""
   config, mesh = tiny(), mesh_lib.create_mesh()
   dataset = data_lib.create_dataset(
-    config, "train", batch_size=4, sharding=mesh_lib.over_batch(mesh)
+    config, "train", batch_size=4, sharding=mesh_lib.batch_sharding(mesh)
   )
   task = tasks.create_task(config, dataset.info)
   optimizer, _ = optimizers.create_optimizer(config.optim)

@@ -124,7 +124,7 @@ def work(arguments: argparse.Namespace) -> dict:
     config,
     "train",
     batch_size=arguments.images * mesh.size,
-    sharding=mesh_lib.over_batch(mesh),
+    sharding=mesh_lib.batch_sharding(mesh),
     warn=False,
   )
   task = tasks.create_task(config, dataset.info)

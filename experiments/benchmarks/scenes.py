@@ -67,7 +67,7 @@ def create_dataset(config, batch_size, mesh):
     config,
     "train",
     batch_size=batch_size,
-    sharding=mesh_lib.over_batch(mesh),
+    sharding=mesh_lib.batch_sharding(mesh),
     warn=False,
   )
 

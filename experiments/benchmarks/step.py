@@ -225,7 +225,7 @@ class _JaxSide:
   def __init__(self, config, task, batch, mesh):
     optimizer, schedule = optimizers.create_optimizer(config.optim)
     self.state = steps.create_state(task, optimizer, config.seed, mesh)
-    self.batch = jax.device_put(batch, mesh_lib.over_batch(mesh))
+    self.batch = jax.device_put(batch, mesh_lib.batch_sharding(mesh))
     step = steps.make_train_step(task, optimizer, schedule, mesh)
     start = time.perf_counter()
     self.step: Any = step.lower(self.state, self.batch).compile()
@@ -276,7 +276,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     config,
     "train",
     batch_size=1,
-    sharding=mesh_lib.over_batch(mesh),
+    sharding=mesh_lib.batch_sharding(mesh),
     warn=False,
   ).info
   task = tasks.create_task(config, info)

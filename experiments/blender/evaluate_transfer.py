@@ -95,7 +95,7 @@ class Transfer:
       family.num_objects,
     )
     pictures = blender_pictures.Pictures(data, view)
-    split_over = mesh.over_batch(self._mesh)
+    split_over = mesh.batch_sharding(self._mesh)
     own = data_lib.create_dataset(
       config, "test", batch_size=size, sharding=split_over
     )

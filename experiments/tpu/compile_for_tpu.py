@@ -105,7 +105,7 @@ def abstract_batch(config, mesh, *, train: bool):
   Returns:
     A pair (batch of `jax.ShapeDtypeStruct`, the `DatasetInfo`).
   """
-  over_batch = mesh_lib.over_batch(mesh)
+  over_batch = mesh_lib.batch_sharding(mesh)
   dataset = procedural.SceneDataset(
     data_lib.create_family(config),
     split="train" if train else "validation",

@@ -237,10 +237,12 @@ def _write(
 ) -> dict[str, dict[str, int]]:
   """Writes the .npy files, a row per example; returns sizes and checksums."""
   total = next(iter(specs.values()))[0][0]
-  bar = progress.Progress(f"Preparing {label}", total)
   records = {f"{name}.npy": {"size": 0, "crc32": 0} for name in specs}
   row = -1
   with contextlib.ExitStack() as stack:
+    bar = stack.enter_context(
+      progress.Progress(total, f"Preparing {label}", "examples", log=True)
+    )
     # Plain writes: on a full disk they raise, a memory map kills the process.
     files = {
       f: stack.enter_context((directory / f).open("wb")) for f in records

@@ -184,14 +184,19 @@ def _convert(
     if max_records is not None:
       number = itertools.count()
       shown = _shown(
-        records, f"Preparing {source}", max_records, lambda: next(number)
+        records,
+        f"Preparing {source}",
+        max_records,
+        "records",
+        lambda: next(number),
       )
     elif size:
       total = max(1, round(size / _MEGABYTE))
       shown = _shown(
         records,
-        f"Preparing {source}, MB",
+        f"Preparing {source}",
         total,
+        "MB",
         lambda: total * position() // size,
       )
     if shown is not None:
@@ -241,19 +246,18 @@ def _opened(
 
 
 def _shown(
-  records: Iterator[bytes], label: str, total: int, done: Callable[[], int]
+  records: Iterator[bytes],
+  label: str,
+  total: int,
+  unit: str,
+  done: Callable[[], int],
 ) -> Generator[bytes, None, None]:
   """The records, with a bar by how much is `done` of `total` before each."""
-  bar = progress.Progress(label, total)
-  try:
+  with progress.Progress(total, label, unit, log=True) as bar:
     for record in records:
-      # The end, which is a line of its own, is shown once.
-      bar.update(min(total - 1, done()))
+      bar.update(min(total, done()))
       yield record
-    if done() == total:
-      bar.update(total)
-  finally:
-    bar.close()
+    bar.update(min(total, done()))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

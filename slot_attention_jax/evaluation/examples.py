@@ -54,7 +54,7 @@ def make_eval_step(
     A function (params, batch, key, first) -> dict of per-example arrays
     [B, ...], with `first` the index of the batch's first example in its split.
   """
-  whole, split = mesh_lib.replicated(mesh), mesh_lib.over_batch(mesh)
+  whole, split = mesh_lib.replicated(mesh), mesh_lib.batch_sharding(mesh)
 
   def local(params, batch, key, first):
     rows = jax.tree.leaves(batch)[0].shape[0]

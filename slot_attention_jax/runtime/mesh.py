@@ -30,7 +30,7 @@ def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
-def over_batch(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
   """Sharding of arrays whose leading axis is split over the devices."""
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 

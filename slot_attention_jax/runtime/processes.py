@@ -41,10 +41,10 @@ def initialize(
       together, or no cluster is found.
 
   Example:
-    >>> from slot_attention_jax import distributed
-    >>> distributed.initialize()
+    >>> from slot_attention_jax.runtime import processes
+    >>> processes.initialize()
     False
-    >>> distributed.initialize(num_processes=2)
+    >>> processes.initialize(num_processes=2)
     Traceback (most recent call last):
       ...
     ValueError: Expected all of coordinator_address, num_processes, ...
@@ -96,7 +96,7 @@ def _detect() -> None:
     ) from error
 
 
-def check_same(what: str, value: Any, remedy: str) -> None:
+def assert_equal_across_processes(what: str, value: Any, remedy: str) -> None:
   """Raises ValueError in all processes unless each has the same value.
 
   What differs between processes would hang them or spoil the run much later.
@@ -117,13 +117,13 @@ def check_same(what: str, value: Any, remedy: str) -> None:
     )
 
 
-def as_the_first(answer: bool) -> bool:
+def broadcast_from_process_0(answer: bool) -> bool:
   """The answer of process 0, in all processes; all of them must call it."""
   return bool(multihost_utils.broadcast_one_to_all(np.uint8(answer)))
 
 
 @contextlib.contextmanager
-def all_or_none() -> Iterator[None]:
+def exit_together_on_error() -> Iterator[None]:
   """Ends this process at once if it fails, so that the others end as well.
 
   A process that leaves by an exception would wait, in JAX's shutdown, for the

@@ -1,52 +1,113 @@
-"""Progress of a long loop on the host."""
+"""A progress bar for everything that takes long: training, caches, files."""
 
+import contextlib
+import logging as python_logging
 import sys
 import time
+from typing import Any, TextIO
 
 from absl import logging
 
+_DRAW_SECONDS = 0.2
 
-class Progress:
-  """One line that is rewritten on a terminal, a log line per 5% elsewhere.
+
+class Progress(contextlib.AbstractContextManager):
+  """Shows how far a loop is: a bar on a terminal, elsewhere nothing.
+
+  The bar is removed before absl logs a line and drawn again with the next
+  update. Call `clear` before you print, and leave the context or call `close`
+  at the end, also after an error.
 
   Args:
-    label: what is done.
-    total: how many items there are.
+    total: number of items.
+    description: what is being done, in front of the bar.
+    unit: what the items are, in the plural, as `"steps"`.
+    initial: items that were done before.
+    log: whether to log a line for every 5% where there is no terminal; for
+      loops of minutes that log nothing themselves.
+    stream: where to draw; None is `sys.stderr`.
+
+  Example:
+    >>> from slot_attention_jax.runtime import progress
+    >>> with progress.Progress(100, "Rendering", "scenes") as bar:
+    ...   for done in range(20, 101, 20):
+    ...     bar.update(done)
   """
 
-  def __init__(self, label: str, total: int):
-    self._label, self._total = label, total
-    self._start = self._shown = time.monotonic()
-    self._terminal = sys.stderr.isatty()
-    self._twentieths = 0
-    self._open = False  # Whether there is a line that does not end.
+  def __init__(
+    self,
+    total: int,
+    description: str,
+    unit: str = "items",
+    *,
+    initial: int = 0,
+    log: bool = False,
+    stream: TextIO | None = None,
+  ):
+    # Not with the module: the library itself draws no bars.
+    import tqdm
 
-  def update(self, done: int) -> None:
-    """Shows that `done` items are done, if it is time to."""
-    now, last = time.monotonic(), done == self._total
-    if self._terminal:
-      if now - self._shown < 0.2 and not last:
-        return
-      self._shown = now
-      self._open, end = not last, "\n" if last else ""
-      sys.stderr.write(f"\r{self._line(done, now)}\x1b[K{end}")
-      sys.stderr.flush()
-    elif done * 20 // self._total > self._twentieths:
-      self._twentieths = done * 20 // self._total
-      logging.info("%s", self._line(done, now))
+    stream = sys.stderr if stream is None else stream
+    self._bar: Any = tqdm.tqdm(
+      total=total,
+      desc=description,
+      unit=f" {unit}",
+      initial=initial,
+      disable=not stream.isatty(),
+      dynamic_ncols=True,
+      file=stream,
+      mininterval=_DRAW_SECONDS,
+      miniters=1,
+      smoothing=0.1,
+    )
+    self._description, self._total, self._unit = description, total, unit
+    self._initial, self._start = initial, time.monotonic()
+    self._log = log and self._bar.disable
+    self._logged = 20 * initial // total
+    if not self._bar.disable:
+      logging.get_absl_handler().addFilter(self._before_log)
+
+  def __exit__(self, *unused_exception) -> None:
+    self.close()
+
+  def update(self, done: int, **values: Any) -> None:
+    """Shows that `done` items are done; redraws a few times a second.
+
+    Args:
+      done: how many items are done, those before included.
+      **values: numbers to show behind the bar, as `loss=0.1`. A `jax.Array`
+        would make the loop wait for it.
+    """
+    twentieths = 20 * done // self._total
+    if self._log and twentieths > self._logged:
+      self._logged = twentieths
+      logging.info("%s", self._line(done))
+    if not self._bar.disable:
+      if values:
+        self._bar.set_postfix(values, refresh=False)
+      self._bar.update(done - self._bar.n)
+
+  def clear(self) -> None:
+    """Removes the bar, so that something else can be printed."""
+    self._bar.clear()
 
   def close(self) -> None:
-    """Ends the line of what is not done, for what else is to be said."""
-    if self._open:
-      self._open = False
-      sys.stderr.write("\n")
+    """Draws the last state and ends the line."""
+    if not self._bar.disable:
+      logging.get_absl_handler().removeFilter(self._before_log)
+    self._bar.close()
 
-  def _line(self, done: int, now: float) -> str:
-    rate = done / max(now - self._start, 1e-9)
-    width = 24 * done // self._total
-    bar = f"[{'#' * width}{'.' * (24 - width)}]"
-    line = f"{self._label} {bar} {done}/{self._total}"
-    if not done:
-      return line  # There is no rate yet.
+  def _before_log(self, record: python_logging.LogRecord) -> bool:
+    del record
+    self._bar.clear()
+    return True
+
+  def _line(self, done: int) -> str:
+    seconds = max(time.monotonic() - self._start, 1e-9)
+    rate = max(done - self._initial, 1) / seconds
     left = (self._total - done) / rate
-    return f"{line}, {rate:.0f}/s, {left // 60:.0f}:{left % 60:02.0f} left"
+    percent = 100 * done // self._total
+    return (
+      f"{self._description}: {done}/{self._total} {self._unit} ({percent}%), "
+      f"{rate:.3g}/s, {left // 60:.0f}:{left % 60:02.0f} left"
+    )

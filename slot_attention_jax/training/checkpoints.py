@@ -68,10 +68,11 @@ class Checkpointer(contextlib.AbstractContextManager):
   Example:
     >>> import tempfile
     >>> import jax, jax.numpy as jnp, optax
-    >>> from slot_attention_jax import checkpoints, train_state
+    >>> from slot_attention_jax.training import checkpoints
+    >>> from slot_attention_jax.training import state as state_lib
     >>> def init():
     ...   params = {"w": jnp.ones((2, 3))}
-    ...   return train_state.create(params, optax.adam(1.0), jax.random.key(0))
+    ...   return state_lib.create(params, optax.adam(1.0), jax.random.key(0))
     >>> with checkpoints.Checkpointer(tempfile.mkdtemp()) as checkpointer:
     ...   _ = checkpointer.save(init(), {"seed": 0})
     ...   state = checkpointer.restore(jax.eval_shape(init))

@@ -42,7 +42,7 @@ def warmup_exponential_decay(
     ValueError: on values out of range.
 
   Example:
-    >>> from slot_attention_jax import optimizers
+    >>> from slot_attention_jax.training import optimizers
     >>> schedule = optimizers.warmup_exponential_decay(
     ...   4e-4, warmup_steps=10_000, decay_rate=0.5, decay_steps=100_000)
     >>> round(float(schedule(10_000)), 9)
@@ -88,7 +88,7 @@ def warmup_cosine_decay(
     ValueError: on values out of range.
 
   Example:
-    >>> from slot_attention_jax import optimizers
+    >>> from slot_attention_jax.training import optimizers
     >>> schedule = optimizers.warmup_cosine_decay(
     ...   1.0, warmup_steps=10, decay_steps=100)
     >>> [round(float(schedule(s)), 3) for s in (0, 5, 50, 100, 200)]
@@ -141,7 +141,7 @@ def adam(
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax import optimizers
+    >>> from slot_attention_jax.training import optimizers
     >>> optimizer = optimizers.adam(0.1, eps=0.0)
     >>> params = jnp.array([1.0])
     >>> updates, _ = optimizer.update(

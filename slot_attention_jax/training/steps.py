@@ -89,7 +89,7 @@ def make_train_step(
   whole = mesh_lib.replicated(mesh)
   compiled = jax.jit(
     _update(task, optimizer, schedule, mesh),
-    in_shardings=(whole, mesh_lib.over_batch(mesh)),
+    in_shardings=(whole, mesh_lib.batch_sharding(mesh)),
     out_shardings=(whole, whole),
     donate_argnums=0,
   )
@@ -124,7 +124,7 @@ def make_train_steps(
     A function (state, resident, inputs [n, ...]) -> (state, metrics [n]) that
     makes n updates; the state is donated.
   """
-  whole, split = mesh_lib.replicated(mesh), mesh_lib.over_batch(mesh)
+  whole, split = mesh_lib.replicated(mesh), mesh_lib.batch_sharding(mesh)
   update = _update(task, optimizer, schedule, mesh)
   unroll = mesh.devices.flat[0].platform == "cpu"
 

@@ -22,7 +22,7 @@ class TimeLimit:
     clock: gives seconds, for tests.
 
   Example:
-    >>> from slot_attention_jax import time_limit
+    >>> from slot_attention_jax.training import time_limit
     >>> limit = time_limit.TimeLimit(2.0, 0.0, 100, clock=lambda: 119.0)
     >>> limit.reached(1)
     False
@@ -60,4 +60,4 @@ class TimeLimit:
         return False
       self._looked_at = step // self._every
     up = self._clock() - self._began >= 60 * self._minutes
-    return processes.as_the_first(up)
+    return processes.broadcast_from_process_0(up)

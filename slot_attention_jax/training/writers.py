@@ -4,19 +4,15 @@
 the same rows as one that was not. TensorBoard needs TensorFlow, the rest not.
 """
 
-import collections
 import contextlib
 import datetime
 import importlib.util
 import json
-import logging as python_logging
 import math
 import os
 import pathlib
-import shutil
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TextIO
 
 import numpy as np
@@ -68,7 +64,7 @@ class JsonlWriter(MetricWriter):
 
   Example:
     >>> import pathlib, tempfile
-    >>> from slot_attention_jax import writers
+    >>> from slot_attention_jax.training import writers
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "metrics.jsonl"
     >>> writer = writers.JsonlWriter(path)
     >>> writer.write_scalars(1, {"loss": 0.5})
@@ -242,91 +238,3 @@ def create_writer(
         "No TensorBoard files: not both of %s are installed.", needed
       )
   return MultiWriter(writers)
-
-
-class ProgressLine:
-  """A line on the terminal that tells how far a run is; elsewhere nothing.
-
-  `120/5000  2.4%  31.2 steps/s  0:02:36 left  loss 0.0123`, removed before absl
-  logs a line and back with the next update. Before you print, call `clear`.
-
-  Args:
-    total_steps: updates of the whole run.
-    start_step: updates done before this process began.
-    stream: where to draw; None is `sys.stderr`.
-    clock: gives seconds, for tests.
-  """
-
-  def __init__(
-    self,
-    total_steps: int,
-    start_step: int = 0,
-    stream: TextIO | None = None,
-    clock: Callable[[], float] = time.monotonic,
-  ):
-    self._total_steps = total_steps
-    self._stream = sys.stderr if stream is None else stream
-    self._clock = clock
-    self._live = self._stream.isatty()
-    self._drawn_at = -math.inf
-    self._shown = False
-    self._step, self._loss = start_step, None
-    self._marks = collections.deque([(clock(), start_step)])
-    if self._live:
-      logging.get_absl_handler().addFilter(self._before_log)
-
-  def update(self, step: int, loss: float | None = None) -> None:
-    """Tells how many updates are done; draws at most 5 times a second.
-
-    Args:
-      step: updates done.
-      loss: a number that is known already (a `jax.Array` would make the run
-        wait for it); None leaves the last one.
-    """
-    self._step = step
-    self._loss = self._loss if loss is None else loss
-    now = self._clock()
-    if self._live and now - self._drawn_at >= 0.2:
-      self._draw(now)
-
-  def clear(self) -> None:
-    """Removes the line, so that something else can be printed."""
-    if self._shown:
-      self._stream.write("\r\x1b[K")
-      self._stream.flush()
-      self._shown = False
-
-  def close(self) -> None:
-    """Draws the last state and ends the line."""
-    if self._live:
-      self._draw(self._clock())
-      self._stream.write("\n")
-      self._stream.flush()
-      logging.get_absl_handler().removeFilter(self._before_log)
-    self._live = self._shown = False
-
-  def _before_log(self, record: python_logging.LogRecord) -> bool:
-    del record
-    self.clear()
-    return True
-
-  def _draw(self, now: float) -> None:
-    marks = self._marks
-    marks.append((now, self._step))
-    # The speed of the last 10 seconds: the first steps were compiled.
-    while len(marks) > 2 and now - marks[1][0] >= 10:
-      marks.popleft()
-    seconds, steps = now - marks[0][0], self._step - marks[0][1]
-    speed = steps / seconds if seconds > 0 else 0.0
-    percent = 100 * self._step / max(self._total_steps, 1)
-    parts = [f"{self._step}/{self._total_steps}", f"{percent:.1f}%"]
-    if speed > 0:
-      left = round((self._total_steps - self._step) / speed)
-      parts += [f"{speed:.3g} steps/s", f"{datetime.timedelta(0, left)} left"]
-    if self._loss is not None:
-      parts.append(f"loss {self._loss:.4g}")
-    # A line that wraps could not be removed.
-    width = shutil.get_terminal_size().columns - 1
-    self._stream.write(f"\r\x1b[K{'  '.join(parts)[:width]}")
-    self._stream.flush()
-    self._drawn_at, self._shown = now, True

@@ -1,6 +1,5 @@
 """The cache survives interruptions, damage, changes and company."""
 
-import io
 import json
 import multiprocessing
 import os
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 from slot_attention_jax.data import cache
-from slot_attention_jax.runtime import progress
 
 _ARRAYS = {"x": ((2,), np.float32), "name": ((), "S8")}
 
@@ -211,45 +209,3 @@ def test_default_directory(monkeypatch, tmp_path):
   monkeypatch.setenv("HOME", str(tmp_path))
   expected = tmp_path / ".cache" / "slot_attention_jax"
   assert cache.default_directory() == expected
-
-
-class _Terminal(io.StringIO):
-  def isatty(self):
-    return True
-
-
-def test_progress_is_one_line_on_a_terminal(monkeypatch):
-  terminal = _Terminal()
-  monkeypatch.setattr(progress.sys, "stderr", terminal)
-  seconds = iter(range(100))
-  monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
-  bar = progress.Progress("Preparing", 4)
-  for done in range(1, 5):
-    bar.update(done)
-  text = terminal.getvalue()
-  assert text.startswith("\rPreparing [")
-  assert text.count("\r") == 4
-  assert text.count("\n") == 1
-  assert text.endswith("\n")
-  assert "2/4, 1/s, 0:02 left" in text
-
-
-def test_progress_may_be_shown_before_anything_is_done(monkeypatch):
-  terminal = _Terminal()
-  monkeypatch.setattr(progress.sys, "stderr", terminal)
-  seconds = iter(range(100))
-  monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
-  progress.Progress("Preparing", 4).update(0)
-  assert terminal.getvalue() == f"\rPreparing [{'.' * 24}] 0/4\x1b[K"
-
-
-def test_progress_logs_elsewhere(monkeypatch, caplog):
-  monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
-  caplog.set_level("INFO")
-  bar = progress.Progress("Preparing", 1000)
-  for done in range(1, 1001):
-    bar.update(done)
-  lines = [r.getMessage() for r in caplog.records]
-  assert len(lines) == 20
-  assert "1000/1000" in lines[-1]
-  assert progress.sys.stderr.getvalue() == ""

@@ -39,7 +39,7 @@ def no_data(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def over_batch():
-  return mesh.over_batch(mesh.create_mesh())
+  return mesh.batch_sharding(mesh.create_mesh())
 
 
 def on_clevr(config, tmp_path):

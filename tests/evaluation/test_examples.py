@@ -57,7 +57,7 @@ class Setting:
       self.config,
       split,
       batch_size=batch_size,
-      sharding=mesh.over_batch(self.mesh),
+      sharding=mesh.batch_sharding(self.mesh),
     )
 
   def evaluate(self, params, batch_size, seed=0):

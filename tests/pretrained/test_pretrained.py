@@ -136,5 +136,5 @@ def _validation(config, split="validation"):
     config,
     split,
     batch_size=config.eval.batch_size,
-    sharding=mesh_lib.over_batch(mesh),
+    sharding=mesh_lib.batch_sharding(mesh),
   )

@@ -14,9 +14,9 @@ def test_mesh_has_all_devices_on_one_auto_axis():
   assert mesh.axis_types == (jax.sharding.AxisType.Auto,)
 
 
-def test_over_batch_splits_the_leading_axis():
+def test_batch_sharding_splits_the_leading_axis():
   mesh = mesh_lib.create_mesh()
-  x = jax.device_put(np.arange(24).reshape(8, 3), mesh_lib.over_batch(mesh))
+  x = jax.device_put(np.arange(24).reshape(8, 3), mesh_lib.batch_sharding(mesh))
   assert {s.data.shape for s in x.addressable_shards} == {(2, 3)}
   rows = [s.data[0, 0].item() // 3 for s in x.addressable_shards]
   assert sorted(rows) == [0, 2, 4, 6]

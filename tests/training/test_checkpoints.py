@@ -334,9 +334,9 @@ def test_damaged_metrics_do_not_stop_a_run(tmp_path):
 
 KILLED = """
 import jax, jax.numpy as jnp, optax, sys
-from slot_attention_jax import checkpoints, train_state
+from slot_attention_jax.training import checkpoints, state as state_lib
 params = {f"layer_{i}": jnp.zeros((64, 64)) for i in range(20)}
-state = train_state.create(params, optax.adam(1.0), jax.random.key(0))
+state = state_lib.create(params, optax.adam(1.0), jax.random.key(0))
 with checkpoints.Checkpointer(sys.argv[1], keep=2) as checkpointer:
   start = checkpointer.latest_step()
   if start is not None:

@@ -36,7 +36,7 @@ def scenes(num_devices):
     procedural.Tetrominoes(),
     split="train",
     batch_size=8,
-    sharding=mesh_lib.over_batch(mesh_of(num_devices)),
+    sharding=mesh_lib.batch_sharding(mesh_of(num_devices)),
     resolution=(14, 14),
   )
 

@@ -1,8 +1,7 @@
-"""Tests of the metric writers and of the line of progress."""
+"""Tests of the metric writers."""
 
 import datetime
 import importlib.util
-import io
 import json
 import logging
 import pathlib
@@ -42,24 +41,6 @@ class Recorder(writers.MetricWriter):
 
   def close(self):
     self.calls.append(("close",))
-
-
-class Terminal(io.StringIO):
-  """A stream that is a terminal; `screen` is what stands on its lines."""
-
-  def isatty(self):
-    return True
-
-  def screen(self):
-    lines = []
-    for line in self.getvalue().split("\n"):
-      shown = ""
-      for part in line.split("\r"):
-        if part.startswith("\x1b[K"):
-          part, shown = part[3:], ""
-        shown = part + shown[len(part) :]
-      lines.append(shown)
-    return lines
 
 
 def rows(path):
@@ -242,7 +223,7 @@ def test_without_tensorflow(tmp_path, monkeypatch, caplog):
 TENSORBOARD = """
 import glob, sys
 import numpy as np
-from slot_attention_jax import writers
+from slot_attention_jax.training import writers
 assert "tensorflow" not in sys.modules
 writer = writers.create_writer(sys.argv[1], total_steps=9)
 import tensorflow as tf
@@ -287,80 +268,7 @@ def test_tensorboard(tmp_path):
 
 def test_importing_needs_no_tensorflow():
   program = (
-    "import sys; from slot_attention_jax import writers; "
+    "import sys; from slot_attention_jax.training import writers; "
     "assert not {'tensorflow', 'clu', 'tensorboard'} & set(sys.modules)"
   )
   subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
-
-
-def test_progress_on_a_terminal():
-  terminal, now = Terminal(), [0.0]
-  line = writers.ProgressLine(
-    5000, start_step=100, stream=terminal, clock=lambda: now[0]
-  )
-  now[0] = 2.0
-  line.update(120, 0.0123456)
-  assert terminal.screen() == [
-    "120/5000  2.4%  10 steps/s  0:08:08 left  loss 0.01235"
-  ]
-  # At most 5 times a second.
-  now[0] = 2.1
-  line.update(121)
-  assert terminal.screen()[0].startswith("120/5000")
-  now[0] = 2.2
-  line.update(122)
-  assert terminal.screen()[0].startswith("122/5000")
-  assert terminal.screen()[0].endswith("loss 0.01235")
-  # The speed forgets what is more than 10 seconds ago.
-  for i in range(1, 15):
-    now[0] = 2.2 + i
-    line.update(122 + 100 * i)
-  assert "  100 steps/s  0:00:35 left" in terminal.screen()[0]
-  line.clear()
-  assert terminal.screen() == [""]
-  line.update(5000, 0.01)
-  line.close()
-  assert len(terminal.screen()) == 2
-  assert terminal.screen()[0].startswith("5000/5000  100.0%")
-  assert terminal.screen()[0].endswith("0:00:00 left  loss 0.01")
-  assert terminal.screen()[1] == ""
-
-
-def test_progress_makes_way_for_log_lines():
-  terminal, now = Terminal(), [0.0]
-  handler = absl_logging.get_absl_handler()
-  record = logging.LogRecord("absl", logging.INFO, "x", 1, "hello", (), None)
-  line = writers.ProgressLine(10, stream=terminal, clock=lambda: now[0])
-  line.update(1)
-  assert terminal.screen() == ["1/10  10.0%"]
-  assert handler.filter(record)
-  terminal.write("a log line\n")
-  now[0] = 1.0
-  line.update(2)
-  assert terminal.screen() == [
-    "a log line",
-    "2/10  20.0%  2 steps/s  0:00:04 left",
-  ]
-  line.close()
-  length = len(terminal.getvalue())
-  assert handler.filter(record)
-  line.update(3)
-  assert len(terminal.getvalue()) == length
-
-
-def test_progress_fits_the_terminal(monkeypatch):
-  monkeypatch.setenv("COLUMNS", "20")
-  terminal = Terminal()
-  line = writers.ProgressLine(5000, stream=terminal)
-  line.update(1000, 0.5)
-  assert len(terminal.screen()[0]) == 19
-  line.close()
-
-
-def test_no_progress_elsewhere():
-  stream = io.StringIO()
-  line = writers.ProgressLine(10, stream=stream)
-  line.update(1, 0.5)
-  line.clear()
-  line.close()
-  assert stream.getvalue() == ""

@@ -56,15 +56,17 @@ def create_fixed_scenes(
     resolution=resolution,
     num_examples=num_scenes,
   )
-  bar = progress.Progress(f"Rendering {family.name}", num_scenes)
   parts: dict[str, list[np.ndarray]] = {}
-  for i in range(rendered.num_batches or 0):
-    batch = _compact(rendered.batch(i))
-    if jax.process_count() > 1:
-      batch = multihost_utils.process_allgather(batch, tiled=True)
-    for name, values in jax.device_get(batch).items():
-      parts.setdefault(name, []).append(values)
-    bar.update(min((i + 1) * rendered.batch_size, num_scenes))
+  with progress.Progress(
+    num_scenes, f"Rendering {family.name}", "scenes", log=True
+  ) as bar:
+    for i in range(rendered.num_batches or 0):
+      batch = _compact(rendered.batch(i))
+      if jax.process_count() > 1:
+        batch = multihost_utils.process_allgather(batch, tiled=True)
+      for name, values in jax.device_get(batch).items():
+        parts.setdefault(name, []).append(values)
+      bar.update(min((i + 1) * rendered.batch_size, num_scenes))
   arrays = {k: np.concatenate(v)[:num_scenes] for k, v in parts.items()}
   return cached_dataset.CachedDataset(
     arrays,

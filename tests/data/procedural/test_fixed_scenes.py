@@ -20,7 +20,7 @@ def over(num_devices):
     axis_types=(jax.sharding.AxisType.Auto,),
     devices=jax.devices()[:num_devices],
   )
-  return mesh_lib.over_batch(mesh)
+  return mesh_lib.batch_sharding(mesh)
 
 
 def create(num_devices=1, **options):

@@ -218,7 +218,7 @@ def test_batches_on_1_and_4_devices():
       procedural.MultiDSprites(),
       split="train",
       batch_size=8,
-      sharding=mesh_lib.over_batch(mesh),
+      sharding=mesh_lib.batch_sharding(mesh),
     )
     batches.append(jax.device_get(data.batch(3)))
   assert data.info.name == "multi_dsprites_scenes"

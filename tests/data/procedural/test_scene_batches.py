@@ -22,7 +22,7 @@ def dataset(num_devices, *, split="train", resolution=(24, 32), **options):
   return scenes.SceneDataset(
     FAMILY,
     split=split,
-    sharding=mesh_lib.over_batch(mesh),
+    sharding=mesh_lib.batch_sharding(mesh),
     resolution=resolution,
     **{"batch_size": 8} | options,
   )

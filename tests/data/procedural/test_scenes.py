@@ -25,7 +25,7 @@ def dataset(num_devices=4, *, split="train", family=FAMILY, **options):
   options = {"batch_size": 8} | options
   if split != "train":
     options = {"num_examples": 10} | options
-  over_batch = mesh_lib.over_batch(mesh(num_devices))
+  over_batch = mesh_lib.batch_sharding(mesh(num_devices))
   return scenes.SceneDataset(
     family, split=split, sharding=over_batch, **options
   )
