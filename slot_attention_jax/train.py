@@ -188,7 +188,7 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
 def _steps_per_call(config, dataset, start):
   """Updates in a call of the compiled step; calls end where work is due."""
   asked = config.train.steps_per_call
-  if dataset.draw is None:
+  if dataset.make_batch is None:
     if asked > 1:
       raise ValueError(
         "Expected train.steps_per_call of 0 or 1 for data on the host, got "
@@ -211,9 +211,9 @@ def _make_train_step(task, optimizer, schedule, mesh, dataset, per_call):
   if per_call == 1:
     return steps.make_train_step(task, optimizer, schedule, mesh)
   several = steps.make_train_steps(
-    task, optimizer, schedule, mesh, dataset.draw
+    task, optimizer, schedule, mesh, dataset.make_batch
   )
-  return lambda state, inputs: several(state, dataset.resident, inputs)
+  return lambda state, inputs: several(state, dataset.device_arrays, inputs)
 
 
 def _loader(dataset, start, per_call):
@@ -223,7 +223,7 @@ def _loader(dataset, start, per_call):
     first = start + call * per_call
     if per_call == 1:
       return dataset.batch(first)
-    return dataset.inputs(first, per_call)
+    return dataset.step_inputs(first, per_call)
 
   return load
 

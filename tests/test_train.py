@@ -487,7 +487,7 @@ def test_several_steps_per_call_give_the_same_run(
 
 def test_steps_per_call_needs_data_on_the_devices(tmp_path):
   class OnTheHost:
-    draw = None
+    make_batch = None
 
   with pytest.raises(ValueError, match=r"data\.on_device=yes"):
     train._steps_per_call(tiny("train.steps_per_call=2"), OnTheHost(), 0)

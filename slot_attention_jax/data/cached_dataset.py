@@ -153,7 +153,7 @@ class CachedDataset(types.Dataset):
     self._finish = jax.jit(_finish, out_shardings=sharding)
     if on_device:
       everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.P())
-      self._resident = {
+      self._device_arrays = {
         name: _put(np.asarray(array[self._rows]), everywhere)
         for name, array in arrays.items()
       }
@@ -203,7 +203,7 @@ class CachedDataset(types.Dataset):
       )
     chosen, valid = self._select(step)
     if self.on_device:
-      raw = self._gather(self._resident, _put(chosen, self._sharding))
+      raw = self._gather(self._device_arrays, _put(chosen, self._sharding))
     else:
       rows = self._rows[chosen]
       raw = {
@@ -217,23 +217,23 @@ class CachedDataset(types.Dataset):
     return out
 
   @property
-  def draw(self) -> Callable[[Any, Any], types.Batch] | None:
+  def make_batch(self) -> Callable[[Any, Any], types.Batch] | None:
     """Gathers a training batch; None if the rows are on the host."""
     if not self.on_device or not self._shuffle:
       return None
 
-    def gather(resident, chosen):
+    def gather(device_arrays, chosen):
       chosen = jax.lax.with_sharding_constraint(chosen, self._sharding)
-      return _finish(_gather(resident, chosen))
+      return _finish(_gather(device_arrays, chosen))
 
     return gather
 
   @property
-  def resident(self) -> dict[str, jax.Array]:
+  def device_arrays(self) -> dict[str, jax.Array]:
     """All rows, on every device; empty if they are on the host."""
-    return self._resident if self.on_device else {}
+    return self._device_arrays if self.on_device else {}
 
-  def inputs(self, first: int, count: int) -> np.ndarray:
+  def step_inputs(self, first: int, count: int) -> np.ndarray:
     """The rows [count, B] int32 of `count` batches."""
     chosen = [self._select(first + i)[0] for i in range(count)]
     return np.stack(chosen).astype(np.int32)
@@ -250,12 +250,12 @@ def _finish(raw: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def _gather(
-  resident: dict[str, jax.Array], chosen: jax.Array
+  device_arrays: dict[str, jax.Array], chosen: jax.Array
 ) -> dict[str, jax.Array]:
   """Rows [B, ...] of arrays [n, ...]; runs on the device."""
   return {
     name: array.at[chosen].get(mode="promise_in_bounds")
-    for name, array in resident.items()
+    for name, array in device_arrays.items()
   }
 
 

@@ -311,19 +311,19 @@ class Dataset(Protocol):
     ...
 
   @property
-  def draw(self) -> Callable[[Any, Any], Batch] | None:
+  def make_batch(self) -> Callable[[Any, Any], Batch] | None:
     """Makes a batch on the devices, inside a compiled program.
 
-    A function of (`resident`, one entry of `inputs`) that can be traced; None
-    if batches come from the host.
+    A function of (`device_arrays`, one entry of `step_inputs`) that can be
+    traced; None if batches come from the host.
     """
     ...
 
   @property
-  def resident(self) -> Any:
-    """What `draw` reads: arrays that all devices hold."""
+  def device_arrays(self) -> Any:
+    """What `make_batch` reads: arrays that all devices hold."""
     ...
 
-  def inputs(self, first: int, count: int) -> Any:
-    """Arrays [count, ...] that `draw` needs for `count` batches."""
+  def step_inputs(self, first: int, count: int) -> Any:
+    """Arrays [count, ...] that `make_batch` needs for `count` batches."""
     ...

@@ -101,7 +101,7 @@ def make_train_steps(
   optimizer: optax.GradientTransformation,
   schedule: optax.Schedule,
   mesh: jax.sharding.Mesh,
-  draw: Callable[[Any, Any], types.Batch],
+  make_batch: Callable[[Any, Any], types.Batch],
 ) -> Callable[
   [state_lib.TrainState, Any, Any], tuple[state_lib.TrainState, Metrics]
 ]:
@@ -117,20 +117,22 @@ def make_train_steps(
     optimizer: the optimizer.
     schedule: its learning rate, for the metrics.
     mesh: the mesh.
-    draw: function of (resident, inputs of one step) that makes its batch on the
-      devices; see `types.Dataset.draw`.
+    make_batch: function of (device_arrays, inputs of one step) that makes its
+      batch on the devices; see `types.Dataset.make_batch`.
 
   Returns:
-    A function (state, resident, inputs [n, ...]) -> (state, metrics [n]) that
-    makes n updates; the state is donated.
+    A function (state, device_arrays, inputs [n, ...]) -> (state, metrics [n])
+    that makes n updates; the state is donated.
   """
   whole, split = mesh_lib.replicated(mesh), mesh_lib.batch_sharding(mesh)
   update = _update(task, optimizer, schedule, mesh)
   unroll = mesh.devices.flat[0].platform == "cpu"
 
-  def steps(state, resident, inputs):
+  def steps(state, device_arrays, inputs):
     def body(state, inputs):
-      batch = jax.lax.with_sharding_constraint(draw(resident, inputs), split)
+      batch = jax.lax.with_sharding_constraint(
+        make_batch(device_arrays, inputs), split
+      )
       return update(state, batch)
 
     return jax.lax.scan(body, state, inputs, unroll=unroll)

@@ -251,19 +251,19 @@ def test_errors(arrays):
 
 def test_draws_the_same_batches_inside_a_program(arrays):
   dataset = _dataset(arrays, on_device=True)
-  draw = dataset.draw
-  assert draw is not None
+  make_batch = dataset.make_batch
+  assert make_batch is not None
 
   @jax.jit
-  def several(resident, inputs):
-    return [draw(resident, chosen) for chosen in inputs]
+  def several(device_arrays, inputs):
+    return [make_batch(device_arrays, chosen) for chosen in inputs]
 
   # Across the end of an epoch of 23 rows.
-  drawn = several(dataset.resident, dataset.inputs(1, 3))
+  drawn = several(dataset.device_arrays, dataset.step_inputs(1, 3))
   for step, batch in enumerate(drawn, start=1):
     _equal(batch, dataset.batch(step))
 
 
 def test_rows_on_the_host_cannot_be_drawn(arrays):
-  assert _dataset(arrays, on_device=False).draw is None
-  assert _dataset(arrays, on_device=True, shuffle=False).draw is None
+  assert _dataset(arrays, on_device=False).make_batch is None
+  assert _dataset(arrays, on_device=True, shuffle=False).make_batch is None

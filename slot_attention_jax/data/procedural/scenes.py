@@ -228,15 +228,15 @@ class SceneDataset:
     return self._make(np.uint32(step))
 
   @property
-  def draw(self) -> Callable[[Any, Any], types.Batch]:
-    """Makes a batch of its number; see `types.Dataset.draw`."""
-    return lambda resident, step: self._make(step)
+  def make_batch(self) -> Callable[[Any, Any], types.Batch]:
+    """Makes a batch of its number; see `types.Dataset.make_batch`."""
+    return lambda _, step: self._make(step)
 
   @property
-  def resident(self) -> Any:
+  def device_arrays(self) -> Any:
     """Nothing: scenes are made of their numbers alone."""
     return ()
 
-  def inputs(self, first: int, count: int) -> np.ndarray:
+  def step_inputs(self, first: int, count: int) -> np.ndarray:
     """The numbers [count] uint32 of `count` batches."""
     return np.arange(first, first + count, dtype=np.uint32)
