@@ -1,6 +1,6 @@
 """Learning curves of runs, in one figure and a table.
 
-  python experiments/draw_learning_curves.py --figure=curves.png \
+  python -m experiments.draw_learning_curves --figure=curves.png \
     --runs="seed 0=runs/quickstart,seed 1=runs/quickstart_1" [--over=minutes]
 
 A run is its directory or its `metrics.jsonl`; without a label it has the name
@@ -17,15 +17,11 @@ import argparse
 import dataclasses
 import json
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from slot_attention_jax.training import writers
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-# As a script it finds only its own directory.
 from experiments.common import figures
+from slot_attention_jax.training import writers
 
 _TITLES = {
   "fg_ari": "FG-ARI",

@@ -1,6 +1,6 @@
 """Draws the README's pictures of the package's own scenes.
 
-  python experiments/draw_scenes.py --out=docs
+  python -m experiments.draw_scenes --out=docs
 
 `scenes.png`: the families that configs use; `harder_scenes.png`: their harder
 relatives. Each row shows scenes of the validation split; every other picture is

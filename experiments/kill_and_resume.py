@@ -1,6 +1,6 @@
 """Kills a training run again and again; it must end as if it had not been.
 
-  python experiments/kill_and_resume.py --kills=10 --workdir=/tmp/kills
+  python -m experiments.kill_and_resume --kills=10 --workdir=/tmp/kills
 
 One run is left alone. Another of the same config gets `kill -9` at random
 moments: at a random step, within a save, or while it starts and restores. It is

@@ -3,7 +3,7 @@
 TFDS downloads 18 GB before it prepares CLEVR. Where `CLEVR_v1.0/` lies on disk
 already, whole or in part, this runs TFDS's own builder on it:
 
-  python experiments/prepare_clevr_subset.py --tree=PARENT_OF_CLEVR_v1.0 \
+  python -m experiments.prepare_clevr_subset --tree=PARENT_OF_CLEVR_v1.0 \
     --data_dir=$HOME/tensorflow_datasets --file_format=array_record
 
 It needs `pip install 'slot_attention_jax[tf]'`; reading the result does not.

@@ -1,6 +1,6 @@
 """The paper's protocol: trains each seed, evaluates it, writes a row.
 
-  python experiments/reproduce.py --task=tetrominoes --seeds=0,1,2,3,4
+  python -m experiments.reproduce --task=tetrominoes --seeds=0,1,2,3,4
 
 Each seed is trained in `WORKDIR/TASK/SEED` and evaluated on 320 fixed scenes of
 the split "test" that no training draws, 15,000 for average precision. A seed
@@ -22,7 +22,6 @@ import json
 import pathlib
 import re
 import statistics
-import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -30,12 +29,9 @@ from typing import Any, NamedTuple
 import jax
 from absl import logging
 
+from experiments.common import configuration
 from slot_attention_jax import evaluate, train
 from slot_attention_jax.training import writers
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-# As a script it finds only its own directory.
-from experiments.common import configuration
 
 _AP = tuple(f"ap_{t}" for t in ("inf", "1", "0.5", "0.25", "0.125"))
 
@@ -237,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     )
     for config in configs
   ]
-  command = f"python experiments/reproduce.py --task={arguments.task}"
+  command = f"python -m experiments.reproduce --task={arguments.task}"
   command += f" --seeds={arguments.seeds}"
   if arguments.set:
     command += f' --set="{arguments.set}"'

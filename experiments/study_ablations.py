@@ -1,6 +1,6 @@
 """What each part of the module does: a training without it, for each seed.
 
-  python experiments/study_ablations.py --task=quickstart --seeds=0,1,2 \
+  python -m experiments.study_ablations --task=quickstart --seeds=0,1,2 \
     --output=ablations.md --figure=ablations.png
 
 The ablations of the paper's module (no GRU, no MLP, a sum in place of the mean,
@@ -23,15 +23,12 @@ import json
 import pathlib
 import re
 import statistics
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-# As a script it finds only its own directory.
 from experiments import reproduce
 from experiments.common import figures
 
@@ -286,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   rows += [run_variant(name, *common, baseline=baseline) for name in chosen]
   ended = [r for row in rows for r in row["seeds"] if r["failure"] is None]
   data = ", ".join(sorted({r["data"] for r in ended})) or "no data"
-  words = ["python experiments/study_ablations.py"]
+  words = ["python -m experiments.study_ablations"]
   words += [f"--task={arguments.task}", f"--seeds={arguments.seeds}"]
   if chosen != list(VARIANTS):
     words.append(f'--variants="{",".join(chosen) or BASELINE}"')

@@ -1,6 +1,6 @@
 """A trained model with other T, K and numbers of objects than in training.
 
-  python experiments/study_test_time.py --config=configs/clevr_discovery.py \
+  python -m experiments.study_test_time --config=configs/clevr_discovery.py \
     --workdir=runs/clevr_discovery --iterations=1,2,3,4,5,6,7 \
     --slots=7,11 --objects=6,7,8,9,10 --figure=study.png
 
@@ -25,21 +25,17 @@ import functools
 import itertools
 import json
 import pathlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
+from experiments.common import figures, trained_models
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.evaluation import examples
 from slot_attention_jax.runtime import mesh
 from slot_attention_jax.training import optimizers, steps
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-# As a script it finds only its own directory.
-from experiments.common import figures, trained_models
 
 
 class Study:

@@ -1,6 +1,6 @@
 """Times average precision on small and full evaluation sets.
 
-  python experiments/benchmark_average_precision.py
+  python -m experiments.benchmarks.average_precision
 
 The yardstick is the reference's `average_precision_clevr`, a Python loop with
 TensorFlow calls on single objects: 7.7 s for 40 images of 10 predictions at one

@@ -6,7 +6,7 @@ per slot by one convolution in all and a matrix product per slot. This measures
 forward pass and gradients of the whole decoder both ways, alternately, and
 checks that both give the same:
 
-  python experiments/benchmark_decoder.py --batch_size=2
+  python -m experiments.benchmarks.decoder --batch_size=2
 """
 
 import statistics

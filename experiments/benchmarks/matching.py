@@ -1,6 +1,6 @@
 """Times the matching of small sets beside the Hungarian algorithm.
 
-  python experiments/benchmark_matching.py
+  python -m experiments.benchmarks.matching
 
 Random costs, uniform in [0, 1), of `--batch_size` problems of `--sizes` times
 as many, seed 0. `slot_attention_jax.hungarian_match` and

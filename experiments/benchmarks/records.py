@@ -1,6 +1,6 @@
 """Times the reading of a set with masks: one record, and a whole file.
 
-  python experiments/benchmark_records.py \
+  python -m experiments.benchmarks.records \
     --file=tests/testdata/multi_object/clevr_with_masks_train.tfrecords
 
 Parses the records of a CLEVR file alternately as `data.multi_object_records`

@@ -1,6 +1,6 @@
 """Weak scaling over processes of one machine, and what they send each step.
 
-  python experiments/benchmark_scaling.py --processes=1,2,4
+  python -m experiments.benchmarks.scaling --processes=1,2,4
 
 Each process has one CPU device, is pinned to one core (process i to core
 i modulo the cores there are) and trains on `--images` images of its own, so
@@ -21,7 +21,6 @@ The last line is JSON.
 """
 
 import argparse
-import importlib
 import json
 import math
 import os
@@ -102,6 +101,8 @@ def work(arguments: argparse.Namespace) -> dict:
   """What one process does: compiles the train step of a config, times it."""
   import jax
 
+  from experiments.benchmarks import step as step_benchmark
+  from experiments.common import configuration
   from slot_attention_jax import data as data_lib
   from slot_attention_jax import tasks
   from slot_attention_jax.runtime import mesh as mesh_lib
@@ -114,9 +115,7 @@ def work(arguments: argparse.Namespace) -> dict:
       num_processes=arguments.count,
       process_id=arguments.process,
     )
-  sys.path.insert(0, str(ROOT))  # Configs are no part of the package.
-  benchmark_step = importlib.import_module("experiments.benchmark_step")
-  config = benchmark_step.configuration.load_config(arguments.config)
+  config = configuration.load_config(arguments.config)
   if config.data.name == "clevr":
     config.data.name = "clevr_scenes"
   mesh = mesh_lib.create_mesh()
@@ -135,7 +134,7 @@ def work(arguments: argparse.Namespace) -> dict:
   batch = jax.block_until_ready(dataset.batch(0))
   lowered = train_step.lower(state, batch)
   compiled = lowered.compile()
-  forward_flops = benchmark_step.forward_flops(task.model, task.image_shape)
+  forward_flops = step_benchmark.forward_flops(task.model, task.image_shape)
   result = {
     "gflop_per_image": 3e-9 * forward_flops,
     "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
@@ -185,7 +184,8 @@ def _launch(
   }
   processes = []
   for i in range(count):
-    command = [sys.executable, __file__, f"--config={config}"]
+    command = [sys.executable, "-m", "experiments.benchmarks.scaling"]
+    command += [f"--config={config}"]
     command += [f"--images={arguments.images}", f"--steps={steps}"]
     command += [f"--warmup={arguments.warmup}", f"--seed={arguments.seed}"]
     command += [f"--process={i}", f"--count={count}"]

@@ -5,7 +5,7 @@ from training. For each config this compiles the dataset's batch and the
 config's real train step, then times the two alternately, each until the
 devices are done: render batch k, train on it, and so on.
 
-  python experiments/benchmark_scenes.py --batch_size=4
+  python -m experiments.benchmarks.scenes --batch_size=4
 
 `--batch_size=0` takes each config's own, which asks for an accelerator. The
 medians are of `--repeats` pairs, and the share is the median, over the pairs,
@@ -18,23 +18,18 @@ device, without the program itself and its constants. A device renders
 a batch in chunks, so memory grows with the batch only by the results.
 """
 
-import pathlib
 import statistics
-import sys
 import time
 
 import jax
 import numpy as np
 from absl import app, flags
 
+from experiments.common import configuration
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import optimizers, steps
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-# As a script it finds only its own directory.
-from experiments.common import configuration
 
 _CONFIGS = flags.DEFINE_list(
   "configs",

@@ -1,6 +1,6 @@
 """Times the train step beside the same model in PyTorch.
 
-  python experiments/benchmark_step.py --config=clevr_set --batch_size=8
+  python -m experiments.benchmarks.step --config=clevr_set --batch_size=8
 
 A step is forward pass, backward pass and Adam's update with its schedule, as
 `steps.make_train_step` compiles it, on one batch of random arrays in the shape
@@ -11,7 +11,7 @@ in float32, and the benchmark stops if they differ. Then they take turns of
 CPU that other programs use too, threads that wait for each other make them
 useless, PyTorch's above all: see that the least is near the median.
 
-The peer (`experiments/torch_peer.py`) is plain PyTorch, compiled as a whole
+The peer (`torch_peer.py`) is plain PyTorch, compiled as a whole
 with `--peer=torch_compile`. `--peer=none` needs no PyTorch.
 
 FLOP/s are those of the model: twice the multiplications of its convolutions,
@@ -29,9 +29,7 @@ import dataclasses
 import importlib
 import json
 import os
-import pathlib
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -43,16 +41,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common import configuration
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.models import from_config
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.tasks import set_prediction
 from slot_attention_jax.training import optimizers, steps
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-# As a script it finds only its own directory.
-from experiments.common import configuration
 
 PEERS = ("torch", "torch_compile", "none")
 # Largest differences from the peer. Gradients are relative to the norm of each
@@ -304,7 +299,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
   }
   torch_peer: Any = None
   if arguments.peer != "none":
-    torch_peer = importlib.import_module("experiments.torch_peer")
+    torch_peer = importlib.import_module("experiments.benchmarks.torch_peer")
     torch_peer.configure(arguments.threads)
     result["peer_runs_on"] = torch_peer.describe()
     params = jax.device_get(ours.state.params)

@@ -4,7 +4,7 @@ Each scene is rendered from its own object list, camera and lamps. Prints a
 table and last one line of JSON; `psnr_mean` in it is the lower one of the two
 means (128x128 with the paper's crop, and the full frame).
 
-  python experiments/compare_with_blender.py --data=IMAGES.npz \
+  python -m experiments.blender.compare_with_blender --data=IMAGES.npz \
     --scenes=SCENES.json [--limit=N] [--sheet=SHEET.png]
 
 IMAGES.npz holds `image` [N, H, W, 3] uint8 and `mask` [N, H, W] uint8 (0

@@ -1,7 +1,8 @@
 """A model trained on the package's own CLEVR scenes, on Blender's pictures.
 
-  python experiments/evaluate_transfer.py --config=configs/clevr_discovery.py \
-    --workdir=runs/clevr_discovery --data=IMAGES.npz --scenes=SCENES.json \
+  python -m experiments.blender.evaluate_transfer \
+    --config=configs/clevr_discovery.py --workdir=runs/clevr_discovery \
+    --data=IMAGES.npz --scenes=SCENES.json \
     [--checkpoint=best] [--figure=transfer.png]
 
 The files are described in `blender_pictures.py`. In place of a run, the model
@@ -35,24 +36,20 @@ import argparse
 import json
 import math
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from experiments.blender import blender_pictures
+from experiments.common import trained_models
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.evaluation import examples, visualize
 from slot_attention_jax.runtime import files, mesh
 from slot_attention_jax.tasks import object_discovery
 from slot_attention_jax.training import optimizers, steps
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-# As a script it finds only its own directory.
-from experiments.blender import blender_pictures
-from experiments.common import trained_models
 
 _NO_SHARES = ("mse", "loss")
 

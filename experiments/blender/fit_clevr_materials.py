@@ -3,7 +3,7 @@
 Prints `shading.FITTED`. Only pixels away from every outline are used, so that
 nothing but light is fitted:
 
-  python experiments/fit_clevr_materials.py --data=IMAGES.npz \
+  python -m experiments.blender.fit_clevr_materials --data=IMAGES.npz \
     --scenes=SCENES.json
 
 The files are those of `compare_with_blender.py`.

@@ -6,7 +6,7 @@ compiles the package's own steps (`steps.make_train_step`,
 for each step:
 
   pip install libtpu
-  python experiments/compile_for_tpu.py --topology=v5e:4x4 \
+  python -m experiments.tpu.compile_for_tpu --topology=v5e:4x4 \
     --config=configs/clevr_discovery.py --batch_per_chip=16
 
 Keys of a line, all of them of the program that one chip runs:
@@ -53,11 +53,11 @@ os.environ.update(
 
 import jax
 import jax.numpy as jnp
-import tpu_program
 from absl import app, flags
 from jax.experimental import topologies
 from ml_collections import config_flags
 
+from experiments.tpu import tpu_program
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.data import procedural

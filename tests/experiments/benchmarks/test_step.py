@@ -87,7 +87,9 @@ def _set_prediction():
 
 @pytest.mark.parametrize("create", [_discovery, _set_prediction])
 def test_the_peer_computes_the_same(create):
-  torch_peer = pytest.importorskip("experiments.torch_peer", reason="no torch")
+  torch_peer = pytest.importorskip(
+    "experiments.benchmarks.torch_peer", reason="no torch"
+  )
   task = create()
   params = jax.device_get(task.init(jax.random.key(0)))
   batch = step.random_batch(task, 2, max_objects=4)

@@ -4,7 +4,7 @@ Direct light of the four lamps is computed as Cycles does, with a diffuse and a
 microfacet term per material; light that bounces more than once is a smooth
 function of the normal, the height and the mirrored direction. The constants
 were fitted to the 40 calibration scenes rendered by Blender from the original
-assets (`experiments/fit_clevr_materials.py`).
+assets (`experiments/blender/fit_clevr_materials.py`).
 """
 
 from __future__ import annotations

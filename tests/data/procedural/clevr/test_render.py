@@ -109,7 +109,8 @@ def test_comparison_with_blender(tmp_path, blender):
   result = subprocess.run(
     [
       sys.executable,
-      ROOT / "experiments/compare_with_blender.py",
+      "-m",
+      "experiments.blender.compare_with_blender",
       f"--data={data}",
       f"--scenes={DATA / 'scenes.json'}",
       f"--sheet={tmp_path / 'sheet.png'}",
