@@ -27,7 +27,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.task = "set_prediction"
   config.data.crop = ""
   # As TFDS has CLEVR.
-  config.data.frame = (320, 480)
+  config.data.scenes.frame = (320, 480)
   config.optim.warmup_steps = 1_000
   config.optim.decay_steps = 50_000
   config.train.batch_size = 512
@@ -55,7 +55,7 @@ def _fast(config):
 def _small(config):
   config.data.name = "clevr_scenes"
   config.data.resolution = (64, 64)
-  config.data.num_train_scenes = 50_000
+  config.data.scenes.num_train = 50_000
   config.model.encoder_channels = (32, 64, 64)
   config.model.encoder_kernel_sizes = (6, 5, 5)
   config.model.encoder_strides = (2, 2, 1)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import ml_collections
 
 from slot_attention_jax import models
+from slot_attention_jax.runtime import config_aliases
 
 
 def base() -> ml_collections.ConfigDict:
@@ -28,8 +29,6 @@ def base() -> ml_collections.ConfigDict:
   # Where there are no data and none were named: use the package's own scenes
   # of the kind, with a warning; False: an error.
   data.fallback = True
-  # Sets with masks, folders: what is trained on; "records[0:1000]" of a set.
-  data.train_split = "train"
   # (H, W) in pixels.
   data.resolution = (128, 128)
   # "paper" (its window scaled to the image), "literal" (the window 29:221,
@@ -39,32 +38,46 @@ def base() -> ml_collections.ConfigDict:
   data.crop = "auto"
   # CLEVR: keep scenes of at most so many objects; 0: all.
   data.max_objects = 0
-  # CLEVR: training examples held out as split "train_eval".
-  data.num_train_eval = 512
   # Where decoded images are kept; "": $SLOT_ATTENTION_JAX_CACHE or
   # ~/.cache/slot_attention_jax.
   data.cache_dir = ""
   # Keep the decoded images in device memory: "auto" (if they fit), "yes",
   # "no".
   data.on_device = "auto"
-  # Own scenes: scenes of an evaluation split.
-  data.num_scenes = 320
-  # Own scenes: train on so many, the same for every seed, rendered at the start
-  # and kept in memory; 0: each one is new.
-  data.num_train_scenes = 0
-  # Own scenes: fewest and most objects; (0, 0): as in the original data.
-  data.num_objects = (0, 0)
   # Multi-dSprites: "colored_on_grayscale" (also ""), "colored_on_colored",
   # "binarized". Objects Room: "train" (also ""), "empty_room", "six_objects",
-  # "identical_color". Own CLEVR scenes: "" or "textured".
+  # "identical_color". Synthetic CLEVR scenes: "" or "textured".
   data.variant = ""
-  # Own CLEVR scenes: "cogent_a" or "cogent_b" keep to the combinations of shape
-  # and color of that condition of CLEVR-CoGenT; "": all.
-  data.held_out = ""
-  # Own CLEVR scenes: (H, W) of the camera's frame, before the crop.
-  data.frame = (240, 320)
+
+  # Synthetic scenes, also where they stand in for data that were not found.
+  data.scenes = scenes = ml_collections.ConfigDict()
+  # Scenes of an evaluation split.
+  scenes.num_eval = 320
+  # Train on so many scenes, the same for every seed, rendered at the start and
+  # kept in memory; 0: an endless stream of new ones.
+  scenes.num_train = 0
+  # Fewest and most objects; (0, 0): as in the original data.
+  scenes.num_objects = (0, 0)
+  # CLEVR: "cogent_a" or "cogent_b" keep to the combinations of shape and color
+  # of that condition of CLEVR-CoGenT; "": all.
+  scenes.held_out = ""
+  # CLEVR: (H, W) of the camera's frame, before the crop.
+  scenes.frame = (240, 320)
   # Tetrominoes: positions are multiples of it, in pixels of 35, 1 to 5.
-  data.tetrominoes_step = 1
+  scenes.tetrominoes_step = 1
+
+  # Data that TFDS reads.
+  data.tfds = prepared = ml_collections.ConfigDict()
+  # Multi-object datasets: the split that is trained on, as "train" or
+  # "records[0:1000]".
+  prepared.train_split = "train"
+  # CLEVR: training examples held out as the split "train_eval".
+  prepared.num_train_eval = 512
+
+  # A folder of images.
+  data.folder = folder = ml_collections.ConfigDict()
+  # The split that is trained on: "train" or "all".
+  folder.train_split = "train"
 
   config.model = model = ml_collections.ConfigDict()
   # K, T, D.
@@ -258,9 +271,9 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.checkpoint.every_steps = 1
   config.logging.every_steps = 1
   config.logging.num_images = 2
-  config.data.num_scenes = 6
-  config.data.num_train_scenes = min(8, config.data.num_train_scenes)
-  config.data.num_train_eval = 2
+  config.data.scenes.num_eval = 6
+  config.data.scenes.num_train = min(8, config.data.scenes.num_train)
+  config.data.tfds.num_train_eval = 2
   config.optim.warmup_steps = 2
 
 
@@ -315,7 +328,11 @@ def _split(arg: str) -> list[str]:
 
 def _override(config, key, text):
   group, _, name = key.rpartition(".")
-  holder = config.get(group) if group else config
+  config_aliases.check_keys([key])
+  holder = config
+  for part in filter(None, group.split(".")):
+    known = isinstance(holder, ml_collections.ConfigDict)
+    holder = holder.get(part) if known else None
   known = isinstance(holder, ml_collections.ConfigDict) and name in holder
   if not known or isinstance(holder[name], ml_collections.ConfigDict):
     raise ValueError(f"Expected a key of the config, got {key!r}.")

@@ -138,7 +138,7 @@ def run_seed(
       result["failure"] = f"at {result['step']} of {config.train.num_steps}"
       return result
     config = config.copy_and_resolve_references()
-    config.data.num_scenes = num_scenes
+    config.data.scenes.num_eval = num_scenes
     config.eval.split = "test"
     metrics = evaluate.evaluate_model(config, str(workdir))
   except Exception as error:  # The other seeds are to run whatever it is.

@@ -61,7 +61,7 @@ class Study:
   ):
     self._config = config.copy_and_resolve_references()
     self._config.eval.split = "test"
-    self._config.data.num_scenes = num_scenes
+    self._config.data.scenes.num_eval = num_scenes
     self._config.eval.batch_size = batch_size
     if config.data.name == "clevr":
       self._config.data.name = "clevr_scenes"
@@ -79,7 +79,7 @@ class Study:
   def _create_dataset(self, num_objects):
     config = self._config.copy_and_resolve_references()
     if num_objects:
-      config.data.num_objects = (num_objects, num_objects)
+      config.data.scenes.num_objects = (num_objects, num_objects)
       config.data.max_objects = 0
     return data_lib.create_dataset(
       config,

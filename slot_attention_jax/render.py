@@ -33,7 +33,7 @@ def render(config: Any, workdir: str) -> dict[str, float]:
   """Renders the scenes of a split into a directory.
 
   The scenes are those that training or evaluation with the same config sees:
-  the first `data.num_scenes` of `eval.split`, `"validation"`, `"test"` or
+  the first `data.scenes.num_eval` of `eval.split`, `"validation"`, `"test"` or
   `"train"`, at `data.resolution`. The directory gets
 
   - `images/NAME_SPLIT_000000.png` and `masks/` of the same file names, whose
@@ -65,7 +65,7 @@ def render(config: Any, workdir: str) -> dict[str, float]:
   dataset = _dataset(config, family)
   path = pathlib.Path(workdir).expanduser().absolute()
   stem = f"{family.name}_{config.eval.split}"
-  names = [f"{stem}_{i:06d}.png" for i in range(config.data.num_scenes)]
+  names = [f"{stem}_{i:06d}.png" for i in range(config.data.scenes.num_eval)]
   files = [f"{folder}/{n}" for folder in ("images", "masks") for n in names]
   files += ["scenes.json", f"{stem}.tfrecords", "contact_sheet.png"]
   settings = _settings(config, family)
@@ -110,9 +110,11 @@ def _dataset(
   config: Any, family: procedural.SceneFamily
 ) -> procedural.SceneDataset:
   """The scenes, on this process's own devices: the others do not take part."""
-  count, split = config.data.num_scenes, config.eval.split
+  count, split = config.data.scenes.num_eval, config.eval.split
   if count < 1:
-    raise ValueError(f"Expected data.num_scenes of at least 1, got {count}.")
+    raise ValueError(
+      f"Expected data.scenes.num_eval of at least 1, got {count}."
+    )
   training = split == "train"
   group = "train" if training else "eval"
   batch_size = config[group].batch_size
@@ -143,7 +145,7 @@ def _settings(config: Any, family: procedural.SceneFamily) -> dict[str, Any]:
     "family": repr(family),
     "split": config.eval.split,
     "resolution": list(config.data.resolution),
-    "num_scenes": config.data.num_scenes,
+    "num_scenes": config.data.scenes.num_eval,
     "seed": config.seed,
     "version": importlib.metadata.version("slot_attention_jax"),
   }

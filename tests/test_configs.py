@@ -110,7 +110,7 @@ def test_debug_is_small_and_the_same_model(name):
   assert debug.train.batch_size <= 4
   # A checkpoint in the middle, an evaluation that needs padding, a picture.
   assert debug.checkpoint.every_steps < debug.train.num_steps
-  assert debug.data.num_scenes % debug.eval.batch_size
+  assert debug.data.scenes.num_eval % debug.eval.batch_size
   assert debug.logging.num_images
 
 
@@ -299,7 +299,7 @@ def test_recipes_are_what_keys_can_be_set_after(name, recipe):
   # On files, where the task has some, unless the recipe is for small scenes.
   assert full.data.name == load(name).data.name or recipe == "small"
   debug = load(name, f"{recipe},debug")
-  assert debug.data.num_train_scenes <= 8
+  assert debug.data.scenes.num_train <= 8
   assert debug.model.to_dict() == full.model.to_dict()
 
 
@@ -341,7 +341,7 @@ def test_the_paper_s_data():
   assert prediction.task == "set_prediction"
   assert prediction.data.max_objects == 0
   assert from_config.crop_of(prediction) is None
-  assert prediction.data.num_train_eval == 512
+  assert prediction.data.tfds.num_train_eval == 512
   assert prediction.eval.thresholds == (float("inf"), 1.0, 0.5, 0.25, 0.125)
   assert prediction.model.encoder_strides == (1, 2, 2, 1)
 

@@ -140,7 +140,9 @@ def test_other_configs_train_and_evaluate(name, tmp_path, cache):
 def test_a_set_with_masks_from_its_file_to_a_score(tmp_path, cache):
   """Scenes of the package go out in the original layout and come back."""
   scenes = tmp_path / "scenes"
-  small = "data.name=tetrominoes_scenes,data.num_scenes=40,train.batch_size=4"
+  small = (
+    "data.name=tetrominoes_scenes,data.scenes.num_eval=40,train.batch_size=4"
+  )
   config = f"--config={ROOT / 'configs/tetrominoes.py'}:{small}"
   done = run(config, "--mode=render", f"--workdir={scenes}", cache=cache)
   assert done.returncode == 0, done.stderr
@@ -158,7 +160,7 @@ def test_a_set_with_masks_from_its_file_to_a_score(tmp_path, cache):
   assert prepared.returncode == 0, prepared.stderr
   assert json.loads(prepared.stdout)["num_objects"] == {"3": 40}
   name = "tetrominoes:1.0.0[40_of_tetrominoes_scenes_validation.tfrecords]"
-  splits = "data.train_split=records[0:30],eval.split=records[30:40]"
+  splits = "data.tfds.train_split=records[0:30],eval.split=records[30:40]"
   places = f"data.data_dir={tmp_path},data.cache_dir={tmp_path / 'cache'}"
   assert_trains_and_evaluates(
     f"tetrominoes.py:masks,debug,{splits},{places}",

@@ -41,7 +41,7 @@ def tfds():
 
 def settings(arg=""):
   keys = "data.resolution=(14, 21),eval.batch_size=4,train.batch_size=4"
-  config = tetrominoes.get_config(f"{keys},data.num_scenes={SCENES}")
+  config = tetrominoes.get_config(f"{keys},data.scenes.num_eval={SCENES}")
   with config.unlocked():
     for item in filter(None, arg.split(";")):
       key, value = item.split("=")
@@ -142,7 +142,7 @@ def test_training_scenes_are_those_of_the_seed_and_the_batches(tmp_path):
   config = settings()
   config.eval.split = "train"
   config.eval.batch_size = 8
-  config.data.num_scenes = 6
+  config.data.scenes.num_eval = 6
   render.render(config, str(tmp_path))
   images, _ = scenes_of("train", 6, 4, (14, 21))
   _, got = pictures(tmp_path / "images")
@@ -299,9 +299,9 @@ def test_what_is_missing_from_an_export_is_made_again(tmp_path):
 @pytest.mark.parametrize(
   ("key", "value"),
   [
-    ("data.num_scenes", 5),
+    ("data.scenes.num_eval", 5),
     ("data.resolution", (35, 35)),
-    ("data.tetrominoes_step", 5),
+    ("data.scenes.tetrominoes_step", 5),
     ("eval.split", "test"),
     ("seed", 1),
   ],
@@ -336,7 +336,7 @@ def test_directories_that_cannot_be_made_are_errors(tmp_path):
 @pytest.mark.parametrize(
   ("key", "value", "message"),
   [
-    ("data.num_scenes", 0, "data.num_scenes of at least 1, got 0"),
+    ("data.scenes.num_eval", 0, "data.scenes.num_eval of at least 1, got 0"),
     ("eval.split", "train_eval", "Expected split 'train' or one of"),
     ("eval.batch_size", 6, "eval.batch_size to be a multiple of the 4"),
     ("data.resolution", (0, 4), "Expected a resolution"),
@@ -415,7 +415,7 @@ def boxes(monkeypatch, resolution, count):
   monkeypatch.setattr(data, "create_family", lambda config: Boxes())
   config = settings()
   config.data.resolution = resolution
-  config.data.num_scenes = count
+  config.data.scenes.num_eval = count
   return config
 
 
@@ -532,7 +532,7 @@ def read_by_tensorflow(path, floats, strings):
 def test_tensorflow_reads_the_records(tmp_path, monkeypatch):
   config = settings()
   config.data.resolution = (35, 35)
-  config.data.num_scenes = 2
+  config.data.scenes.num_eval = 2
   render.render(config, str(tmp_path / "tetrominoes"))
   clevr_config = boxes(monkeypatch, (240, 320), 2)
   render.render(clevr_config, str(tmp_path / "clevr"))

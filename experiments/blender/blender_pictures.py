@@ -60,7 +60,7 @@ class View:
       raise ValueError(
         f"Expected pictures at least as high for their width as {frame}, the "
         f"frame of the model's scenes, got {height}x{width}. Override "
-        "data.frame in --config to compare all in that one."
+        "data.scenes.frame in --config to compare all in that one."
       )
     margin = round((height - needed) / 2)
     return slice(margin, height - margin)
@@ -107,7 +107,7 @@ class Pictures:
       raise ValueError(
         f"Expected pictures of {low} to {high} objects in {path}, got "
         f"{counts.min()} to {counts.max()}. Change data.max_objects or "
-        "data.num_objects, or give other pictures."
+        "data.scenes.num_objects, or give other pictures."
       )
     kept = view.rows_of(*self._data["image"].shape[1:3])
     for name in ("image", "mask"):

@@ -11,8 +11,8 @@ may be `--pretrained=NAME`, of the package, or `--weights=FILE.safetensors`, of
 
 The pictures are cropped, resized and rounded as the package does CLEVR's, and
 scenes are left out whose number of objects the config does not have. Pictures
-that are higher than the frame of the config (`data.frame`) are cut to its
-aspect first; set prediction's is 320x480. The same model is evaluated on:
+that are higher than the frame of the config (`data.scenes.frame`) are cut to
+its aspect first; set prediction's is 320x480. The same model is evaluated on:
 
   * own scenes of the split "test";
   * the scenes of the pictures, drawn by the own renderer (with `--scenes`);
@@ -229,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   arguments = parser.parse_args(argv)
   config, load = trained_models.find(arguments)
   config.eval.batch_size = arguments.batch_size
-  config.data.num_scenes = arguments.num_scenes
+  config.data.scenes.num_eval = arguments.num_scenes
   if config.data.name == "clevr":
     config.data.name, config.data.data_dir = "clevr_scenes", ""
   transfer = Transfer(

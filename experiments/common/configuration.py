@@ -6,6 +6,8 @@ import shlex
 import sys
 from typing import Any
 
+from slot_attention_jax.runtime import config_aliases
+
 _ROOT = str(pathlib.Path(__file__).resolve().parents[2])
 
 
@@ -45,7 +47,8 @@ def load_recipe(recipe: str) -> Any:
     ValueError: on no config, or an unknown argument.
   """
   name, overrides = "", []
-  for word in shlex.split(recipe):
+  # It may be as old as the weights that it is of.
+  for word in shlex.split(config_aliases.update_command(recipe)):
     flag, _, value = word.lstrip("-").partition("=")
     if flag == "config":
       name = value

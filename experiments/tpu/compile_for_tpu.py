@@ -112,7 +112,7 @@ def abstract_batch(config, mesh, *, train: bool):
     batch_size=_BATCH_PER_CHIP.value * mesh.size,
     sharding=over_batch,
     resolution=tuple(config.data.resolution),
-    num_examples=None if train else config.data.num_scenes,
+    num_examples=None if train else config.data.scenes.num_eval,
   )
   batch = jax.eval_shape(lambda: dataset.batch(0))
   return jax.tree.map(

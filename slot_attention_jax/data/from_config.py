@@ -22,19 +22,16 @@ _STAND_INS = {
   "multi_dsprites": "multi_dsprites_scenes",
   "tetrominoes": "tetrominoes_scenes",
 }
-# Keys that not all data read, and the value that leaves them as they are.
-_KEYS = {
-  "train_split": "train",
-  "num_objects": (0, 0),
-  "variant": "",
-  "held_out": "",
-  "num_train_scenes": 0,
-  "tetrominoes_step": 1,
-}
-_IGNORED = {
-  "clevr_scenes": ("train_split", "tetrominoes_step"),
-  "multi_dsprites_scenes": ("train_split", "held_out", "tetrominoes_step"),
-  "tetrominoes_scenes": ("train_split", "num_objects", "variant", "held_out"),
+# Keys of `data` that some sources do not read: the default, and who reads it. A
+# config file may set the other keys of a group whatever the source.
+_READERS: dict[str, tuple[Any, tuple[str, ...]]] = {
+  "variant": ("", (*multi_object.NAMES, *SCENES[:2])),
+  "scenes.num_train": (0, SCENES),
+  "scenes.num_objects": ((0, 0), SCENES[:2]),
+  "scenes.held_out": ("", ("clevr_scenes",)),
+  "scenes.tetrominoes_step": (1, ("tetrominoes_scenes",)),
+  "tfds.train_split": ("train", multi_object.NAMES),
+  "folder.train_split": ("train", ("folder",)),
 }
 
 
@@ -139,8 +136,8 @@ def _read(config: Any, split: str, **arguments: Any) -> types.Dataset | None:
         "Expected data.data_dir to name the folder of images for "
         "data.name='folder', got ''."
       )
-    check_unused(config, ("train_split",))
-    split = data.train_split if train else split
+    _check_unread(data, name)
+    split = data.folder.train_split if train else split
     return folder.create_folder(
       data_dir, split, max_objects=max_objects, **arguments
     )
@@ -148,13 +145,13 @@ def _read(config: Any, split: str, **arguments: Any) -> types.Dataset | None:
     builder = clevr.find_clevr(data_dir, required=required)
     if builder is None:
       return None
-    check_unused(config)
+    _check_unread(data, name)
     return clevr.create_clevr(
       builder,
       split,
       task=config.task,
       max_objects=max_objects,
-      num_train_eval=data.num_train_eval,
+      num_train_eval=data.tfds.num_train_eval,
       **arguments,
     )
   builder = multi_object.find_multi_object(
@@ -162,10 +159,10 @@ def _read(config: Any, split: str, **arguments: Any) -> types.Dataset | None:
   )
   if builder is None:
     return None
-  check_unused(config, ("train_split", "variant"))
+  _check_unread(data, name)
   return multi_object.create_multi_object(
     builder,
-    data.train_split if train else split,
+    data.tfds.train_split if train else split,
     name=name,
     variant=data.variant,
     max_objects=max_objects,
@@ -173,24 +170,16 @@ def _read(config: Any, split: str, **arguments: Any) -> types.Dataset | None:
   )
 
 
-def check_unused(config: Any, used: tuple[str, ...] = ()) -> None:
-  """Raises ValueError if a key of scenes is set where images are read.
-
-  Args:
-    config: a whole `ConfigDict`; its `data` group is read.
-    used: keys that mean something for these images too.
-  """
-  data = config.data
-  for key, value in _KEYS.items():
-    if key not in used and data[key] != value:
+def _check_unread(data: Any, source: str) -> None:
+  """Raises ValueError if a key is set that the source of data does not read."""
+  for key, (default, readers) in _READERS.items():
+    *group, name = key.split(".")
+    value = data[group[0]][name] if group else data[name]
+    if source not in readers and value != default:
       raise ValueError(
-        f"Expected data.{key} to be left alone where images of {data.name} are "
-        f"read, got {data[key]!r}. "
-        + (
-          f"Set data.name={_STAND_INS[data.name]} to use rendered scenes."
-          if data.name in _STAND_INS
-          else "Remove the override."
-        )
+        f"Expected data.{key} to be {default!r} for data.name={data.name!r}, "
+        f"of which {source} is read, got {value!r}. Remove the override; it is "
+        f"for data.name out of {list(readers)}."
       )
 
 
@@ -211,7 +200,7 @@ def create_own_scenes(
       same as `"validation"`.
     batch_size: global batch size.
     sharding: sharding of the batch axis.
-    on_device: whether `data.num_train_scenes` are held in device memory.
+    on_device: whether `data.scenes.num_train` are held in device memory.
     warn: whether to say so if they take the place of data.
 
   Returns:
@@ -232,15 +221,15 @@ def create_own_scenes(
       *resolution,
       data.name,
     )
-  if data.num_train_scenes < 0:
+  if data.scenes.num_train < 0:
     raise ValueError(
-      "Expected data.num_train_scenes of at least 0, which is without end, got "
-      f"{data.num_train_scenes}."
+      "Expected data.scenes.num_train of at least 0, which is without end, got "
+      f"{data.scenes.num_train}."
     )
-  if split == "train" and data.num_train_scenes:
+  if split == "train" and data.scenes.num_train:
     return fixed_scenes.create_fixed_scenes(
       family,
-      num_scenes=data.num_train_scenes,
+      num_scenes=data.scenes.num_train,
       resolution=resolution,
       batch_size=batch_size,
       sharding=sharding,
@@ -254,7 +243,7 @@ def create_own_scenes(
     sharding=sharding,
     resolution=resolution,
     seed=config.seed,
-    num_examples=None if split == "train" else data.num_scenes,
+    num_examples=None if split == "train" else data.scenes.num_eval,
   )
 
 
@@ -278,16 +267,11 @@ def create_family(config: Any) -> procedural.SceneFamily:
       f"Expected data.name out of {sorted((*SCENES, *_STAND_INS))}, of which "
       f"there are rendered scenes, got {data.name!r}."
     )
-  for key in _IGNORED[name]:
-    if data[key] != _KEYS[key]:
-      raise ValueError(
-        f"Expected data.{key} to be {_KEYS[key]!r} for the scenes of "
-        f"data.name={data.name!r}, which do not read it, got {data[key]!r}."
-      )
-  given = tuple(data.num_objects)
+  _check_unread(data, name)
+  given = tuple(data.scenes.num_objects)
   num_objects = None if given == (0, 0) else given
   if name == "tetrominoes_scenes":
-    return procedural.Tetrominoes(step=data.tetrominoes_step)
+    return procedural.Tetrominoes(step=data.scenes.tetrominoes_step)
   if name == "multi_dsprites_scenes":
     return procedural.MultiDSprites(
       variant=data.variant or "colored_on_grayscale", num_objects=num_objects
@@ -300,10 +284,10 @@ def create_family(config: Any) -> procedural.SceneFamily:
   low, high = num_objects or (3, 10)
   return procedural.Clevr(
     num_objects=(low, min(high, data.max_objects or high)),
-    frame=tuple(data.frame),
+    frame=tuple(data.scenes.frame),
     crop=crop_of(config),
     textured=data.variant == "textured",
-    held_out=data.held_out,
+    held_out=data.scenes.held_out,
   )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from absl import logging
 
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import config_aliases, files
 from slot_attention_jax.runtime import mesh as mesh_lib
 
 # They say how and how long a process computes updates, not which.
@@ -43,14 +43,24 @@ def check(config: Any, num_devices: int) -> None:
 
 def check_same_run(config: Any, saved: dict[str, Any]) -> None:
   """Warns of keys that differ from the run that is resumed."""
-  groups = ("data", "model", "optim", "train")
-  pairs = [(k, config[k], saved.get(k)) for k in ("task", "seed")]
-  for group in groups:
-    old = saved.get(group, {})
-    pairs += [(f"{group}.{k}", v, old.get(k)) for k, v in config[group].items()]
-  pairs = [pair for pair in pairs if pair[0] not in _CHANGE_NO_UPDATE]
-  for key, new, old in pairs:
+  groups = ("task", "seed", "data", "model", "optim", "train")
+  before = _flatten(config_aliases.update_saved(saved))
+  for key, new in _flatten({g: config[g] for g in groups}).items():
+    if key in _CHANGE_NO_UPDATE:
+      continue
+    old = before.get(key)
     if files.jsonable(new) != old:
       logging.warning(
         "Resuming with %s=%s; the checkpoint was made with %s.", key, new, old
       )
+
+
+def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+  """Nested groups as one dict with dotted keys."""
+  flat = {}
+  for name, value in config.items():
+    if hasattr(value, "items"):
+      flat |= _flatten(value, f"{prefix}{name}.")
+    else:
+      flat[f"{prefix}{name}"] = value
+  return flat

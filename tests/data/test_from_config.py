@@ -163,8 +163,7 @@ def test_settings_of_the_config_reach_clevr(over_batch, tfds, tmp_path):
 
   def images(split="train", **changes):
     changed = config.copy_and_resolve_references()
-    for key, value in changes.items():
-      changed.data[key] = value
+    changed.data.update_from_flattened_dict(changes)
     dataset = data.create_dataset(
       changed, split, batch_size=4, sharding=over_batch
     )
@@ -176,7 +175,7 @@ def test_settings_of_the_config_reach_clevr(over_batch, tfds, tmp_path):
   assert 0 < count < everything  # Scenes of at most 6 objects.
   assert not np.array_equal(cropped, images(crop="")[1])
   assert images("train_eval", max_objects=0)[0] == 2
-  assert images(num_train_eval=5, max_objects=0)[0] == 7
+  assert images(**{"tfds.num_train_eval": 5}, max_objects=0)[0] == 7
   # Where the images are kept changes no bit.
   again = images(crop="", max_objects=0, on_device="yes")[1]
   np.testing.assert_array_equal(whole, again)
@@ -225,9 +224,9 @@ def test_discovery_on_clevrs_test_split_has_no_targets(
     ("data.name=clever", "train", r"data.name out of .*clevr.*got 'clever'"),
     ("data.on_device=maybe", "train", r"data.on_device out of .*got 'maybe'"),
     ("", "dev", r"split .*got 'dev'"),
-    ("data.tetrominoes_step=9", "train", r"step of 1 to 5, got 9"),
+    ("data.scenes.tetrominoes_step=9", "train", r"step of 1 to 5, got 9"),
     ("data.resolution=(0, 35)", "train", r"resolution .*got \(0, 35\)"),
-    ("data.num_scenes=0", "validation", r"num_examples .*got 0"),
+    ("data.scenes.num_eval=0", "validation", r"num_examples .*got 0"),
   ],
 )
 def test_bad_settings_are_errors(arg, split, message, over_batch, no_data):
@@ -260,9 +259,9 @@ def test_rendered_scenes_with_a_data_directory_are_an_error(
     (clevr_set, "", "clevr_scenes", 10),
     (clevr_set, "data.name=clevr_scenes", "clevr_scenes", 10),
     (clevr_discovery, "", "clevr_scenes_3_to_6", 10),
-    (clevr_set, "data.num_objects=(3, 16)", "clevr_scenes_3_to_16", 16),
+    (clevr_set, "data.scenes.num_objects=(3, 16)", "clevr_scenes_3_to_16", 16),
     (clevr_set, "data.variant=textured", "clevr_scenes_textured", 10),
-    (clevr_set, "data.held_out=cogent_b", "clevr_scenes_cogent_b", 10),
+    (clevr_set, "data.scenes.held_out=cogent_b", "clevr_scenes_cogent_b", 10),
     (multi_dsprites, "", "multi_dsprites_scenes", 5),
     (
       multi_dsprites,
@@ -270,7 +269,12 @@ def test_rendered_scenes_with_a_data_directory_are_an_error(
       "multi_dsprites_scenes_binarized",
       3,
     ),
-    (multi_dsprites, "data.num_objects=(1, 8)", "multi_dsprites_scenes", 8),
+    (
+      multi_dsprites,
+      "data.scenes.num_objects=(1, 8)",
+      "multi_dsprites_scenes",
+      8,
+    ),
     (tetrominoes, "", "tetrominoes_scenes", 3),
   ],
 )
@@ -290,17 +294,37 @@ def test_the_camera_of_a_config():
 @pytest.mark.parametrize(
   ("module", "arg", "message"),
   [
-    (clevr_set, "data.num_objects=(0, 5)", r"1 <= lo <= hi <= 16, got \(0, 5"),
-    (clevr_set, "data.num_objects=(3, 17)", r"got \(3, 17\)"),
+    (
+      clevr_set,
+      "data.scenes.num_objects=(0, 5)",
+      r"1 <= lo <= hi <= 16, got \(0, 5",
+    ),
+    (clevr_set, "data.scenes.num_objects=(3, 17)", r"got \(3, 17\)"),
     (clevr_set, "data.max_objects=2", r"got \(3, 2\)"),
     (clevr_set, "data.variant=binarized", r"'textured'.*got 'binarized'"),
-    (clevr_set, "data.held_out=cogent_c", r"cogent_a.*got 'cogent_c'"),
-    (clevr_set, "data.frame=(0, 320)", r"resolution .*got \(0, 320\)"),
-    (clevr_set, "data.tetrominoes_step=5", r"tetrominoes_step to be 1.*got 5"),
+    (clevr_set, "data.scenes.held_out=cogent_c", r"cogent_a.*got 'cogent_c'"),
+    (clevr_set, "data.scenes.frame=(0, 320)", r"resolution .*got \(0, 320\)"),
+    (
+      clevr_set,
+      "data.scenes.tetrominoes_step=5",
+      r"tetrominoes_step to be 1.*got 5",
+    ),
     (multi_dsprites, "data.variant=textured", r"variant of .*got 'textured'"),
-    (multi_dsprites, "data.num_objects=(2, 17)", r"1 <= fewest.*\(2, 17\)"),
-    (multi_dsprites, "data.held_out=cogent_a", r"held_out to be ''.*cogent_a"),
-    (tetrominoes, "data.num_objects=(1, 2)", r"num_objects to be \(0, 0\)"),
+    (
+      multi_dsprites,
+      "data.scenes.num_objects=(2, 17)",
+      r"1 <= fewest.*\(2, 17\)",
+    ),
+    (
+      multi_dsprites,
+      "data.scenes.held_out=cogent_a",
+      r"held_out to be ''.*cogent_a",
+    ),
+    (
+      tetrominoes,
+      "data.scenes.num_objects=(1, 2)",
+      r"num_objects to be \(0, 0\)",
+    ),
     (tetrominoes, "data.variant=textured", r"variant to be ''.*'textured'"),
     (tetrominoes, "data.name=clever", r"data.name out of .*got 'clever'"),
   ],
@@ -370,6 +394,6 @@ def test_the_crop_follows_from_the_data(name, crop, expected):
 
 
 def test_a_split_of_training_needs_data_that_have_one(over_batch, no_data):
-  config = clevr_set.get_config("data.train_split=records[0:8]")
-  with pytest.raises(ValueError, match=r"data.train_split to be 'train'"):
+  config = clevr_set.get_config("data.tfds.train_split=records[0:8]")
+  with pytest.raises(ValueError, match=r"data.tfds.train_split to be 'train'"):
     data.create_dataset(config, "train", batch_size=4, sharding=over_batch)

@@ -14,7 +14,7 @@ from slot_attention_jax.tasks import object_discovery
 
 # 10 scenes: no batch size below divides it.
 TINY = (
-  "data.num_scenes=10,model.num_slots=3,model.num_iterations=2,"
+  "data.scenes.num_eval=10,model.num_slots=3,model.num_iterations=2,"
   "model.slot_size=16,model.mlp_hidden_size=0,model.encoder_channels=(8,),"
   "model.encoder_kernel_sizes=(5,),model.encoder_strides=(5,),"
   "model.encoder_mlp_sizes=(16,),model.decoder_channels=(),"

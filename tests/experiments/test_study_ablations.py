@@ -247,7 +247,7 @@ def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
   config = reproduce.load_config(
     reproduce.TASKS["quickstart"], 3, f"{TINY},model.slot_update=residual"
   )
-  config.data.num_scenes = 4
+  config.data.scenes.num_eval = 4
   config.eval.split = "test"
   metrics = {
     name.rsplit("/", 1)[1]: value

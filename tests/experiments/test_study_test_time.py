@@ -61,7 +61,7 @@ def test_all_combinations_are_measured(workdir, capsys):
 def test_the_settings_of_training_give_what_evaluation_gives(workdir, capsys):
   result, _ = run(workdir, capsys)
   config = configuration.load_config(TINY)
-  config.data.num_scenes = 8
+  config.data.scenes.num_eval = 8
   config.eval.split = "test"
   expected = evaluate_lib.evaluate_model(config, str(workdir))
   (row,) = result["rows"]

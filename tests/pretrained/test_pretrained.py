@@ -116,7 +116,7 @@ def _measure(name, num_scenes):
   facts = sa.pretrained_facts(name)
   (split,) = {metric.split("/")[1] for metric in facts.metrics}
   config = configuration.load_recipe(facts.recipe)
-  config.eval.batch_size = config.data.num_scenes = num_scenes
+  config.eval.batch_size = config.data.scenes.num_eval = num_scenes
   dataset = _validation(config, split)
   task = tasks.create_task(config, dataset.info)
   _, params = sa.load_pretrained(name)

@@ -77,9 +77,9 @@ def _select(
   if _SPLITS[split] == "train":
     if not 0 < num_train_eval < len(rows):
       raise ValueError(
-        f"Expected data.num_train_eval in [1, {len(rows) - 1}], got "
+        f"Expected data.tfds.num_train_eval in [1, {len(rows) - 1}], got "
         f"{num_train_eval}: the prepared train split has {len(rows)} examples, "
-        "and train and train_eval both need some. Change data.num_train_eval."
+        "and train and train_eval both need some. Change it."
       )
     # The split comes before the filter, so that it is the same for any filter.
     held_out, others = rows[:num_train_eval], rows[num_train_eval:]

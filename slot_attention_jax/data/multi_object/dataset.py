@@ -126,7 +126,7 @@ def create_multi_object(
       f"Expected records {cut.first} to {stop} for the split {cut.name!r} of "
       f"{builder.info.full_name}, but only {available} were prepared. Prepare "
       "the whole set, or name records that there are: "
-      f"data.train_split='records[0:{max(1, available - 4)}]' and "
+      f"data.tfds.train_split='records[0:{max(1, available - 4)}]' and "
       f"eval.split='records[{max(1, available - 4)}:{available}]'."
     )
   cached = _load(

@@ -105,10 +105,10 @@ def test_the_key_of_the_config():
       config, split, batch_size=4, sharding=over(1), warn=False
     )
 
-  config = tetrominoes.get_config("data.num_train_scenes=6")
+  config = tetrominoes.get_config("data.scenes.num_train=6")
   training = dataset(config)
   assert isinstance(training, cached_dataset.CachedDataset)
   assert training.info.num_examples == 6
   assert isinstance(dataset(config, "validation"), procedural.SceneDataset)
   with pytest.raises(ValueError, match=r"num_train_scenes of at least 0.*-1"):
-    dataset(tetrominoes.get_config("data.num_train_scenes=-1"))
+    dataset(tetrominoes.get_config("data.scenes.num_train=-1"))

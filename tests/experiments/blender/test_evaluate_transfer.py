@@ -260,7 +260,7 @@ def test_set_prediction_is_scored_against_the_scenes_objects(
   config, task = objective("set_prediction")
   assert not config.data.crop
   # The model's frame is 320x480: it sees fewer rows.
-  assert tuple(config.data.frame) == (320, 480)
+  assert tuple(config.data.scenes.frame) == (320, 480)
   seen = content["image"][:, 13:-13]
   seen = [transforms.preprocess_image(x, SIZE, None) for x in seen]
   seen = np.round((np.stack(seen) + 1) * 127.5) / 127.5 - 1

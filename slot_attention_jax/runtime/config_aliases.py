@@ -1,0 +1,119 @@
+"""Config keys that were renamed: old spellings, and what they are called now.
+
+Saved runs, weights and commands keep the spelling they were written with. What
+reads them comes here first; `update_saved` and `update_command` give today's
+keys. On the command line an old key is an error that names the new one.
+"""
+
+import copy
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+RENAMED: Mapping[str, str] = {
+  "data.num_scenes": "data.scenes.num_eval",
+  "data.num_train_scenes": "data.scenes.num_train",
+  "data.num_objects": "data.scenes.num_objects",
+  "data.held_out": "data.scenes.held_out",
+  "data.frame": "data.scenes.frame",
+  "data.tetrominoes_step": "data.scenes.tetrominoes_step",
+  "data.num_train_eval": "data.tfds.num_train_eval",
+  "data.train_split": "data.tfds.train_split",  # Of folders, see `new_key`.
+}
+_TRAIN_SPLITS = ("data.tfds.train_split", "data.folder.train_split")
+_KEY = re.compile(r"(?<![\w.])((?:\w+\.)+\w+)(?==)")
+
+
+def new_key(key: str, data_name: str = "") -> str:
+  """Today's spelling of a key.
+
+  Args:
+    key: dotted, as `"data.num_scenes"`.
+    data_name: `data.name` of the config; two sources shared a key once.
+
+  Returns:
+    The key; itself if it was never renamed.
+
+  Example:
+    >>> from slot_attention_jax.runtime import config_aliases
+    >>> config_aliases.new_key("data.num_scenes")
+    'data.scenes.num_eval'
+    >>> config_aliases.new_key("data.train_split", "folder")
+    'data.folder.train_split'
+  """
+  if (key, data_name) == ("data.train_split", "folder"):
+    return "data.folder.train_split"
+  return RENAMED.get(key, key)
+
+
+def update_saved(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A saved config, nested dicts, with today's keys.
+
+  Args:
+    config: the content of a `config.json`, of any age.
+
+  Returns:
+    A copy in which old keys have moved; today's keys win over old ones.
+  """
+  config = copy.deepcopy(dict(config))
+  data_name = config.get("data", {}).get("name", "")
+  for key in RENAMED:
+    *groups, name = key.split(".")
+    holder = config
+    for group in groups:
+      holder = holder.get(group, {})
+    if name not in holder:
+      continue
+    value = holder.pop(name)
+    _set_missing(config, new_key(key, data_name), value)
+  # They were one key; the one that the data did not read is at its default.
+  for key in _TRAIN_SPLITS:
+    _set_missing(config, key, "train")
+  return config
+
+
+def _set_missing(config: dict[str, Any], key: str, value: Any) -> None:
+  *groups, name = key.split(".")
+  for group in groups:
+    config = config.setdefault(group, {})
+  config.setdefault(name, value)
+
+
+def update_command(command: str) -> str:
+  """A command, or the text behind a config's colon, with today's keys.
+
+  Args:
+    command: as `"--config=configs/tetrominoes.py --config.data.num_scenes=9"`,
+      or `"data.num_scenes=9,model.num_slots=4"`.
+
+  Returns:
+    The same with renamed keys.
+
+  Example:
+    >>> from slot_attention_jax.runtime import config_aliases
+    >>> config_aliases.update_command("--config=a.py:data.num_scenes=9,seed=1")
+    '--config=a.py:data.scenes.num_eval=9,seed=1'
+  """
+  named = re.search(r"\bdata\.name=(\w+)", command)
+
+  def replace(match: re.Match[str]) -> str:
+    key = match[1].removeprefix("config.")
+    prefix = match[1].removesuffix(key)
+    return prefix + new_key(key, named[1] if named else "")
+
+  return _KEY.sub(replace, command)
+
+
+def check_keys(keys: Iterable[str]) -> None:
+  """Raises ValueError, naming the new key, if a key has an old spelling.
+
+  Args:
+    keys: dotted keys, without values.
+  """
+  for key in keys:
+    new = sorted({new_key(key), new_key(key, "folder")} - {key})
+    if new:
+      raise ValueError(
+        f"Expected a key of the config, got {key!r}, which is now called "
+        f"{' or '.join(map(repr, new))}."
+      )
