@@ -76,7 +76,7 @@ def test_a_set_predictor_is_as_good_as_its_card_says():
 
 def test_the_readme_example_finds_the_objects():
   section = (ROOT / "README.md").read_text(encoding="utf-8")
-  section = section.partition("## Pretrained weights")[2]
+  section = section.partition("## Pretrained models")[2]
   code = section.partition("```python\n")[2].partition("```")[0]
   values = {}
   exec(code, values)
@@ -92,11 +92,11 @@ def test_the_readme_example_finds_the_objects():
 
 
 def test_the_readme_example_finds_the_properties():
-  section = (ROOT / "README.md").read_text(encoding="utf-8")
-  section = section.partition("## Pretrained weights")[2]
-  blocks = section.split("```python\n")[1:3]
+  section = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+  section = section.partition("## Properties of objects")[2]
+  code = section.partition("```python\n")[2].partition("```")[0]
   values = {}
-  exec("".join(block.partition("```")[0] for block in blocks), values)
+  exec(code, values)
   family = procedural.Clevr(frame=(320, 480))
   scene = family.sample(jax.random.key(0))
   targets = np.asarray(family.targets(scene))
