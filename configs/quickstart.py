@@ -1,29 +1,35 @@
 """Object discovery on a laptop: Tetrominoes scenes, a small autoencoder.
 
-Run: `python -m slot_attention_jax.main --config=configs/quickstart.py`.
+Run: `python -m slot_attention_jax.main --config=quickstart`.
 Cost and expected result: see experiments/README.md.
 Architecture: the paper's modules, smaller, on scenes of 28x28 pixels: the
   encoder sees patches of 6x6 pixels every 2 pixels (a 14x14 grid of inputs),
-  the decoder works on the same grid and its last layer paints 2x2 pixels a
+  the decoder works on the same grid and its last layer paints 2x2 pixels per
   cell.
-Start of the slots: each learns its own (`slot_start="per_slot"`). With the
-  paper's start, one Gaussian for all slots, two slots often share an object for
-  much longer; see experiments/README.md.
-Optimizer: Muon; with Adam, a seed of five never left the state in which two
+Slots: each learns its own initialization. With the paper's, one Gaussian for
+  all slots, two slots often share an object for much longer; see
+  experiments/README.md.
+Optimizer: Muon; with Adam, one seed of five never left the state in which two
   slots share all objects.
 """
 
 import ml_collections
 
-from configs import common
+from slot_attention_jax.config import arguments, base
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """The config; `arg` is `debug` or `key=value`, separated by commas."""
-  config = common.base()
+  """Returns the config; `arg` is empty or `debug`."""
+  config = base.base_config()
+  config.task = "discovery"
+
   config.data.name = "tetrominoes_scenes"
   config.data.resolution = (28, 28)
+
   config.model.num_slots = 4
+  config.model.num_iterations = 3
+  config.model.slot_size = 64
+  config.model.mlp_hidden_size = 128
   config.model.slot_start = "per_slot"
   config.model.encoder_channels = (32, 32, 32)
   config.model.encoder_kernel_sizes = (6, 5, 5)
@@ -33,9 +39,19 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.model.decoder_channels = (32, 32)
   config.model.decoder_kernel_sizes = (5, 5, 6)
   config.model.decoder_strides = (1, 1, 2)
-  common.train_briefly(config, 8_000)
+  config.model.unroll = 3
+
+  config.optim.name = "muon"
+  config.optim.schedule = "cosine"
+  config.optim.learning_rate = 2e-3
   config.optim.warmup_steps = 100
+  config.optim.decay_steps = 8_000
+  config.optim.clip_norm = 1.0
+
   config.train.batch_size = 8
+  config.train.num_steps = 8_000
+  config.eval.every_steps = 800
+  config.checkpoint.every_steps = 800
   config.checkpoint.best_metric = "fg_ari"
   config.checkpoint.best_mode = "max"
-  return common.apply_arguments(config, arg)
+  return arguments.apply_arguments(config, arg)

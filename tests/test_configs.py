@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import ml_collections
 import pytest
 
-from configs import common
 from slot_attention_jax import tasks
+from slot_attention_jax.config import base as base_config
 from slot_attention_jax.data import from_config, procedural, types
 from slot_attention_jax.data.multi_object import dataset
 from slot_attention_jax.training import optimizers
@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(
   path.stem
   for path in (ROOT / "configs").glob("*.py")
-  if path.stem not in ("__init__", "common")
+  if path.stem != "__init__"
 )
 
 
@@ -64,7 +64,7 @@ RECIPES = [
   [(name, arg) for name in NAMES for arg in ("", "debug")] + RECIPES,
 )
 def test_configs_have_the_keys_of_the_base_and_their_types(name, arg):
-  config, base = load(name, arg), common.base()
+  config, base = load(name, arg), base_config.base_config()
   assert set(keys(config)) == set(keys(base))
   for key in keys(base):
     group, _, leaf = key.rpartition(".")
@@ -86,7 +86,7 @@ def test_configs_are_locked(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_configs_open_with_a_docstring_and_refuse_what_they_do_not_know(name):
   assert importlib.import_module(f"configs.{name}").__doc__
-  with pytest.raises(ValueError, match=r"'debug'.* or key=value, got 'debgu'"):
+  with pytest.raises(ValueError, match=r"'debug'.*, got 'debgu'"):
     load(name, "debgu")
   with pytest.raises(ValueError, match=r"key of the config, got 'model.slots'"):
     load(name, "model.slots=4")
@@ -269,7 +269,7 @@ PAPER = {
 @pytest.mark.parametrize("name", PAPER)
 def test_the_recipe_paper_is_the_config_as_it_is(name):
   assert load(name, "paper").to_dict() == load(name).to_dict()
-  with pytest.raises(ValueError, match=r"'fast',.* 'paper'.* got 'quick'"):
+  with pytest.raises(ValueError, match=r"'fast',.* got 'quick'"):
     load(name, "quick")
 
 

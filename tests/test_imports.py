@@ -22,6 +22,7 @@ PACKAGE = "slot_attention_jax"
 # and `render`.
 FLOORS = {
   "runtime.": 1,
+  "config.": 1,
   "modules.": 1,
   "matching": 1,
   "data.": 2,

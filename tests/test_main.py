@@ -238,7 +238,7 @@ def test_an_unknown_preset_is_an_error(tmp_path):
   config = ROOT / "configs" / "quickstart.py:debgu"
   result = run(f"--config={config}", directory=tmp_path)
   assert result.returncode != 0
-  assert "Expected one of ['debug'] or key=value" in result.stderr
+  assert "Expected a variant out of ['debug'], got 'debgu'" in result.stderr
 
 
 def test_evaluation_before_training_says_what_to_do(tmp_path):

@@ -6,7 +6,7 @@ import shlex
 import sys
 from typing import Any
 
-from slot_attention_jax.runtime import config_aliases
+from slot_attention_jax.config import aliases
 
 _ROOT = str(pathlib.Path(__file__).resolve().parents[2])
 
@@ -48,7 +48,7 @@ def load_recipe(recipe: str) -> Any:
   """
   name, overrides = "", []
   # It may be as old as the weights that it is of.
-  for word in shlex.split(config_aliases.update_command(recipe)):
+  for word in shlex.split(aliases.update_command(recipe)):
     flag, _, value = word.lstrip("-").partition("=")
     if flag == "config":
       name = value

@@ -1,23 +1,37 @@
-"""Every key of a config, once, with its meaning and unit."""
+"""Every key of a config, once, with its meaning, unit and default.
 
-import ast
-from collections.abc import Callable, Mapping
+A config file starts from `base_config` and changes what its experiment needs.
+The defaults are the paper's model and schedule of object discovery on CLEVR.
+"""
 
 import ml_collections
 
-from slot_attention_jax import models
-from slot_attention_jax.runtime import config_aliases
 
+def base_config() -> ml_collections.ConfigDict:
+  """Returns the default config: object discovery with the paper's CLEVR model.
 
-def base() -> ml_collections.ConfigDict:
-  """The default config: object discovery with the paper's CLEVR model."""
+  Some values stand for "choose for me": `""`, `0`, `(0, 0)`, `"auto"`. What
+  they choose is said beside the key.
+  """
   config = ml_collections.ConfigDict()
   # "discovery" (autoencoder) or "set_prediction" (classifier).
   config.task = "discovery"
-  # Seed of parameters, slot noise, order and scenes of training.
+  # Seed of the parameters, the slot noise, the order of examples and the
+  # training scenes.
   config.seed = 0
+  config.data = _data()
+  config.model = _model()
+  config.optim = _optim()
+  config.train = _train()
+  config.eval = _eval()
+  config.checkpoint = _checkpoint()
+  config.logging = _logging()
+  return config
 
-  config.data = data = ml_collections.ConfigDict()
+
+def _data() -> ml_collections.ConfigDict:
+  """What is trained and evaluated on."""
+  data = ml_collections.ConfigDict()
   # As prepared by TFDS: "clevr"; by `slot_attention_jax.data.prepare`:
   # "clevr_with_masks", "multi_dsprites", "tetrominoes", "objects_room".
   # Rendered: "clevr_scenes", "multi_dsprites_scenes", "tetrominoes_scenes".
@@ -78,8 +92,12 @@ def base() -> ml_collections.ConfigDict:
   data.folder = folder = ml_collections.ConfigDict()
   # The split that is trained on: "train" or "all".
   folder.train_split = "train"
+  return data
 
-  config.model = model = ml_collections.ConfigDict()
+
+def _model() -> ml_collections.ConfigDict:
+  """The architecture."""
+  model = ml_collections.ConfigDict()
   # K, T, D.
   model.num_slots = 7
   model.num_iterations = 3
@@ -120,8 +138,12 @@ def base() -> ml_collections.ConfigDict:
   model.precision = "float32"
   # Iterations per step of the compiled loop over T.
   model.unroll = 1
+  return model
 
-  config.optim = optim = ml_collections.ConfigDict()
+
+def _optim() -> ml_collections.ConfigDict:
+  """The optimizer and its schedule."""
+  optim = ml_collections.ConfigDict()
   # "adam", as in the paper, or "muon" (for the kernels).
   optim.name = "adam"
   # lr(s) = learning_rate * min(1, s / warmup_steps) * decay(s), s in updates.
@@ -137,8 +159,12 @@ def base() -> ml_collections.ConfigDict:
   optim.eps = 1e-8
   # Largest global norm of the gradient; 0: no clipping, as in the paper.
   optim.clip_norm = 0.0
+  return optim
 
-  config.train = train = ml_collections.ConfigDict()
+
+def _train() -> ml_collections.ConfigDict:
+  """The length and batch size of training."""
+  train = ml_collections.ConfigDict()
   # Images per update, over all devices.
   train.batch_size = 64
   # Updates.
@@ -151,8 +177,12 @@ def base() -> ml_collections.ConfigDict:
   # between two calls of the step; the same command goes on from there. 0.0: no
   # limit.
   train.max_minutes = 0.0
+  return train
 
-  config.eval = evaluation = ml_collections.ConfigDict()
+
+def _eval() -> ml_collections.ConfigDict:
+  """Evaluation, during training and by `--mode=evaluate`."""
+  evaluation = ml_collections.ConfigDict()
   # "validation", "test"; TFDS's CLEVR also "train_eval", sets with masks
   # "test_large", "records[A:B]", "clevr6/test" and the like, folders "all".
   evaluation.split = "validation"
@@ -168,8 +198,12 @@ def base() -> ml_collections.ConfigDict:
   evaluation.thresholds = (float("inf"), 1.0, 0.5, 0.25, 0.125)
   # --mode=evaluate: "last" or "best" checkpoint.
   evaluation.checkpoint = "last"
+  return evaluation
 
-  config.checkpoint = checkpoint = ml_collections.ConfigDict()
+
+def _checkpoint() -> ml_collections.ConfigDict:
+  """What is saved, and when."""
+  checkpoint = ml_collections.ConfigDict()
   # Updates between checkpoints; each evaluation makes one too.
   checkpoint.every_steps = 5_000
   # Last and best checkpoints that are kept.
@@ -178,176 +212,16 @@ def base() -> ml_collections.ConfigDict:
   # Short name of the metric that decides the best; "": none is kept.
   checkpoint.best_metric = "mse"
   checkpoint.best_mode = "min"
+  return checkpoint
 
-  config.logging = log = ml_collections.ConfigDict()
+
+def _logging() -> ml_collections.ConfigDict:
+  """What a run reports."""
+  log = ml_collections.ConfigDict()
   # Updates between log lines.
   log.every_steps = 100
   # Examples on the picture that an evaluation draws; 0: no picture.
   log.num_images = 6
   # Also write TensorBoard files, where TensorFlow is installed.
   log.tensorboard = True
-  return config
-
-
-def use_autoencoder(config: ml_collections.ConfigDict, preset: str) -> None:
-  """Sets the keys of one of the paper's object-discovery architectures."""
-  preset = dict(models.AUTOENCODER_PRESETS[preset])
-  config.data.resolution = preset.pop("resolution")
-  config.model.update(preset)
-
-
-def use_classifier(config: ml_collections.ConfigDict, preset: str) -> None:
-  """Sets the keys of the paper's set-prediction architecture."""
-  preset = dict(models.CLASSIFIER_PRESETS[preset])
-  # The width of the output follows from the data.
-  del preset["num_properties"]
-  config.model.update(preset)
-
-
-def use_strided_autoencoder(
-  config: ml_collections.ConfigDict, size: int, stride: int, channels: int
-) -> None:
-  """Sets an autoencoder that works on a coarser grid than the image.
-
-  With the paper's 128 pixels and 64 channels, stride 4 takes a tenth of the
-  FLOP of the paper's model, whose slots see every pixel and whose decoder has
-  two more layers at full resolution.
-
-  Args:
-    config: changed in place.
-    size: H and W of the images in pixels, a multiple of the stride.
-    stride: 2 or 4, of the encoder and the decoder as a whole.
-    channels: of all convolutions.
-  """
-  second = stride // 2
-  config.data.resolution = (size, size)
-  config.model.encoder_channels = (channels,) * 3
-  config.model.encoder_kernel_sizes = (6, 5, 5)
-  config.model.encoder_strides = (2, second, 1)
-  config.model.encoder_mlp_sizes = (128, 64)
-  config.model.broadcast_size = (size // stride, size // stride)
-  config.model.decoder_channels = (channels,) * 2
-  config.model.decoder_kernel_sizes = (5, 6 if second == 2 else 5, 6)
-  config.model.decoder_strides = (1, second, 2)
-
-
-def train_briefly(config: ml_collections.ConfigDict, num_steps: int) -> None:
-  """Sets what makes few updates go far: Muon, a high rate, a cosine to 0."""
-  config.model.unroll = 3
-  config.optim.name = "muon"
-  config.optim.learning_rate = 2e-3
-  config.optim.warmup_steps = num_steps // 40
-  config.optim.schedule = "cosine"
-  config.optim.decay_steps = num_steps
-  config.optim.clip_norm = 1.0
-  config.train.num_steps = num_steps
-  config.eval.every_steps = num_steps // 10
-  config.checkpoint.every_steps = num_steps // 10
-
-
-def use_masks(
-  config: ml_collections.ConfigDict, name: str, variant: str = ""
-) -> None:
-  """Sets a set with masks as the data, and nothing in its place."""
-  config.data.name = name
-  config.data.variant = variant
-  config.data.fallback = False
-  if config.task == "discovery":
-    config.checkpoint.best_metric = "fg_ari"
-    config.checkpoint.best_mode = "max"
-
-
-def as_it_is(config: ml_collections.ConfigDict) -> None:
-  """A recipe that is what its file begins with, as `paper` is."""
-  del config
-
-
-def shrink(config: ml_collections.ConfigDict) -> None:
-  """Makes any config a `:debug` one: the same path, in under a minute."""
-  config.train.batch_size = 4
-  config.train.num_steps = 2
-  config.eval.batch_size = 4
-  config.eval.every_steps = 2
-  config.checkpoint.every_steps = 1
-  config.logging.every_steps = 1
-  config.logging.num_images = 2
-  config.data.scenes.num_eval = 6
-  config.data.scenes.num_train = min(8, config.data.scenes.num_train)
-  config.data.tfds.num_train_eval = 2
-  config.optim.warmup_steps = 2
-
-
-def apply_arguments(
-  config: ml_collections.ConfigDict,
-  arg: str,
-  recipes: Mapping[str, Callable[[ml_collections.ConfigDict], None]]
-  | None = None,
-) -> ml_collections.ConfigDict:
-  """Applies what stands behind the colon of `--config=FILE:ARG`.
-
-  Args:
-    config: the config of the file, changed in place.
-    arg: comma-separated names of recipes, `debug` and typed `key=value`
-      overrides, as `fast,model.num_slots=5,data.resolution=(64, 64)`, applied
-      in this order; values are read as the type of the key they replace.
-    recipes: by name, what changes a config into each of the file's recipes.
-
-  Returns:
-    The config, locked.
-
-  Raises:
-    ValueError: on an unknown preset or key.
-  """
-  presets = {**(recipes or {}), "debug": shrink}
-  config.lock()
-  for item in _split(arg):
-    if item in presets:
-      presets[item](config)
-    elif "=" in item:
-      key, value = item.split("=", 1)
-      _override(config, key.strip(), value.strip())
-    else:
-      raise ValueError(
-        f"Expected one of {sorted(presets)} or key=value, got {item!r}."
-      )
-  return config
-
-
-def _split(arg: str) -> list[str]:
-  """Splits at commas that are not inside brackets."""
-  items, depth, start = [], 0, 0
-  for i, char in enumerate(arg + ","):
-    depth += (char in "([") - (char in ")]")
-    if char == "," and not depth:
-      items.append(arg[start:i].strip())
-      start = i + 1
-  if depth:
-    raise ValueError(f"Expected brackets that match, got {arg!r}.")
-  return [item for item in items if item]
-
-
-def _override(config, key, text):
-  group, _, name = key.rpartition(".")
-  config_aliases.check_keys([key])
-  holder = config
-  for part in filter(None, group.split(".")):
-    known = isinstance(holder, ml_collections.ConfigDict)
-    holder = holder.get(part) if known else None
-  known = isinstance(holder, ml_collections.ConfigDict) and name in holder
-  if not known or isinstance(holder[name], ml_collections.ConfigDict):
-    raise ValueError(f"Expected a key of the config, got {key!r}.")
-  old = holder[name]
-  if isinstance(old, str):
-    holder[name] = text
-    return
-  try:
-    value = ast.literal_eval(text)
-  except (SyntaxError, ValueError):
-    value = None
-  if isinstance(old, float) and type(value) is int:
-    value = float(value)
-  if type(value) is not type(old):
-    raise ValueError(
-      f"Expected {key} of type {type(old).__name__}, got {text!r}."
-    )
-  holder[name] = value
+  return log

@@ -51,7 +51,7 @@ def create_model(
   Args:
     task: `"discovery"` or `"set_prediction"`.
     settings: the `model` group of a config, by the names in
-      `configs/common.py`; a `ConfigDict`, or a dict read from JSON, in which
+      `config/base.py`; a `ConfigDict`, or a dict read from JSON, in which
       tuples have become lists. Settings of the loss are ignored, and those that
       did not exist yet when a file was written need not be there.
     resolution: (H, W) of the images, in pixels; discovery alone needs it.
@@ -87,7 +87,7 @@ def create_model(
   if missing:
     raise ValueError(
       f"Expected settings of a {task} model, got none of {missing}. Take them "
-      "from configs/common.py of the version that the model was made with."
+      "from config/base.py of the version that the model was made with."
     )
   if settings["precision"] not in PRECISIONS:
     raise ValueError(

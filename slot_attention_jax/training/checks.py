@@ -4,7 +4,8 @@ from typing import Any
 
 from absl import logging
 
-from slot_attention_jax.runtime import config_aliases, files
+from slot_attention_jax.config import aliases
+from slot_attention_jax.runtime import files
 from slot_attention_jax.runtime import mesh as mesh_lib
 
 # They say how and how long a process computes updates, not which.
@@ -44,7 +45,7 @@ def check(config: Any, num_devices: int) -> None:
 def check_same_run(config: Any, saved: dict[str, Any]) -> None:
   """Warns of keys that differ from the run that is resumed."""
   groups = ("task", "seed", "data", "model", "optim", "train")
-  before = _flatten(config_aliases.update_saved(saved))
+  before = _flatten(aliases.update_saved(saved))
   for key, new in _flatten({g: config[g] for g in groups}).items():
     if key in _CHANGE_NO_UPDATE:
       continue

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from configs import common
 from slot_attention_jax import tasks
+from slot_attention_jax.config import base
 from slot_attention_jax.data import types
 
 LAYOUT = types.PropertyLayout(
@@ -35,7 +35,7 @@ def info(**changes):
 
 def config(task, **changes):
   """A tiny model; keys of `eval.` are written `eval_...`."""
-  new = common.base()
+  new = base.base_config()
   new.task = task
   new.model.update(
     num_slots=3,

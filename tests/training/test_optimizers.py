@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs import common
+from slot_attention_jax.config import base
 from slot_attention_jax.training import optimizers
 
 
@@ -16,7 +16,7 @@ def schedule(learning_rate=4e-4, **changes):
 
 
 def optim_config(**changes):
-  config = common.base().optim
+  config = base.base_config().optim
   config.update(learning_rate=0.1, warmup_steps=0, decay_rate=1.0)
   config.update(changes)
   return config

@@ -7,8 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from configs import common
 from slot_attention_jax import tasks
+from slot_attention_jax.config import base
 from slot_attention_jax.data import procedural
 from slot_attention_jax.evaluation import examples
 from slot_attention_jax.runtime import mesh as mesh_lib
@@ -43,7 +43,7 @@ def scenes(num_devices):
 
 def tiny(name, precision="float32"):
   """Task, optimizer and schedule of a tiny run."""
-  config = common.base()
+  config = base.base_config()
   config.task = name
   config.model.update(
     num_slots=4,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs import clevr_set, common, tetrominoes
-from slot_attention_jax.runtime import config_aliases
+from configs import clevr_set, tetrominoes
+from slot_attention_jax.config import aliases, base
 
 
 def flat(config, prefix=""):
@@ -15,10 +15,10 @@ def flat(config, prefix=""):
 
 
 def test_new_keys_exist_and_old_ones_do_not():
-  keys = {key for key, _ in flat(common.base())}
-  for old, new in config_aliases.RENAMED.items():
+  keys = {key for key, _ in flat(base.base_config())}
+  for old, new in aliases.RENAMED.items():
     for name in ("", "folder"):
-      assert config_aliases.new_key(old, name) in keys
+      assert aliases.new_key(old, name) in keys
     assert new in keys
     assert old not in keys
 
@@ -53,10 +53,10 @@ def test_saved_configs_get_todays_keys(name, group):
     "folder": {"train_split": "train"},
   }
   expected[group]["train_split"] = "all"
-  new = config_aliases.update_saved(saved)
+  new = aliases.update_saved(saved)
   assert new == {"seed": 3, "data": expected}
   assert saved["data"]["num_scenes"] == 40  # It was copied.
-  assert config_aliases.update_saved(new) == new
+  assert aliases.update_saved(new) == new
 
 
 def test_commands_get_todays_keys():
@@ -64,17 +64,17 @@ def test_commands_get_todays_keys():
     "--config=configs/clevr_set.py:small,data.num_scenes=9,data.frame=(1,2) "
     "--config.data.train_split=all --config.seed=0"
   )
-  assert config_aliases.update_command(command) == (
+  assert aliases.update_command(command) == (
     "--config=configs/clevr_set.py:small,data.scenes.num_eval=9,"
     "data.scenes.frame=(1,2) --config.data.tfds.train_split=all "
     "--config.seed=0"
   )
   folder = "--config.data.name=folder --config.data.train_split=all"
-  assert config_aliases.update_command(folder) == (
+  assert aliases.update_command(folder) == (
     "--config.data.name=folder --config.data.folder.train_split=all"
   )
   same = "--config=a.py:data.scenes.num_objects=(1, 2) --workdir=data.frame"
-  assert config_aliases.update_command(same) == same
+  assert aliases.update_command(same) == same
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_commands_get_todays_keys():
 def test_old_keys_are_errors_that_name_the_new_ones(key, expected):
   with pytest.raises(ValueError, match=f"{key}.* now called {expected}"):
     tetrominoes.get_config(f"{key}=9")
-  config_aliases.check_keys(["data.scenes.num_eval", "model.num_slots"])
+  aliases.check_keys(["data.scenes.num_eval", "model.num_slots"])
 
 
 def test_nested_keys_are_set_and_unknown_ones_are_errors():

@@ -35,10 +35,10 @@ def new_key(key: str, data_name: str = "") -> str:
     The key; itself if it was never renamed.
 
   Example:
-    >>> from slot_attention_jax.runtime import config_aliases
-    >>> config_aliases.new_key("data.num_scenes")
+    >>> from slot_attention_jax.config import aliases
+    >>> aliases.new_key("data.num_scenes")
     'data.scenes.num_eval'
-    >>> config_aliases.new_key("data.train_split", "folder")
+    >>> aliases.new_key("data.train_split", "folder")
     'data.folder.train_split'
   """
   if (key, data_name) == ("data.train_split", "folder"):
@@ -90,8 +90,8 @@ def update_command(command: str) -> str:
     The same with renamed keys.
 
   Example:
-    >>> from slot_attention_jax.runtime import config_aliases
-    >>> config_aliases.update_command("--config=a.py:data.num_scenes=9,seed=1")
+    >>> from slot_attention_jax.config import aliases
+    >>> aliases.update_command("--config=a.py:data.num_scenes=9,seed=1")
     '--config=a.py:data.scenes.num_eval=9,seed=1'
   """
   named = re.search(r"\bdata\.name=(\w+)", command)

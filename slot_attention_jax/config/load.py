@@ -1,0 +1,99 @@
+"""Finds a config file by name or path, from any directory, and loads it."""
+
+import importlib.util
+import os
+import pathlib
+import re
+import types
+from typing import Any
+
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+
+
+def load_config(name: str) -> Any:
+  """Loads a config by name or path.
+
+  Args:
+    name: a config of this package, as `"clevr_set"`, or the path of a Python
+      file with a function `get_config`; after a colon, the names of variants,
+      as `"clevr_set:small"` or `"my_config.py:debug"`.
+
+  Returns:
+    What `get_config` returns: a `ConfigDict`, locked if it is one of this
+    package.
+
+  Raises:
+    ValueError: if there is no such config or variant.
+
+  Example:
+    >>> import slot_attention_jax as sa
+    >>> config = sa.load_config("quickstart:debug")
+    >>> config.model.num_slots, config.train.num_steps
+    (4, 2)
+  """
+  path, arg = find_config(name)
+  module = _load_module(path)
+  if not hasattr(module, "get_config"):
+    raise ValueError(f"Expected a function get_config in {path}, got none.")
+  return module.get_config(*([arg] if arg else []))
+
+
+def config_names() -> list[str]:
+  """Names of the configs of this package, sorted."""
+  files = _config_directory().glob("*.py")
+  return sorted(path.stem for path in files if path.stem != "__init__")
+
+
+def find_config(name: str) -> tuple[pathlib.Path, str]:
+  """Finds the file of a config.
+
+  A path that exists wins; a name without `.py`, and `configs/NAME.py` where
+  the working directory has no such file, is a config of this package.
+
+  Args:
+    name: see `load_config`.
+
+  Returns:
+    A pair (path of the file, what follows the colon).
+
+  Raises:
+    ValueError: if there is no such file.
+  """
+  # The colon after a drive's letter belongs to the path.
+  drive = name[:2] if re.match(r"[A-Za-z]:[\\/]", name) else ""
+  file, _, arg = name.removeprefix(drive).partition(":")
+  path = pathlib.Path(drive + file).expanduser()
+  if path.is_file():
+    return path, arg
+  own = re.fullmatch(r"(?:configs[\\/](.+)\.py|([^\\/]+))", file)
+  stem = own and (own[1] or own[2])
+  if stem in config_names():
+    return _config_directory() / f"{stem}.py", arg
+  raise ValueError(_unknown(str(path)))
+
+
+def _unknown(file: str) -> str:
+  from slot_attention_jax.config import arguments
+
+  names = config_names()
+  stem = re.split(r"[\\/]", file)[-1].removesuffix(".py")
+  return (
+    f"Expected a config out of {names} or the path of a Python file, got "
+    f"{file!r}.{arguments.suggest(stem, names)}"
+  )
+
+
+def _config_directory() -> pathlib.Path:
+  """Where the configs lie: in an installed package, or beside a checkout's."""
+  installed = _PACKAGE / "configs"
+  return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def _load_module(path: pathlib.Path) -> types.ModuleType:
+  name = f"slot_attention_jax_config_{os.path.basename(path.stem)}"
+  spec = importlib.util.spec_from_file_location(name, path)
+  if spec is None or spec.loader is None:
+    raise ValueError(f"Expected a Python file, as my_config.py, got {path}.")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
