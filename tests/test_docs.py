@@ -1,0 +1,88 @@
+"""The documentation: links lead somewhere, examples run, commands exist."""
+
+import pathlib
+import re
+import shlex
+
+import pytest
+
+import slot_attention_jax as sa
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = sorted(
+  path.relative_to(ROOT).as_posix()
+  for pattern in ("*.md", "docs/*.md", "experiments/*.md")
+  for path in ROOT.glob(pattern)
+)
+# What a command names that only its reader has.
+PROGRAMS = ("slot-attention", "python -m slot_attention_jax.main")
+
+
+def text_of(page):
+  return (ROOT / page).read_text(encoding="utf-8")
+
+
+def anchors(page):
+  """The anchors that GitHub gives a page's headings."""
+  headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
+  plain = (re.sub(r"[^\w\- ]", "", h.lower()) for h in headings)
+  return {h.strip().replace(" ", "-") for h in plain}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page):
+  broken = []
+  text = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
+  for link in re.findall(r"\]\(([^)\s]+)\)", text):
+    if re.match(r"[a-z]+:", link):
+      continue
+    file, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / file if file else ROOT / page
+    if not target.exists():
+      broken.append(link)
+    elif anchor and anchor not in anchors(target.resolve().relative_to(ROOT)):
+      broken.append(link)
+  assert not broken
+
+
+def commands(page):
+  """Commands of the program in a page's shell blocks, a line each."""
+  for block in re.findall(
+    r"```(?:sh|bash)\n(.*?)```", text_of(page), re.DOTALL
+  ):
+    for line in block.replace("\\\n", " ").splitlines():
+      for part in re.split(r" && |\bdo\b|;", line):
+        words = part.split("#")[0].strip()
+        words = re.sub(r"^(JAX_PLATFORMS=cpu |\S*srun \S+ )", "", words)
+        words = re.sub(r"^\S*/bin/python", "python", words)
+        if words.startswith(PROGRAMS):
+          yield words
+
+
+COMMANDS = [(p, c) for p in PAGES for c in commands(p)]
+
+
+def test_there_are_commands_in_the_documentation():
+  assert len(COMMANDS) >= 15
+
+
+@pytest.mark.parametrize(
+  ("page", "command"), COMMANDS, ids=[f"{p}-{i}" for i, (p, _) in enumerate(COMMANDS)]
+)
+def test_commands_name_configs_variants_and_keys_that_exist(page, command):
+  flags = [w for w in shlex.split(command) if w.startswith("--config")]
+  names = [w.partition("=")[2] for w in flags if w.startswith("--config=")]
+  if names == ["NAME[:VARIANT]"] or not names:
+    return
+  assert len(names) == 1, command
+  config = sa.load_config(names[0])
+  for flag in flags:
+    key, _, value = flag.partition("=")
+    if not key.startswith("--config."):
+      continue
+    *groups, name = key.removeprefix("--config.").split(".")
+    group = config
+    for part in groups:
+      group = group[part]
+    assert name in group, f"{page}: {flag}"
+    del value
