@@ -6,7 +6,6 @@ import math
 import shutil
 
 import jax
-import jax.experimental.compilation_cache.compilation_cache as xla_cache
 import numpy as np
 import pytest
 
@@ -39,18 +38,6 @@ TINY = (
   "model.unroll=1,logging.tensorboard=False"
 )
 DATA = "tetrominoes_scenes"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache(tmp_path_factory):
-  """Programs are compiled once for all tests of this module."""
-  directory = tmp_path_factory.mktemp("xla")
-  jax.config.update("jax_compilation_cache_dir", str(directory))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-  yield
-  jax.config.update("jax_compilation_cache_dir", None)
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-  xla_cache.reset_cache()
 
 
 def tiny(arg=""):

@@ -1,7 +1,6 @@
 """Tests of evaluation: each example counts once, on any batch and mesh."""
 
 import jax
-import jax.experimental.compilation_cache.compilation_cache as xla_cache
 import numpy as np
 import pytest
 
@@ -23,16 +22,6 @@ TINY = (
   "model.slot_start=shared,"
   "model.head_hidden_size=8,model.unroll=1"
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache(tmp_path_factory):
-  """Programs are compiled once for all tests of this module."""
-  directory = tmp_path_factory.mktemp("xla")
-  jax.config.update("jax_compilation_cache_dir", str(directory))
-  yield
-  jax.config.update("jax_compilation_cache_dir", None)
-  xla_cache.reset_cache()
 
 
 def mesh_of(num_devices):

@@ -4,7 +4,6 @@ import json
 import pathlib
 
 import jax
-import jax.experimental.compilation_cache.compilation_cache as xla_cache
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -44,16 +43,6 @@ CONFIGS = {
   ),
   "set_prediction": f"configs/clevr_set.py:{MODEL},model.head_hidden_size=4",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache(tmp_path_factory):
-  """Programs are compiled once for all tests of this module."""
-  directory = tmp_path_factory.mktemp("xla")
-  jax.config.update("jax_compilation_cache_dir", str(directory))
-  yield
-  jax.config.update("jax_compilation_cache_dir", None)
-  xla_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
