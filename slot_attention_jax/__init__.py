@@ -14,21 +14,21 @@ from slot_attention_jax.losses import (
   set_prediction_loss,
 )
 from slot_attention_jax.matching import hungarian_match
-from slot_attention_jax.metrics.ari import (
-  adjusted_rand_index,
-  mean_best_overlap,
-  mean_iou,
-)
+from slot_attention_jax.metrics.ari import adjusted_rand_index
 from slot_attention_jax.metrics.attributes import (
   attribute_counts,
   attribute_scores,
 )
 from slot_attention_jax.metrics.average_precision import average_precision
 from slot_attention_jax.metrics.masks import attention_masks
+from slot_attention_jax.metrics.overlap import (
+  mean_best_overlap,
+  mean_iou,
+  segmentation_covering,
+)
 from slot_attention_jax.metrics.reconstruction import psnr
 from slot_attention_jax.metrics.segmentation import (
   background_segments,
-  segmentation_covering,
   slots_in_use,
 )
 from slot_attention_jax.metrics.standard_errors import (
@@ -53,5 +53,3 @@ from slot_attention_jax.pretrained import (
   pretrained_names,
   read_weights_facts,
 )
-
-__version__ = "0.1.0"

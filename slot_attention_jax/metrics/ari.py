@@ -1,15 +1,14 @@
-"""Agreement of two segmentations: adjusted Rand index, mIoU and mBO.
+"""Agreement of two segmentations: the adjusted Rand index.
 
-All take integer ids of groups for every pixel, such as the argmax of the masks
-over the slots, and never compare ids across the two segmentations. A pixel with
-an id outside `[0, num_groups)` on either side is left out of everything, so -1
-marks pixels to ignore. Means over a data set are the caller's.
+It takes integer ids of groups for every pixel, such as the argmax of the masks
+over the slots, and never compares ids across the two segmentations. A pixel
+with an id outside `[0, num_groups)` on either side is left out of everything,
+so -1 marks pixels to ignore. Means over a dataset are the caller's.
 """
 
 import jax
 import jax.numpy as jnp
 
-from slot_attention_jax import matching
 from slot_attention_jax.metrics import contingency
 
 
@@ -76,9 +75,16 @@ def adjusted_rand_index(
     `Object-Centric Learning with Slot Attention
     <https://arxiv.org/abs/2006.15055>`_, 2020, section 4.1.
   """
-  table = contingency.contingency(
+  table = contingency.contingency_table(
     true_ids, pred_ids, num_true_groups, num_pred_groups
   )
+  return adjusted_rand_index_from_table(table, foreground_only=foreground_only)
+
+
+def adjusted_rand_index_from_table(
+  table: jax.Array, *, foreground_only: bool = False
+) -> jax.Array:
+  """`adjusted_rand_index` [B] of a contingency table [B, G, S]."""
   if foreground_only:
     table = table.at[:, 0].set(0.0)
   true_size = table.sum(axis=2)  # [B, G]
@@ -119,106 +125,3 @@ def adjusted_rand_index(
     equal_and_trivial, 1.0, maximum - expected
   )
   return jnp.where(equal_and_trivial, 1.0, jnp.clip(index, -1.0, 1.0))
-
-
-def mean_iou(
-  true_ids: jax.Array,
-  pred_ids: jax.Array,
-  *,
-  num_true_groups: int,
-  num_pred_groups: int,
-  ignore_background: bool = True,
-) -> jax.Array:
-  r"""Mean intersection over union of objects with matched segments (mIoU).
-
-  Objects are matched to predicted segments one-to-one so that the sum of
-  IoUs is largest; an object without a segment, when there are more objects
-  than segments, scores 0. The mean is over the true objects that have a pixel.
-
-  Args:
-    true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
-    pred_ids: integer ids of the predicted groups, shape of `true_ids`.
-    num_true_groups: number of true groups including the background; static.
-    num_pred_groups: number of predicted groups; static.
-    ignore_background: whether group 0 is no object; static. A segment's pixels
-      on the background count in its union either way.
-
-  Returns:
-    [B] float32, in [0, 1]; 1 where there is no object, as nothing was missed.
-    Mask such images out of a mean if they should not count.
-
-  Raises:
-    ValueError: if the shapes differ, have no batch axis, or the ids are not
-      integers.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.metrics import ari
-    >>> true_ids = jnp.array([[0, 0, 1, 1, 2, 2]])
-    >>> pred_ids = jnp.array([[0, 0, 0, 2, 1, 1]])
-    >>> ari.mean_iou(true_ids, pred_ids,
-    ...     num_true_groups=3, num_pred_groups=3).tolist()
-    [0.75]
-
-  References:
-    Hungarian-matched mIoU as in Seitzer et al., `Bridging the Gap to Real-World
-    Object-Centric Learning <https://arxiv.org/abs/2209.14860>`_, 2023.
-  """
-  iou, size = contingency.overlaps(
-    true_ids, pred_ids, num_true_groups, num_pred_groups, ignore_background
-  )
-  rows, cols = matching.hungarian_match(-iou)  # [B, M], [B, M]
-  matched = jax.vmap(lambda x, row, col: x[row, col])(iou, rows, cols)  # [B, M]
-  # Absent objects have no overlap, so they neither add nor bend the matching.
-  return _mean_over_objects(matched.sum(axis=1), size)
-
-
-def mean_best_overlap(
-  true_ids: jax.Array,
-  pred_ids: jax.Array,
-  *,
-  num_true_groups: int,
-  num_pred_groups: int,
-  ignore_background: bool = True,
-) -> jax.Array:
-  r"""Mean over objects of the best IoU with any predicted segment (mBO).
-
-  Unlike in `mean_iou` several objects may share a segment.
-
-  Args:
-    true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
-    pred_ids: integer ids of the predicted groups, shape of `true_ids`.
-    num_true_groups: number of true groups including the background; static.
-    num_pred_groups: number of predicted groups; static.
-    ignore_background: whether group 0 is no object; static.
-
-  Returns:
-    [B] float32, in [0, 1], at least `mean_iou`; 1 where there is no object.
-
-  Raises:
-    ValueError: if the shapes differ, have no batch axis, or the ids are not
-      integers.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.metrics import ari
-    >>> true_ids = jnp.array([[0, 0, 1, 1, 2, 2]])
-    >>> pred_ids = jnp.array([[0, 0, 1, 1, 1, 1]])
-    >>> ari.mean_best_overlap(true_ids, pred_ids,
-    ...     num_true_groups=3, num_pred_groups=3).tolist()
-    [0.5]
-
-  References:
-    Pont-Tuset et al., `Multiscale Combinatorial Grouping
-    <https://arxiv.org/abs/1503.00848>`_, 2015.
-  """
-  iou, size = contingency.overlaps(
-    true_ids, pred_ids, num_true_groups, num_pred_groups, ignore_background
-  )
-  return _mean_over_objects(iou.max(axis=2).sum(axis=1), size)
-
-
-def _mean_over_objects(scores: jax.Array, size: jax.Array) -> jax.Array:
-  """Divides summed scores [B] by the objects of size [B, G]; 1 if none."""
-  count = (size > 0).sum(axis=1)  # [B]
-  return jnp.where(count > 0, scores / jnp.maximum(count, 1), 1.0)

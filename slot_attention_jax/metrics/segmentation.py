@@ -1,77 +1,13 @@
-"""What a segmentation does with objects, background and slots.
+"""What a segmentation does with the background and the slots.
 
-Conventions as in `metrics.ari`: integer ids of groups for every pixel, those
-outside `[0, num_groups)` on either side left out of everything.
+Conventions as in `metrics.overlap`: integer ids of groups for every pixel,
+those outside `[0, num_groups)` on either side left out of everything.
 """
 
 import jax
 import jax.numpy as jnp
 
 from slot_attention_jax.metrics import contingency
-
-
-def segmentation_covering(
-  true_ids: jax.Array,
-  pred_ids: jax.Array,
-  *,
-  num_true_groups: int,
-  num_pred_groups: int,
-  ignore_background: bool = True,
-  weighted: bool = True,
-) -> jax.Array:
-  r"""Best IoU of each object with any segment, weighted by its pixels (SC).
-
-  .. math::
-    \mathrm{SC} = \frac{\sum_g |R_g| \max_s \mathrm{IoU}(R_g, S_s)}
-      {\sum_g |R_g|}
-
-  Without the weights it is the mean over the objects, called mSC, and the same
-  number as `mean_best_overlap`.
-
-  Args:
-    true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
-    pred_ids: integer ids of the predicted groups, shape of `true_ids`.
-    num_true_groups: number of true groups including the background; static.
-    num_pred_groups: number of predicted groups; static.
-    ignore_background: whether group 0 is no object; static.
-    weighted: whether an object counts by its pixels (SC), or each the same
-      (mSC); static.
-
-  Returns:
-    [B] float32, in [0, 1]; 1 where there is no object, as nothing was missed.
-
-  Raises:
-    ValueError: if the shapes differ, have no batch axis, or the ids are not
-      integers.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.metrics import segmentation
-    >>> true_ids = jnp.array([[0, 0, 1, 2, 2, 2]])
-    >>> pred_ids = jnp.array([[0, 0, 1, 1, 2, 2]])
-    >>> segmentation.segmentation_covering(true_ids, pred_ids,
-    ...     num_true_groups=3, num_pred_groups=3).tolist()
-    [0.625]
-    >>> unweighted = segmentation.segmentation_covering(true_ids, pred_ids,
-    ...     num_true_groups=3, num_pred_groups=3, weighted=False)
-    >>> round(float(unweighted[0]), 4)
-    0.5833
-
-  References:
-    Arbelaez et al., `Contour Detection and Hierarchical Image Segmentation
-    <https://doi.org/10.1109/TPAMI.2010.161>`_, 2011; of objects alone as in
-    Engelcke et al., `GENESIS <https://arxiv.org/abs/1907.13052>`_, 2020.
-  """
-  iou, size = contingency.overlaps(
-    true_ids, pred_ids, num_true_groups, num_pred_groups, ignore_background
-  )
-  if not weighted:
-    size = (size > 0).astype(jnp.float32)
-  total = size.sum(axis=1)  # [B]
-  # Divided first, so that an exact covering is exactly 1.
-  share = size / jnp.maximum(total, 1.0)[:, None]  # [B, G]
-  covering = jnp.minimum((share * iou.max(axis=2)).sum(axis=1), 1.0)
-  return jnp.where(total > 0, covering, 1.0)
 
 
 def slots_in_use(
@@ -106,7 +42,9 @@ def slots_in_use(
     [1.0]
   """
   zeros = jnp.zeros(pred_ids.shape, jnp.int32)
-  size = contingency.contingency(zeros, pred_ids, 1, num_pred_groups)[:, 0]
+  size = contingency.contingency_table(zeros, pred_ids, 1, num_pred_groups)[
+    :, 0
+  ]
   return _count_large(size, min_fraction)
 
 
@@ -153,9 +91,16 @@ def background_segments(
     ...     num_true_groups=2, num_pred_groups=3).tolist()
     [1.0, 2.0]
   """
-  table = contingency.contingency(
+  table = contingency.contingency_table(
     true_ids, pred_ids, num_true_groups, num_pred_groups
   )
+  return background_segments_from_table(table, min_fraction=min_fraction)
+
+
+def background_segments_from_table(
+  table: jax.Array, *, min_fraction: float = 0.05
+) -> jax.Array:
+  """`background_segments` [B] of a contingency table [B, G, S]."""
   return _count_large(table[:, 0], min_fraction)
 
 

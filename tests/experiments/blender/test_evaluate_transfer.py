@@ -15,7 +15,7 @@ from experiments.common import configuration
 from slot_attention_jax import tasks
 from slot_attention_jax.data import procedural, transforms, types
 from slot_attention_jax.data.procedural.clevr import annotations, scene
-from slot_attention_jax.metrics import ari
+from slot_attention_jax.metrics import ari, overlap
 from slot_attention_jax.metrics import average_precision as ap
 from slot_attention_jax.pretrained import weights_file
 from slot_attention_jax.runtime import files
@@ -176,7 +176,7 @@ def test_discovery_one_picture_at_a_time(
     values["fg_ari"].append(
       score(mask[None], found, foreground_only=True, **groups)[0]
     )
-    values["miou"].append(ari.mean_iou(mask[None], found, **groups)[0])
+    values["miou"].append(overlap.mean_iou(mask[None], found, **groups)[0])
   row = rows["clevr_calibration_blender/3_to_10_objects"]
   for name, each in values.items():
     assert row["metrics"][name] == pytest.approx(np.mean(each), abs=1e-5)
