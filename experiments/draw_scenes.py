@@ -50,7 +50,7 @@ def _draw(family: procedural.SceneFamily) -> np.ndarray:
     num_examples=_COLUMNS.value,
   )
   batch = jax.device_get(dataset.batch(0))
-  return visualize.scene_sheet(
+  return visualize.scene_grid(
     visualize.to_uint8(batch["image"]),
     batch["segmentation"],
     columns=_COLUMNS.value,

@@ -1,11 +1,9 @@
-"""Evaluation on its own, with everything that determines its numbers.
+"""Evaluation on its own, `--mode=evaluate`, and `--mode=export`.
 
 What is evaluated is a checkpoint of a run, weights of the package or of a file,
 or what another program predicted.
 """
 
-import dataclasses
-import datetime
 import pathlib
 from typing import Any
 
@@ -15,12 +13,13 @@ from absl import logging
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.data import from_config, types
-from slot_attention_jax.data.multi_object import dataset as dataset_lib
 from slot_attention_jax.evaluation import (
   examples,
   predictions,
+  protocol,
   table,
 )
+from slot_attention_jax.evaluation.protocol import Source
 from slot_attention_jax.pretrained import (
   WeightsFacts,
   load_pretrained,
@@ -28,48 +27,19 @@ from slot_attention_jax.pretrained import (
   pretrained_facts,
   read_weights_facts,
 )
-from slot_attention_jax.runtime import files, provenance
+from slot_attention_jax.runtime import files
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import checkpoints
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """What is evaluated: a run, unless one of these is named.
-
-  Attributes:
-    pretrained: name of weights of the package.
-    weights: path of a file of weights.
-    predictions: path of an `.npz` that another program wrote, see
-      `predictions.load_predictions`.
-  """
-
-  pretrained: str = ""
-  weights: str = ""
-  predictions: str = ""
-
-  def __post_init__(self):
-    given = [k for k, v in dataclasses.asdict(self).items() if v]
-    if len(given) > 1:
-      raise ValueError(
-        f"Expected one of --pretrained, --weights, --predictions, got {given}."
-      )
-
-  @property
-  def kind(self) -> str:
-    """`"checkpoint"`, or the attribute that is set."""
-    named = (k for k, v in dataclasses.asdict(self).items() if v)
-    return next(named, "checkpoint")
-
-
 def evaluate_model(
-  config: Any, workdir: str, source: Source | None = None, recipe: str = ""
+  config: Any, workdir: str, source: Source | None = None, command: str = ""
 ) -> dict[str, float]:
   """Evaluates a model, or its predictions, on a split.
 
   K, T, the split, thresholds and the data may differ from training. Writes
   `evaluation.json` and, as a table, `evaluation.md` into `workdir`, and of
-  models the picture `images/evaluation.png`.
+  models the image `images/evaluation.png`.
 
   Args:
     config: a config of `configs/`; `eval.checkpoint` says which checkpoint. Of
@@ -77,7 +47,7 @@ def evaluate_model(
       with, whatever the config says.
     workdir: directory of the run; of other sources, where the files go.
     source: what is evaluated; None: the run in `workdir`.
-    recipe: how the config was made, in words.
+    command: the flags that make the config.
 
   Returns:
     The metrics, under their full names.
@@ -94,48 +64,69 @@ def evaluate_model(
     config = with_model_of(config, weights[0])
   mesh = mesh_lib.create_mesh()
   dataset = _dataset(config, mesh)
-  task = tasks.create_task(config, dataset.info, full=True)
-  step, picture = None, None
-  if source.kind == "predictions":
+  info = dataset.info
+  task = tasks.create_task(config, info, extended=True)
+  step, num_iterations, image = None, None, None
+  if source.predictions:
     task, results = predictions.score(task, source.predictions, dataset)
   else:
-    if weights is not None:
-      step = weights[0].updates
-      params = jax.device_put(weights[1], mesh_lib.replicated(mesh))
-    else:
-      step, params = checkpoints.restore_params(
-        config, path, examples.abstract_params(task, mesh)
-      )
-    eval_step = examples.make_eval_step(task, mesh)
+    step, params = _load_params(config, path, task, mesh, weights)
+    num_iterations = task.num_iterations
     results = examples.evaluate_examples(
-      eval_step, params, dataset, config.eval.seed
+      examples.make_eval_step(task, mesh), params, dataset, config.eval.seed
     )
-    picture = examples.draw(task, params, dataset, config)
-  info = dataset.info
+    image = examples.draw(
+      task, params, dataset, config.logging.num_images, config.eval.seed
+    )
   count = len(next(iter(results.values())))
   logging.info("Evaluated %d examples of %s/%s.", count, info.name, info.split)
-  metrics = _named(info, task.summarize(results))
-  errors = _named(info, task.standard_errors(results))
+  content = {
+    "step": step,
+    "num_slots": task.num_slots,
+    "num_iterations": num_iterations,
+    "num_examples": info.num_examples,
+    "metrics": _with_prefix(info, task.summarize(results)),
+    "standard_errors": _with_prefix(info, task.standard_errors(results)),
+    "protocol": protocol.protocol(
+      source,
+      info,
+      checkpoint=f"{config.eval.checkpoint} of {path.name}",
+      command=command,
+      task=config.task,
+      data_name=config.data.name,
+      max_objects=config.data.max_objects or None,
+      crop=from_config.crop_of(config) or "",
+      seed=config.eval.seed,
+    ),
+  }
   if jax.process_index() == 0:
-    content = {
-      "step": step,
-      "num_slots": task.num_slots,
-      "num_iterations": None
-      if source.kind == "predictions"
-      else task.num_iterations,
-      "num_examples": info.num_examples,
-      "metrics": metrics,
-      "standard_errors": errors,
-      "protocol": _protocol(config, info, source, path, recipe),
-    }
-    text = table.markdown(content)
-    files.write_json(path / "evaluation.json", content)
-    with files.atomic_write(path / "evaluation.md") as temporary:
-      temporary.write_text(text, encoding="utf-8")
-    if picture is not None:
-      files.save_png(path / "images" / "evaluation.png", picture)
-    logging.info("%s:\n%s", path / "evaluation.md", text)
-  return metrics
+    _write(path, content, image)
+  return content["metrics"]
+
+
+def _load_params(config, path, task, mesh, weights):
+  """The step and the parameters of weights, or of the run's checkpoint."""
+  if weights is not None:
+    metadata, params = weights
+    return metadata.updates, jax.device_put(params, mesh_lib.replicated(mesh))
+  return checkpoints.restore_params(
+    path,
+    config.eval.checkpoint,
+    examples.abstract_params(task, mesh),
+    best_metric=config.checkpoint.best_metric or None,
+    best_mode=config.checkpoint.best_mode,
+  )
+
+
+def _write(path, content, image):
+  """Writes `evaluation.json`, `evaluation.md` and the image."""
+  text = table.markdown(content)
+  files.write_json(path / "evaluation.json", content)
+  with files.atomic_write(path / "evaluation.md") as temporary:
+    temporary.write_text(text, encoding="utf-8")
+  if image is not None:
+    files.save_png(path / "images" / "evaluation.png", image)
+  logging.info("%s:\n%s", path / "evaluation.md", text)
 
 
 def export_split(config: Any, workdir: str) -> dict[str, float]:
@@ -156,7 +147,7 @@ def export_split(config: Any, workdir: str) -> dict[str, float]:
   path = pathlib.Path(workdir).expanduser().absolute() / "examples.npz"
   count = predictions.export_examples(dataset, path)
   logging.info("Wrote %d examples to %s.", count, path)
-  return _named(dataset.info, {"num_examples": count})
+  return _with_prefix(dataset.info, {"num_examples": count})
 
 
 def _dataset(config: Any, mesh: jax.sharding.Mesh) -> types.Dataset:
@@ -191,56 +182,5 @@ def with_model_of(config: Any, facts: WeightsFacts) -> Any:
   return config
 
 
-def _named(info: types.DatasetInfo, values: dict[str, float]):
+def _with_prefix(info: types.DatasetInfo, values: dict[str, float]):
   return {examples.metric_name(info, k): v for k, v in values.items()}
-
-
-def _protocol(
-  config: Any,
-  info: types.DatasetInfo,
-  source: Source,
-  path: pathlib.Path,
-  recipe: str,
-) -> dict[str, Any]:
-  """Everything that the numbers depend on, beside K, T and the parameters."""
-  names = {
-    "checkpoint": f"{config.eval.checkpoint} of {path.name}",
-    "pretrained": source.pretrained,
-    "weights": pathlib.Path(source.weights).name,
-    "predictions": pathlib.Path(source.predictions).name,
-  }
-  background = "pixels without an object"
-  if config.data.name in dataset_lib.NAMES and not info.own_scenes:
-    background = dataset_lib.background_rule(config.data.name)
-  discovery = config.task == "discovery"
-  return {
-    "model": f"{source.kind} {names[source.kind]}",
-    "config": recipe,
-    "task": config.task,
-    "data": info.name,
-    "own_scenes": info.own_scenes,
-    "split": info.split,
-    "num_examples": info.num_examples,
-    "max_objects": config.data.max_objects or None,
-    "crop": from_config.crop_of(config) or "none",
-    "resolution": list(info.image_shape[:2]),
-    "masks": _masks_of(source) if discovery else None,
-    "background": background if discovery else None,
-    "images_without_foreground": "count with 1" if discovery else None,
-    "slot_seed": None if source.predictions else config.eval.seed,
-    "standard_errors": "over images"
-    + ("" if discovery else "; of average precision by 32 bootstrap samples"),
-    "code": provenance.code_version(),
-    "jax": jax.__version__,
-    "hardware": provenance.hardware(),
-    "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-  }
-
-
-def _masks_of(source: Source) -> str:
-  if source.predictions:
-    return "segments of the file, or the argmax of its masks over the slots"
-  return (
-    "argmax over the slots of the decoder's masks; _attention: of the "
-    "attention of the last iteration, upsampled bilinearly"
-  )

@@ -267,7 +267,7 @@ def _write(
         sheet.append((image, segmentation))
       shown.update(i + 1)
     scenes.write("\n]}\n")
-  picture = visualize.scene_sheet(*map(np.stack, zip(*sheet, strict=True)))
+  picture = visualize.scene_grid(*map(np.stack, zip(*sheet, strict=True)))
   files_lib.save_png(path / "contact_sheet.png", picture)
   return num_objects
 

@@ -17,7 +17,7 @@ from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax.data import cached_dataset, types
 from slot_attention_jax.evaluation import predictions
 from slot_attention_jax.runtime import mesh, provenance
-from slot_attention_jax.tasks import scores, task
+from slot_attention_jax.tasks import object_discovery, task
 
 DATA = "tetrominoes_scenes/validation"
 
@@ -129,7 +129,7 @@ def test_the_true_segments_score_1(examples, tmp_path):
     segments=3 - examples["segmentation"].astype(np.int32),
     reconstruction=examples["image"].astype(np.float32) / 127.5 - 1 + 2 / 255,
   )
-  expected = dict.fromkeys((*scores.BRIEF, "mbo", "covering"), 1.0)
+  expected = dict.fromkeys((*object_discovery.SCORES, "mbo", "covering"), 1.0)
   expected |= {"slots_in_use": 4.0, "background_split": 0.0}
   short = {k.rsplit("/", 1)[1]: v for k, v in metrics.items()}
   psnr = short.pop("psnr")

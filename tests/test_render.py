@@ -203,7 +203,7 @@ def test_the_contact_sheet_shows_every_scene(export):
   sheet = np.array(Image.open(path / "contact_sheet.png"))
   _, images = pictures(path / "images")
   _, masks = pictures(path / "masks")
-  np.testing.assert_array_equal(sheet, visualize.scene_sheet(images, masks))
+  np.testing.assert_array_equal(sheet, visualize.scene_grid(images, masks))
 
 
 def test_a_sheet_of_scenes():
@@ -211,7 +211,7 @@ def test_a_sheet_of_scenes():
   images = np.broadcast_to(images, (5, 2, 3, 3))
   masks = np.zeros((5, 2, 3), np.uint8)
   masks[:, 1] = 1
-  sheet = visualize.scene_sheet(images, masks, columns=4, min_size=2)
+  sheet = visualize.scene_grid(images, masks, columns=4, min_size=2)
   # Two rows of four pairs, gaps of two pixels.
   assert sheet.shape == (2 * 4 + 2, 8 * 5 + 2, 3)
   assert (sheet[2:4, 2:5] == 0).all()
@@ -221,7 +221,7 @@ def test_a_sheet_of_scenes():
   assert sheet[3, 7].any()
   assert (sheet[6:8, 12:] == 255).all()
   with pytest.raises(ValueError, match="Expected segmentations"):
-    visualize.scene_sheet(images, masks[:4])
+    visualize.scene_grid(images, masks[:4])
 
 
 def test_metadata_names_the_data_as_own(export):

@@ -48,7 +48,6 @@ from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.evaluation import examples, visualize
 from slot_attention_jax.runtime import files, mesh
-from slot_attention_jax.tasks import object_discovery
 from slot_attention_jax.training import optimizers, steps
 
 _NO_SHARES = ("mse", "loss")
@@ -170,7 +169,7 @@ class Transfer:
     }
 
   def draw(self, count: int) -> np.ndarray:
-    """A sheet of the first `count` scenes, [H', W', 3] uint8.
+    """A grid of the first `count` scenes, [H', W', 3] uint8.
 
     Each has a line of Blender's picture and, below, one of its own rendering.
     """
@@ -189,9 +188,7 @@ class Transfer:
       return np.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
 
     images, output = jax.tree.map(interleave, *pairs)
-    if isinstance(self.task, object_discovery.ObjectDiscovery):
-      return visualize.decomposition_sheet(images, output)
-    return visualize.attention_sheet(images, output.attention)
+    return visualize.output_grid(images, output)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -14,7 +14,6 @@ from slot_attention_jax import tasks
 from slot_attention_jax.data import types
 from slot_attention_jax.evaluation import visualize
 from slot_attention_jax.runtime import mesh as mesh_lib
-from slot_attention_jax.tasks import object_discovery
 
 
 def metric_name(info: types.DatasetInfo, name: str) -> str:
@@ -51,31 +50,34 @@ def make_eval_step(
     mesh: the mesh.
 
   Returns:
-    A function (params, batch, key, first) -> dict of per-example arrays
-    [B, ...], with `first` the index of the batch's first example in its split.
+    A function (params, batch, key, first_index) -> dict of per-example arrays
+    [B, ...], with the index of the batch's first example in its split.
   """
-  whole, split = mesh_lib.replicated(mesh), mesh_lib.batch_sharding(mesh)
+  replicated = mesh_lib.replicated(mesh)
+  batch_sharding = mesh_lib.batch_sharding(mesh)
 
-  def local(params, batch, key, first):
+  def local(params, batch, key, first_index):
     rows = jax.tree.leaves(batch)[0].shape[0]
-    first = first + rows * jax.lax.axis_index(mesh_lib.AXIS)
-    return task.evaluate(params, batch, key, first)
+    first_index = first_index + rows * jax.lax.axis_index(mesh_lib.AXIS)
+    return task.evaluate(params, batch, key, first_index)
 
-  def evaluate(params, batch, key, first):
-    first = jnp.asarray(first, jnp.uint32)
+  def evaluate(params, batch, key, first_index):
+    first_index = jnp.asarray(first_index, jnp.uint32)
     if mesh.size == 1:
-      return task.evaluate(params, batch, key, first)
-    specs = (whole.spec, split.spec, whole.spec, whole.spec)
+      return task.evaluate(params, batch, key, first_index)
+    everywhere, split = replicated.spec, batch_sharding.spec
     return jax.shard_map(
       local,
       mesh=mesh,
-      in_specs=specs,
-      out_specs=split.spec,
+      in_specs=(everywhere, split, everywhere, everywhere),
+      out_specs=split,
       check_vma=False,
-    )(params, batch, key, first)
+    )(params, batch, key, first_index)
 
   compiled = jax.jit(
-    evaluate, in_shardings=(whole, split, None, None), out_shardings=split
+    evaluate,
+    in_shardings=(replicated, batch_sharding, None, None),
+    out_shardings=batch_sharding,
   )
   return mesh_lib.under_mesh(compiled, mesh)
 
@@ -113,10 +115,10 @@ def evaluate_examples(
   collected: dict[str, list[np.ndarray]] = {}
   for i in range(dataset.num_batches):
     batch = dataset.batch(i)
-    first = np.uint32(i * dataset.batch_size)
+    first_index = np.uint32(i * dataset.batch_size)
     valid = batch.pop("valid")
-    results = eval_step(params, batch, key, first) | {"valid": valid}
-    results = jax.device_get(_whole(results))
+    results = eval_step(params, batch, key, first_index) | {"valid": valid}
+    results = jax.device_get(_allgather(results))
     for name, values in results.items():
       if name != "valid":
         rows = np.asarray(values)[np.asarray(results["valid"])]
@@ -161,35 +163,39 @@ def draw(
   task: tasks.Task,
   params: Any,
   dataset: types.Dataset,
-  config: Any,
+  num_images: int,
+  seed: int = 0,
 ) -> np.ndarray | None:
-  """A sheet of the first examples of a split, as evaluation sees them.
+  """A grid of the first examples of a split, as evaluation sees them.
 
   Args:
     task: the objective.
     params: parameters.
     dataset: an evaluation split.
-    config: a whole `ConfigDict`; `logging.num_images` and `eval.seed` are read.
+    num_images: how many examples; at most those of one batch are drawn.
+    seed: of the slot noise.
 
   Returns:
-    A picture [H', W', 3] uint8, the same in all processes, or None if
-    `logging.num_images` is 0.
+    An image [H', W', 3] uint8, the same in all processes, or None if
+    `num_images` is 0.
   """
-  count = min(config.logging.num_images, dataset.batch_size)
-  if not count:
+  if not num_images:
     return None
-  # On the host: a few rows need not divide over the devices.
-  images = np.asarray(_whole(dataset.batch(0)["image"]))[:count]
+  batch = dataset.batch(0)
+  rows = _allgather({k: batch[k] for k in ("image", "valid")})
+  # On the host: a few rows need not divide over the devices. Rows that only
+  # fill up the batch are no examples.
+  valid = np.asarray(rows["valid"])
+  images = np.asarray(rows["image"])[valid][:num_images]
   host_params = jax.device_get(params)
-  key = jax.random.key(config.eval.seed)
-  output = jax.device_get(_apply(task, host_params, images, key))
-  if isinstance(task, object_discovery.ObjectDiscovery):
-    return visualize.decomposition_sheet(images, output)
-  return visualize.attention_sheet(images, output.attention)
+  output = jax.device_get(
+    _apply(task, host_params, images, jax.random.key(seed))
+  )
+  return visualize.output_grid(images, output)
 
 
-def _whole(arrays: Any) -> Any:
-  """Arrays of which this process holds all rows, not its own alone."""
+def _allgather(arrays: Any) -> Any:
+  """Arrays with the rows of all processes, not those of this one alone."""
   if jax.process_count() == 1:
     return arrays
   return multihost_utils.process_allgather(arrays, tiled=True)
@@ -197,5 +203,5 @@ def _whole(arrays: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(task, params, images, key):
-  # Tasks are equal if their fields are: compiled once for all pictures.
+  # Tasks are equal if their fields are: compiled once for all images.
   return task.apply(params, images, key)

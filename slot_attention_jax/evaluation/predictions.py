@@ -1,19 +1,21 @@
-"""Predictions of other programs, scored as those of the package's models."""
+"""Predictions of other codebases, scored like those of the package's models."""
 
 import dataclasses
 import pathlib
 import zipfile
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from slot_attention_jax import tasks
 from slot_attention_jax.data import types
 from slot_attention_jax.evaluation import visualize
-from slot_attention_jax.tasks import object_discovery, scores
+from slot_attention_jax.runtime import files
 
-_MOST_SEGMENTS = 256  # Each is a column of a table with a row per pixel.
+# Each is a column of the contingency tables.
+_MAX_SEGMENTS = 256
+# Models need not clip their output to [-1, 1].
+_MAX_RECONSTRUCTION = 4.0
 _KEYS = ("segments", "masks", "reconstruction", "predictions")
 
 
@@ -28,7 +30,7 @@ def load_predictions(path: str) -> dict[str, np.ndarray]:
       [N, H, W, 3] in [-1, 1]. For set prediction `predictions` [N, K, P].
 
   Returns:
-    The arrays; `masks` are made `segments`, and `num_slots` tells K.
+    The arrays; `masks` become `segments`, and `num_slots` is K.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -53,6 +55,8 @@ def load_predictions(path: str) -> dict[str, np.ndarray]:
       f"Expected 'segments', 'masks' or 'predictions' in {file}, got "
       f"{sorted(arrays)}."
     )
+  for name, values in arrays.items():
+    _check_values(name, values, file)
   if "masks" in arrays:
     masks = arrays.pop("masks")
     masks = masks[..., 0] if masks.ndim == 5 else masks
@@ -60,31 +64,61 @@ def load_predictions(path: str) -> dict[str, np.ndarray]:
       raise ValueError(
         f"Expected masks [N, K, H, W] in {file}, got {masks.shape}."
       )
-    arrays["num_slots"] = np.array(masks.shape[1])
     arrays["segments"] = masks.argmax(axis=1)
+    arrays["num_slots"] = np.array(masks.shape[1])
   elif "segments" in arrays:
-    segments = arrays["segments"]
-    if segments.dtype.kind not in "iu" or segments.min() < 0:
-      raise ValueError(
-        f"Expected segments in {file} to be integers from 0, got "
-        f"{segments.dtype} from {segments.min()}."
-      )
-    if segments.max() >= _MOST_SEGMENTS:
-      raise ValueError(
-        f"Expected segments in {file} below {_MOST_SEGMENTS}, got "
-        f"{segments.max()}. Number those of each image from 0."
-      )
-    arrays["num_slots"] = np.array(int(segments.max()) + 1)
+    arrays["num_slots"] = np.array(int(arrays["segments"].max()) + 1)
+  elif arrays["predictions"].ndim == 3:
+    arrays["num_slots"] = np.array(arrays["predictions"].shape[1])
   return arrays
 
 
+def _check_values(name: str, values: np.ndarray, file: pathlib.Path) -> None:
+  """Raises ValueError on values that cannot be what the name says."""
+  where = f"{name} in {file}"
+  if not values.size:
+    raise ValueError(f"Expected {where} to have values, got {values.shape}.")
+  if name == "segments":
+    if values.dtype.kind not in "iu" or values.min() < 0:
+      raise ValueError(
+        f"Expected {where} to be integers from 0, got {values.dtype} from "
+        f"{values.min()}."
+      )
+    if values.max() >= _MAX_SEGMENTS:
+      raise ValueError(
+        f"Expected {where} below {_MAX_SEGMENTS}, got {values.max()}. Number "
+        "those of each image from 0."
+      )
+    return
+  kinds = "fiub" if name == "masks" else "f"
+  if values.dtype.kind not in kinds:
+    remedy = ""
+    if name == "reconstruction":
+      remedy = " Convert uint8 images by x / 127.5 - 1."
+    raise ValueError(
+      f"Expected {where} to be {'numbers' if name == 'masks' else 'floats'}, "
+      f"got {values.dtype}.{remedy}"
+    )
+  if not np.isfinite(values).all():
+    raise ValueError(
+      f"Expected {where} to be finite, got NaN or infinity in "
+      f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values."
+    )
+  if name == "reconstruction" and np.abs(values).max() > _MAX_RECONSTRUCTION:
+    raise ValueError(
+      f"Expected {where} to be in [-1, 1], as the images are, got values from "
+      f"{values.min():g} to {values.max():g}. Convert values of 0 to 255 by "
+      "x / 127.5 - 1."
+    )
+
+
 def score(
-  task: Any, path: str, dataset: types.Dataset
-) -> tuple[Any, dict[str, np.ndarray]]:
+  task: tasks.Task, path: str, dataset: types.Dataset
+) -> tuple[tasks.Task, dict[str, np.ndarray]]:
   """Scores predictions against a split.
 
   Args:
-    task: what says how, in full.
+    task: how they are scored.
     path: as of `load_predictions`.
     dataset: the split.
 
@@ -98,24 +132,38 @@ def score(
   """
   _check_one_process()
   arrays = load_predictions(path)
-  info = dataset.info
-  height, width = info.image_shape[:2]
-  discovery = isinstance(task, object_discovery.ObjectDiscovery)
-  task_name = "discovery" if discovery else "set_prediction"
-  expected: dict[str, tuple[int | None, ...]] = (
-    {"segments": (info.num_examples, height, width)}
-    if discovery
-    else {"predictions": (info.num_examples, None, task.layout.size)}
-  )
-  if "reconstruction" in arrays:
-    expected["reconstruction"] = (info.num_examples, height, width, 3)
-  for name, shape in expected.items():
+  arrays = _select(arrays, task.prediction_shapes, dataset.info, path)
+  task = dataclasses.replace(task, num_slots=int(arrays.pop("num_slots")))
+  step = jax.jit(task.score)
+  collected: dict[str, list[np.ndarray]] = {}
+  for i in range(dataset.num_batches or 0):
+    batch = dataset.batch(i)
+    valid = np.asarray(batch.pop("valid"))
+    rows = i * dataset.batch_size + np.arange(dataset.batch_size)
+    rows = np.where(valid, rows, 0)
+    if i == 0 and "reconstruction" in arrays:
+      _check_range(arrays["reconstruction"], batch["image"], path)
+    predicted = {k: values[rows] for k, values in arrays.items()}
+    for name, values in jax.device_get(step(predicted, batch)).items():
+      collected.setdefault(name, []).append(np.asarray(values)[valid])
+  return task, {k: np.concatenate(v) for k, v in collected.items()}
+
+
+def _select(
+  arrays: dict[str, np.ndarray],
+  shapes: dict[str, tuple[int | None, ...]],
+  info: types.DatasetInfo,
+  path: str,
+) -> dict[str, np.ndarray]:
+  """The arrays that a task scores, and `num_slots`; checks their shapes."""
+  required = next(iter(shapes))
+  if required not in arrays:
+    raise ValueError(f"Expected {required!r} in {path}, got {sorted(arrays)}.")
+  selected = {}
+  for name, example_shape in shapes.items():
     if name not in arrays:
-      raise ValueError(
-        f"Expected {name!r} in {path} for task={task_name!r}, got "
-        f"{sorted(arrays)}."
-      )
-    got = arrays[name].shape
+      continue
+    shape, got = (info.num_examples, *example_shape), arrays[name].shape
     if len(got) != len(shape) or any(
       a not in (None, b) for a, b in zip(shape, got, strict=True)
     ):
@@ -124,41 +172,21 @@ def score(
         f"any), got {list(got)} in {path}. --mode=export writes the images "
         "that they must be of."
       )
-  if discovery and not task.max_objects:
+    selected[name] = arrays[name]
+  return selected | {"num_slots": arrays["num_slots"]}
+
+
+def _check_range(
+  reconstruction: np.ndarray, images: jax.Array, path: str
+) -> None:
+  """Raises ValueError if reconstructions of dark pixels are in [0, 1]."""
+  low, darkest = float(reconstruction.min()), float(np.min(images))
+  if low >= 0 and darkest < -0.5:
     raise ValueError(
-      f"Expected data with masks, got {info.name}/{info.split}, which has none."
+      f"Expected reconstruction in {path} to be in [-1, 1], as the images are, "
+      f"got values from {low:g} on, where the images have {darkest:g}. Convert "
+      "values of 0 to 1 by 2 * x - 1."
     )
-  slots = arrays["num_slots" if discovery else "predictions"]
-  num_slots = int(slots) if discovery else slots.shape[1]
-  task = dataclasses.replace(task, num_slots=num_slots)
-  step = jax.jit(lambda batch, rows: _score(task, batch, rows))
-  collected: dict[str, list[np.ndarray]] = {}
-  for i in range(dataset.num_batches or 0):
-    batch = dataset.batch(i)
-    valid = np.asarray(batch.pop("valid"))
-    rows = i * dataset.batch_size + np.arange(dataset.batch_size)
-    rows = np.where(valid, rows, 0)
-    parts = {k: arrays[k][rows] for k in expected}
-    for name, values in jax.device_get(step(batch, parts)).items():
-      collected.setdefault(name, []).append(np.asarray(values)[valid])
-  return task, {k: np.concatenate(v) for k, v in collected.items()}
-
-
-def _score(task, batch, rows):
-  """Scores a batch; pure."""
-  if not isinstance(task, object_discovery.ObjectDiscovery):
-    return task.score(jnp.asarray(rows["predictions"]), batch["target"])
-  results = {}
-  if "reconstruction" in rows:
-    results |= scores.reconstruction_scores(
-      rows["reconstruction"], batch["image"]
-    )
-  return results | scores.segmentation_scores(
-    batch["segmentation"],
-    rows["segments"],
-    max_objects=task.max_objects,
-    num_slots=task.num_slots,
-  )
 
 
 def export_examples(dataset: types.Dataset, path: pathlib.Path) -> int:
@@ -187,11 +215,8 @@ def export_examples(dataset: types.Dataset, path: pathlib.Path) -> int:
         values = values.astype(np.uint8)
       collected.setdefault(name, []).append(values[valid])
   arrays = {k: np.concatenate(v) for k, v in collected.items()}
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.tmp")
-  with temporary.open("wb") as file:
+  with files.atomic_write(path) as temporary, temporary.open("wb") as file:
     np.savez_compressed(file, **arrays)  # pyright: ignore
-  temporary.replace(path)
   return len(arrays["image"])
 
 

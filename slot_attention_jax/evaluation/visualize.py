@@ -1,4 +1,4 @@
-"""Pictures of what the models do."""
+"""Images of what the models do."""
 
 import numpy as np
 
@@ -18,8 +18,8 @@ def _tile(rows: list[list[np.ndarray]], scale: int, gap: int = 2) -> np.ndarray:
     tiles = [t.repeat(scale, axis=0).repeat(scale, axis=1) for t in row]
     tiles = [np.pad(t, padding, constant_values=255) for t in tiles]
     lines.append(np.concatenate(tiles, axis=1))
-  sheet = np.concatenate(lines, axis=0)
-  return np.pad(sheet, [(0, gap), (0, gap), (0, 0)], constant_values=255)
+  image = np.concatenate(lines, axis=0)
+  return np.pad(image, [(0, gap), (0, gap), (0, 0)], constant_values=255)
 
 
 # Matplotlib's tab10, without its gray, then its lighter twins.
@@ -46,10 +46,28 @@ _PALETTE = np.array(
 )
 
 
-def decomposition_sheet(
+def output_grid(
+  images: np.ndarray,
+  output: models.AutoEncoderOutput | models.ClassifierOutput,
+) -> np.ndarray:
+  """The grid that shows the output of a model.
+
+  Args:
+    images: [B, H, W, 3] in [-1, 1].
+    output: of the model on these images, on the host.
+
+  Returns:
+    `decomposition_grid` of an autoencoder, else `attention_grid`.
+  """
+  if isinstance(output, models.AutoEncoderOutput):
+    return decomposition_grid(images, output)
+  return attention_grid(images, np.asarray(output.attention))
+
+
+def decomposition_grid(
   images: np.ndarray, output: models.AutoEncoderOutput, *, min_size: int = 96
 ) -> np.ndarray:
-  """A sheet with one row per image: how the slots explain it.
+  """A grid with one row per image: how the slots explain it.
 
   Columns: image, reconstruction, segmentation by the largest mask (one color
   per slot), then each slot's image where its mask is, on white.
@@ -60,7 +78,7 @@ def decomposition_sheet(
     min_size: tiles are enlarged by whole factors to about this height, px.
 
   Returns:
-    A picture [H', W', 3] uint8.
+    An image [H', W', 3] uint8.
 
   Raises:
     ValueError: if images and output do not belong together.
@@ -86,10 +104,10 @@ def decomposition_sheet(
   return _tile(rows, scale)
 
 
-def attention_sheet(
+def attention_grid(
   images: np.ndarray, attention: np.ndarray, *, min_size: int = 96
 ) -> np.ndarray:
-  """A sheet with one row per image: where each slot looks at the last step.
+  """A grid with one row per image: where each slot looks at the last step.
 
   Args:
     images: [B, H, W, 3] in [-1, 1].
@@ -97,7 +115,7 @@ def attention_sheet(
     min_size: tiles are enlarged by whole factors to about this height, px.
 
   Returns:
-    A picture [H', W', 3] uint8: image, then it under each slot's attention.
+    An image [H', W', 3] uint8: image, then it under each slot's attention.
 
   Raises:
     ValueError: if N is no grid that fits the images.
@@ -108,24 +126,24 @@ def attention_sheet(
   if rows < 1 or n % rows:
     raise ValueError(f"Expected a grid of aspect {h}:{w}, got N = {n} inputs.")
   grid = attention[:, -1].reshape(*attention.shape[:1], -1, rows, n // rows)
-  lines = np.arange(h) * rows // h
-  columns = np.arange(w) * (n // rows) // w
-  grid = grid[:, :, lines][:, :, :, columns][..., None]  # [B, K, H, W, 1]
-  sheet = []
+  y = np.arange(h) * rows // h
+  x = np.arange(w) * (n // rows) // w
+  grid = grid[:, :, y][:, :, :, x][..., None]  # [B, K, H, W, 1]
+  tiles = []
   for image, maps in zip(np.asarray(images), np.asarray(grid), strict=True):
     shaded = [to_uint8(m * image + (1.0 - m)) for m in maps]
-    sheet.append([to_uint8(image), *shaded])
-  return _tile(sheet, max(1, round(min_size / h)))
+    tiles.append([to_uint8(image), *shaded])
+  return _tile(tiles, max(1, round(min_size / h)))
 
 
-def scene_sheet(
+def scene_grid(
   images: np.ndarray,
   segmentations: np.ndarray,
   *,
   columns: int = 4,
   min_size: int = 96,
 ) -> np.ndarray:
-  """A sheet of scenes, each image beside its segmentation.
+  """A grid of scenes, each image beside its segmentation.
 
   Args:
     images: [B, H, W, 3] uint8.
@@ -134,7 +152,7 @@ def scene_sheet(
     min_size: tiles are enlarged by whole factors to about this height, px.
 
   Returns:
-    A picture [H', W', 3] uint8.
+    An image [H', W', 3] uint8.
 
   Raises:
     ValueError: if images and segmentations do not belong together.

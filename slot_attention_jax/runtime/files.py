@@ -22,8 +22,7 @@ def jsonable(value: Any) -> Any:
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-  """Writes JSON, whole or not at all; makes the directory."""
-  path.parent.mkdir(parents=True, exist_ok=True)
+  """Writes JSON, whole or not at all."""
   text = json.dumps(jsonable(content), indent=2, allow_nan=False)
   with atomic_write(path) as temporary:
     temporary.write_text(text + "\n")
@@ -31,7 +30,15 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A file to write to, which becomes `path` at the end if nothing failed."""
+  """A file to write to, which becomes `path` at the end if nothing failed.
+
+  Args:
+    path: the file; its directory is made if it does not exist.
+
+  Yields:
+    Path of the temporary file, in the same directory.
+  """
+  path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.tmp")
   try:
     yield temporary
@@ -40,11 +47,9 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
     temporary.unlink(missing_ok=True)
 
 
-def save_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
-  """Writes a picture [H, W, 3] or [H, W] uint8 as PNG, and its directory."""
+def save_png(path: str | pathlib.Path, image: np.ndarray) -> None:
+  """Writes an image [H, W, 3] or [H, W] uint8 as PNG."""
   from PIL import Image
 
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with atomic_write(path) as temporary:
-    Image.fromarray(picture).save(temporary, format="PNG")
+  with atomic_write(pathlib.Path(path)) as temporary:
+    Image.fromarray(image).save(temporary, format="PNG")

@@ -7,17 +7,18 @@ import numpy as np
 from slot_attention_jax.data import types
 from slot_attention_jax.models import from_config
 from slot_attention_jax.tasks import object_discovery, set_prediction
+from slot_attention_jax.tasks import task as task_lib
 
 
 def create_task(
-  config: Any, info: types.DatasetInfo, *, full: bool = False
-) -> object_discovery.ObjectDiscovery | set_prediction.SetPrediction:
+  config: Any, info: types.DatasetInfo, *, extended: bool = False
+) -> task_lib.Task:
   """Builds the objective of a config for a dataset.
 
   Args:
     config: a whole `ConfigDict`.
     info: the dataset's; gives image size and property layout.
-    full: whether evaluation computes all that a report shows.
+    extended: whether evaluation computes all metrics, see `Task`.
 
   Returns:
     The task.
@@ -27,38 +28,39 @@ def create_task(
       task needs.
   """
   model, evaluation = config.model, config.eval
-  at_test = {
-    "full": full,
+  eval_kwargs = {
+    "extended": extended,
     "num_slots": evaluation.num_slots or model.num_slots,
     "num_iterations": evaluation.num_iterations or model.num_iterations,
   }
-  if model.slot_start != "shared" and (at_test["num_slots"] != model.num_slots):
+  num_slots = eval_kwargs["num_slots"]
+  if model.slot_start != "shared" and num_slots != model.num_slots:
     raise ValueError(
-      f"Expected eval.num_slots of 0 or {model.num_slots}, for "
-      f"model.slot_start={model.slot_start!r} learns one start per slot, got "
-      f"{at_test['num_slots']}. Train with model.slot_start='shared' to change "
-      "the number of slots afterwards."
+      f"Expected eval.num_slots 0 or {model.num_slots} "
+      f"(model.slot_start={model.slot_start!r} fixes the number of slots), got "
+      f"{num_slots}. Train with model.slot_start='shared' to evaluate with "
+      "another number."
     )
   if config.task == "set_prediction":
-    return _create_set_prediction(config, info, at_test)
+    return _create_set_prediction(config, info, eval_kwargs)
   return object_discovery.ObjectDiscovery(
     model=from_config.create_model(
       config.task, model, resolution=info.image_shape[:2]
     ),
     image_shape=info.image_shape,
     max_objects=info.max_objects if info.has_segmentation else 0,
-    **at_test,
+    **eval_kwargs,
   )
 
 
-def _create_set_prediction(config, info, at_test):
+def _create_set_prediction(config, info, eval_kwargs):
   layout = info.layout
   if layout is None:
     raise ValueError(
       f"Set prediction needs annotated objects, which split {info.split!r} of "
       f"{info.name!r} does not have. Use another split or task='discovery'."
     )
-  fewest = min(config.model.num_slots, at_test["num_slots"])
+  fewest = min(config.model.num_slots, eval_kwargs["num_slots"])
   if fewest < info.max_objects:
     raise ValueError(
       f"Expected at least as many slots as the {info.max_objects} objects of "
@@ -80,5 +82,5 @@ def _create_set_prediction(config, info, at_test):
     layout=layout,
     weights=weights,
     thresholds=tuple(config.eval.thresholds),
-    **at_test,
+    **eval_kwargs,
   )

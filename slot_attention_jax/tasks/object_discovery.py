@@ -1,6 +1,7 @@
 """Object discovery: reconstruct images, score the masks."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,13 +10,32 @@ import numpy as np
 
 from slot_attention_jax import losses
 from slot_attention_jax.data import types
-from slot_attention_jax.metrics import masks, standard_errors
-from slot_attention_jax.tasks import scores, task
+from slot_attention_jax.metrics import (
+  ari,
+  contingency,
+  masks,
+  overlap,
+  reconstruction,
+  segmentation,
+  standard_errors,
+)
+from slot_attention_jax.tasks import task
+
+SCORES = ("fg_ari", "ari", "miou")
+"""Scores of a segmentation during training."""
+EXTENDED_SCORES = (
+  *SCORES,
+  "mbo",
+  "covering",
+  "slots_in_use",
+  "background_split",
+)
+"""Scores of a segmentation in an extended evaluation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectDiscovery(task.Task):
-  """Reconstruct images through slots; score the masks where truth exists.
+  """Reconstruct images through slots; score the masks against ground truth.
 
   Attributes:
     model: the autoencoder.
@@ -23,25 +43,33 @@ class ObjectDiscovery(task.Task):
     max_objects: most objects in a ground-truth segmentation; 0: there is none.
     num_slots: K at evaluation.
     num_iterations: T at evaluation.
-    full: whether evaluation computes all that a report shows.
+    extended: whether evaluation computes all metrics.
   """
 
   max_objects: int
 
   @property
   def metric_names(self) -> tuple[str, ...]:
-    """`mse`; with ground truth also `fg_ari`, `ari`, `miou`.
+    """`mse`; with ground truth also `SCORES`.
 
-    A full evaluation adds `psnr`, `scores.FULL`, and these of the attention of
-    the last iteration, upsampled, with `_attention` behind their names.
+    An extended evaluation adds `psnr`, `EXTENDED_SCORES`, and these of the
+    attention of the last iteration, upsampled, with `_attention` appended.
     """
-    names = ("mse", "psnr") if self.full else ("mse",)
+    names = ("mse", "psnr") if self.extended else ("mse",)
     if not self.max_objects:
       return names
-    if not self.full:
-      return (*names, *scores.BRIEF)
-    of_attention = tuple(f"{name}_attention" for name in scores.FULL)
-    return (*names, *scores.FULL, *of_attention)
+    if not self.extended:
+      return (*names, *SCORES)
+    of_attention = tuple(f"{name}_attention" for name in EXTENDED_SCORES)
+    return (*names, *EXTENDED_SCORES, *of_attention)
+
+  @property
+  def prediction_shapes(self) -> dict[str, tuple[int | None, ...]]:
+    """`segments` [H, W], and `reconstruction` [H, W, 3] in [-1, 1]."""
+    return {
+      "segments": self.image_shape[:2],
+      "reconstruction": self.image_shape,
+    }
 
   def loss(
     self, params: Any, batch: types.Batch, noise: jax.Array
@@ -52,39 +80,83 @@ class ObjectDiscovery(task.Task):
     return losses.reconstruction_loss(output.reconstruction, images).mean()
 
   def evaluate(
-    self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
+    self, params: Any, batch: types.Batch, key: jax.Array, first_index: Any
   ) -> dict[str, jax.Array]:
     """Scores of each example, [B] float32 by their short names."""
-    images = batch["image"]
-    output = self.apply(params, images, key, first)
-    results = scores.reconstruction_scores(
-      output.reconstruction, images, full=self.full
-    )
+    output = self.apply(params, batch["image"], key, first_index)
+    predicted = {"reconstruction": output.reconstruction}
     if self.max_objects:
-      results |= self._score(batch["segmentation"], output)
+      predicted["segments"] = output.masks[..., 0].argmax(axis=1)  # [B, H, W]
+      if self.extended:
+        h, w = self.image_shape[:2]
+        grid = self.model.grid_of((h, w))
+        maps = masks.attention_masks(output.attention[:, -1], grid, (h, w))
+        predicted["attention_segments"] = maps.argmax(axis=1)  # [B, H, W]
+    return self.score(predicted, batch)
+
+  def score(
+    self, predicted: Mapping[str, Any], batch: types.Batch
+  ) -> dict[str, jax.Array]:
+    """Scores what is predicted for a batch, [B] float32 by short names.
+
+    Args:
+      predicted: any of `reconstruction` [B, H, W, 3] and, integer slots,
+        `segments` and `attention_segments` [B, H, W].
+      batch: the images, with `segmentation` if there are segments.
+
+    Returns:
+      The scores; those of `attention_segments` with `_attention` appended.
+
+    Raises:
+      ValueError: if there are segments but no ground truth.
+    """
+    results = {}
+    if "reconstruction" in predicted:
+      images, output = batch["image"], predicted["reconstruction"]
+      results["mse"] = losses.reconstruction_loss(output, images)
+      if self.extended:
+        results["psnr"] = reconstruction.psnr(output, images)
+    suffixes = {"segments": "", "attention_segments": "_attention"}
+    suffixes = {k: v for k, v in suffixes.items() if k in predicted}
+    if not suffixes:
+      return results
+    if not self.max_objects:
+      raise ValueError(
+        "Expected data with masks, which segments are scored against, got "
+        "data without masks. Choose another dataset."
+      )
+    # In one batch, because the program is as large for one as for two.
+    scores = self._score_segments(
+      jnp.concatenate([batch["segmentation"]] * len(suffixes)),
+      jnp.concatenate([predicted[name] for name in suffixes]),
+    )
+    for name, values in scores.items():
+      parts = jnp.split(values, len(suffixes))
+      for suffix, part in zip(suffixes.values(), parts, strict=True):
+        results[f"{name}{suffix}"] = part
     return results
 
-  def _score(self, true_ids, output):
-    """Scores the masks of the decoder and, in full, those of attention."""
-    predicted = [output.masks[..., 0].argmax(axis=1)]  # [B, H, W]
-    if self.full:
-      h, w = self.image_shape[:2]
-      grid = self.model.grid_of((h, w))
-      maps = masks.attention_masks(output.attention[:, -1], grid, (h, w))
-      predicted.append(maps.argmax(axis=1))  # [B, H, W]
-    # In one batch, because the program is as large for one as for two.
-    results = scores.segmentation_scores(
-      jnp.concatenate([true_ids] * len(predicted)),
-      jnp.concatenate(predicted),
-      max_objects=self.max_objects,
-      num_slots=self.num_slots,
-      full=self.full,
+  def _score_segments(self, true_ids, pred_ids):
+    """Scores segmentations [B, H, W]; all but one from one table of counts."""
+    table = contingency.contingency_table(
+      true_ids, pred_ids, self.max_objects + 1, self.num_slots
     )
-    if not self.full:
-      return results
-    split = {name: jnp.split(value, 2) for name, value in results.items()}
-    return {name: parts[0] for name, parts in split.items()} | {
-      f"{name}_attention": parts[1] for name, parts in split.items()
+    scores = {
+      "fg_ari": ari.adjusted_rand_index_from_table(table, foreground_only=True),
+      "ari": ari.adjusted_rand_index_from_table(table),
+      "miou": overlap.mean_iou_from_table(table),
+    }
+    if not self.extended:
+      return scores
+    parts = segmentation.background_segments_from_table(table)
+    return scores | {
+      "mbo": overlap.mean_best_overlap_from_table(table),
+      "covering": overlap.segmentation_covering_from_table(table),
+      # The slots also have pixels that the ground truth leaves out.
+      "slots_in_use": segmentation.slots_in_use(
+        pred_ids, num_pred_groups=self.num_slots
+      ),
+      "background_split": (parts > 1).astype(jnp.float32),
     }
 
   def summarize(self, results: dict[str, np.ndarray]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Set prediction: predict the properties of all objects, score the sets."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,7 +33,7 @@ class SetPrediction(task.Task):
       data; infinity: attributes alone decide.
     num_slots: K at evaluation.
     num_iterations: T at evaluation.
-    full: whether evaluation also counts each property on its own.
+    extended: whether evaluation also scores each property on its own.
   """
 
   layout: types.PropertyLayout
@@ -44,9 +44,14 @@ class SetPrediction(task.Task):
   def metric_names(self) -> tuple[str, ...]:
     """`loss` and one `ap_` for each threshold.
 
-    A full evaluation adds those of `attributes.attribute_scores`.
+    An extended evaluation adds those of `attributes.attribute_scores`.
     """
     return ("loss", *(f"ap_{t:g}" for t in self.thresholds))
+
+  @property
+  def prediction_shapes(self) -> dict[str, tuple[int | None, ...]]:
+    """`predictions` [K, P]."""
+    return {"predictions": (None, self.layout.size)}
 
   @property
   def _weights(self):
@@ -66,22 +71,24 @@ class SetPrediction(task.Task):
     return self._loss(output.predictions, batch["target"]).mean()
 
   def evaluate(
-    self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
+    self, params: Any, batch: types.Batch, key: jax.Array, first_index: Any
   ) -> dict[str, jax.Array]:
-    """Loss, predictions, targets and, in full, counts of each example."""
-    predictions = self.apply(params, batch["image"], key, first).predictions
-    return self.score(predictions, batch["target"])
+    """Loss, predictions, targets and, if extended, counts of each example."""
+    output = self.apply(params, batch["image"], key, first_index)
+    return self.score({"predictions": output.predictions}, batch)
 
   def score(
-    self, predictions: jax.Array, targets: jax.Array
+    self, predicted: Mapping[str, Any], batch: types.Batch
   ) -> dict[str, jax.Array]:
-    """What `summarize` needs of predictions [B, K, P] and targets."""
+    """Scores `predictions` [B, K, P] against the targets of a batch."""
+    predictions = jnp.asarray(predicted["predictions"])
+    targets = batch["target"]
     results = {
       "loss": self._loss(predictions, targets),
       "predictions": predictions,
       "targets": targets,
     }
-    if self.full:
+    if self.extended:
       cost = losses.pairwise_huber(predictions, targets, self._weights)
       # Average precision takes -1, too, for no threshold.
       finite = tuple(t for t in self.thresholds if 0 <= t < np.inf)
@@ -124,7 +131,7 @@ class SetPrediction(task.Task):
 
 
 def _attributes(results):
-  """Scores of each property, if a full evaluation counted them."""
+  """Scores of each property, if an extended evaluation counted them."""
   counts = {
     k.removeprefix(_COUNT): v
     for k, v in results.items()

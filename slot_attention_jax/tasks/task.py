@@ -1,7 +1,8 @@
-"""What an objective is, and what all of them share: running the model."""
+"""The interface of a task, and what all tasks share: running the model."""
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,13 +13,17 @@ from slot_attention_jax.data import types
 
 
 def example_noise(
-  key: jax.Array, first: Any, batch_size: int, num_slots: int, slot_size: int
+  key: jax.Array,
+  first_index: Any,
+  batch_size: int,
+  num_slots: int,
+  slot_size: int,
 ) -> jax.Array:
   """Slot noise [B, K, D] that depends on the example, not on its batch.
 
   Args:
     key: of the evaluation.
-    first: index of the first example in its split.
+    first_index: index of the first example in its split.
     batch_size: B.
     num_slots: K.
     slot_size: D.
@@ -26,7 +31,7 @@ def example_noise(
   Returns:
     [B, K, D] float32, standard normal.
   """
-  index = jnp.asarray(first, jnp.uint32) + jnp.arange(
+  index = jnp.asarray(first_index, jnp.uint32) + jnp.arange(
     batch_size, dtype=jnp.uint32
   )
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
@@ -45,14 +50,15 @@ class Task(abc.ABC):
     image_shape: (H, W, 3) of the images.
     num_slots: K at evaluation.
     num_iterations: T at evaluation.
-    full: whether evaluation computes all that a report shows.
+    extended: whether evaluation computes all metrics; if not, those that are
+      followed during training.
   """
 
   model: Any
   image_shape: tuple[int, int, int]
   num_slots: int
   num_iterations: int
-  full: bool = False
+  extended: bool = False
 
   def init(self, key: jax.Array) -> Any:
     """Initial parameters."""
@@ -62,11 +68,11 @@ class Task(abc.ABC):
     return self.model.init(rngs, images)
 
   def apply(
-    self, params: Any, images: jax.Array, key: jax.Array, first: Any = 0
+    self, params: Any, images: jax.Array, key: jax.Array, first_index: Any = 0
   ) -> Any:
-    """Runs the model as in evaluation, on examples `first`, `first` + 1..."""
+    """Runs the model as in evaluation, on examples from `first_index` on."""
     noise = example_noise(
-      key, first, images.shape[0], self.num_slots, self.model.slot_size
+      key, first_index, images.shape[0], self.num_slots, self.model.slot_size
     )
     return self.model.apply(
       params, images, noise=noise, num_iterations=self.num_iterations
@@ -90,11 +96,43 @@ class Task(abc.ABC):
   ) -> jax.Array:
     """Scalar float32 loss of a training batch, a mean over its examples."""
 
+  @property
+  @abc.abstractmethod
+  def prediction_shapes(self) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of one example's arrays that `score` takes, None: any size.
+
+    The first is required of predictions in a file, the others are optional.
+    """
+
   @abc.abstractmethod
   def evaluate(
-    self, params: Any, batch: types.Batch, key: jax.Array, first: jax.Array
+    self, params: Any, batch: types.Batch, key: jax.Array, first_index: Any
   ) -> dict[str, jax.Array]:
-    """Per-example results [B, ...] of a batch of an evaluation split."""
+    """Runs the model on a batch of an evaluation split and scores the output.
+
+    Args:
+      params: parameters of the model.
+      batch: the batch.
+      key: of the slot noise.
+      first_index: index of the batch's first example in its split.
+
+    Returns:
+      Results [B, ...] of each example, for `summarize`.
+    """
+
+  @abc.abstractmethod
+  def score(
+    self, predicted: Mapping[str, Any], batch: types.Batch
+  ) -> dict[str, jax.Array]:
+    """Scores predictions for a batch, whoever made them.
+
+    Args:
+      predicted: arrays [B, ...] by name, see `prediction_shapes`.
+      batch: the batch of an evaluation split.
+
+    Returns:
+      Results [B, ...] of each example, for `summarize`.
+    """
 
   @abc.abstractmethod
   def summarize(self, results: dict[str, np.ndarray]) -> dict[str, float]:

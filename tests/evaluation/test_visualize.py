@@ -50,7 +50,7 @@ def tiles(sheet, size, columns, gap=2):
 
 def test_decomposition_sheet():
   images = np.random.default_rng(0).uniform(-1, 1, size=(2, 4, 6, 3))
-  sheet = visualize.decomposition_sheet(images, output(), min_size=4)
+  sheet = visualize.decomposition_grid(images, output(), min_size=4)
   assert sheet.dtype == np.uint8
   grid = tiles(sheet, (4, 6), columns=3 + 3)
   assert len(grid) == 2
@@ -71,15 +71,15 @@ def test_decomposition_sheet():
 
 def test_small_images_are_enlarged_by_whole_factors():
   images = np.zeros((2, 4, 6, 3))
-  sheet = visualize.decomposition_sheet(images, output(), min_size=13)
+  sheet = visualize.decomposition_grid(images, output(), min_size=13)
   tiles(sheet, (12, 18), columns=6)
-  sheet = visualize.decomposition_sheet(images, output(), min_size=1)
+  sheet = visualize.decomposition_grid(images, output(), min_size=1)
   tiles(sheet, (4, 6), columns=6)
 
 
 def test_decomposition_of_other_images():
   with pytest.raises(ValueError, match=r"\(2, 4, 6, 3\), got \(1, 4, 6, 3\)"):
-    visualize.decomposition_sheet(np.zeros((1, 4, 6, 3)), output())
+    visualize.decomposition_grid(np.zeros((1, 4, 6, 3)), output())
 
 
 def test_attention_sheet():
@@ -88,7 +88,7 @@ def test_attention_sheet():
   attention = np.zeros((1, 2, 3, 8), np.float32)
   attention[0, 0] = 1
   attention[0, 1, 1, 4 + 2] = 1
-  sheet = visualize.attention_sheet(images, attention, min_size=4)
+  sheet = visualize.attention_grid(images, attention, min_size=4)
   ((image, *maps),) = tiles(sheet, (4, 8), columns=1 + 3)
   assert (image == 0).all()
   assert (maps[0] == 255).all()
@@ -99,7 +99,7 @@ def test_attention_sheet():
 
 def test_attention_that_is_no_grid():
   with pytest.raises(ValueError, match=r"aspect 4:8, got N = 7"):
-    visualize.attention_sheet(np.zeros((1, 4, 8, 3)), np.zeros((1, 1, 2, 7)))
+    visualize.attention_grid(np.zeros((1, 4, 8, 3)), np.zeros((1, 1, 2, 7)))
 
 
 def test_save_png(tmp_path):

@@ -178,7 +178,7 @@ def test_create_errors():
       tasks.create_task(config("set_prediction", **changes), info())
   fixed = {"num_slots": 4, "slot_start": "per_slot"}
   tasks.create_task(config("discovery", **fixed), info())
-  with pytest.raises(ValueError, match=r"eval.num_slots of 0 or 4.*got 5"):
+  with pytest.raises(ValueError, match=r"eval.num_slots 0 or 4.*got 5"):
     tasks.create_task(config("discovery", **fixed, eval_num_slots=5), info())
   # Fewer slots than objects are no error where nothing is matched.
   tasks.create_task(config("discovery", num_slots=1), info())
@@ -278,7 +278,7 @@ def test_average_precision_of_perfect_and_moved_predictions(prediction):
 def test_a_full_evaluation_counts_at_finite_thresholds_only(prediction):
   # -1 is the reference's sign for no threshold.
   task = dataclasses.replace(
-    prediction.task, full=True, thresholds=(-1.0, float("inf"), 0.5)
+    prediction.task, extended=True, thresholds=(-1.0, float("inf"), 0.5)
   )
   targets = jnp.asarray(batch()["target"])
   results = jax.device_get(jax.jit(task.score)(targets, targets))
