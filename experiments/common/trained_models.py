@@ -49,7 +49,11 @@ def find(
     config = config.copy_and_resolve_references()
     config.eval.checkpoint = arguments.checkpoint
     return config, lambda c, abstract: checkpoints.restore_params(
-      c, workdir, abstract
+      workdir,
+      c.eval.checkpoint,
+      abstract,
+      best_metric=c.checkpoint.best_metric or None,
+      best_mode=c.checkpoint.best_mode,
     )
   if arguments.pretrained:
     facts = pretrained.pretrained_facts(arguments.pretrained)

@@ -1,19 +1,18 @@
-"""Checkpoints: a small front of orbax.
+"""Checkpoints: a thin wrapper around Orbax.
 
 A checkpoint is a directory `<directory>/<step>` of four items: `params` (the
 parameters alone, for evaluation and for users of the library), `train` (step,
-optimizer state, key), `config` and `scores` (its metrics), both JSON. It is
-written under another name and renamed when it is complete, so that a run killed
-at any moment leaves complete checkpoints only.
+optimizer state, key), `config` and, if it was evaluated, `metrics`, both JSON.
+It is written under another name and renamed when it is complete, so that a run
+killed at any moment leaves complete checkpoints only.
 """
 
 import contextlib
 import json
-import logging as python_logging
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
@@ -21,29 +20,10 @@ from absl import logging
 from etils import epath
 
 from slot_attention_jax.runtime import arrays
+from slot_attention_jax.training import checkpoint_manager
 from slot_attention_jax.training import state as state_lib
 
 PyTree = Any
-_ARRAYS, _JSON = ("params", "train"), ("config", "scores")
-
-
-def _is_not_chatter(record: python_logging.LogRecord) -> bool:
-  """False for what orbax logs below a warning, about 60 lines a save."""
-  return "orbax" not in record.pathname or record.levelno >= python_logging.WARN
-
-
-class _LatestAndBest(NamedTuple):
-  """A preservation policy; orbax's own BestN also keeps unscored ones."""
-
-  keep: int
-  keep_best: int
-  best_first: Callable[[Sequence[int]], list[int]]
-
-  def should_preserve(self, checkpoints, *, context) -> list[bool]:
-    del context
-    steps = [info.step for info in checkpoints]
-    preserve = {*steps[-self.keep :], *self.best_first(steps)[: self.keep_best]}
-    return [step in preserve for step in steps]
 
 
 class Checkpointer(contextlib.AbstractContextManager):
@@ -63,7 +43,8 @@ class Checkpointer(contextlib.AbstractContextManager):
       None keeps the latest only.
     best_mode: whether the largest or the smallest value is the best.
     keep_best: how many of the best checkpoints to keep besides the latest. One
-      without the metric, or where it is not finite, is never among the best.
+      without the metric, or where it is not finite, is never among the best
+      (but kept as long as there are no more than `keep_best` in all).
 
   Example:
     >>> import tempfile
@@ -98,26 +79,23 @@ class Checkpointer(contextlib.AbstractContextManager):
     self.directory = epath.Path(directory).expanduser().absolute()
     self._best_metric = best_metric
     self._sign = 1.0 if best_mode == "max" else -1.0
-    self._policy = _LatestAndBest(keep, keep_best, self._best_first)
-    self._scores: dict[int, Mapping[str, float | None]] = {}
-    logging.get_absl_logger().addFilter(_is_not_chatter)
+    self._keep, self._keep_best = keep, keep_best if best_metric else 0
     self._writes = False
     self._manager = self._open()
 
   def _open(self) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(
-      preservation_policy=self._policy,
-      create=self._writes,
-      # What an earlier run left when it was killed. A reader must not do this:
-      # it would delete what a running training is about to complete.
-      cleanup_tmp_directories=self._writes,
+    return checkpoint_manager.create_manager(
+      self.directory,
+      keep=self._keep,
+      keep_best=self._keep_best,
+      rank=self._rank,
+      writes=self._writes,
     )
-    # Orbax tells the shapes in an item only if it knows the item's handler.
-    handlers = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
-    handlers |= {name: ocp.JsonCheckpointHandler() for name in _JSON}
-    return ocp.CheckpointManager(
-      self.directory, options=options, item_handlers=handlers
-    )
+
+  def _rank(self, metrics: Mapping[str, float | None]) -> float:
+    """The larger, the better."""
+    value = metrics.get(self._best_metric or "")
+    return -math.inf if value is None else self._sign * value
 
   def __exit__(self, *unused_exception) -> None:
     self.close()
@@ -129,12 +107,13 @@ class Checkpointer(contextlib.AbstractContextManager):
     metrics: Mapping[str, Any] | None = None,
     force: bool = False,
   ) -> bool:
-    """Starts to save a checkpoint named by the updates done, `state.step`.
+    """Starts to save a checkpoint named by `state.step`.
 
     Args:
       state: the state; its arrays may be donated as soon as this returns.
       config: the resolved config, of JSON's types (tuples become lists).
-      metrics: scalars by name that were measured on this state.
+      metrics: scalars by name that were measured on this state; those that
+        are not finite are left out, and all of them if `best_metric` is not.
       force: save although there are checkpoints of later steps.
 
     Returns:
@@ -154,9 +133,10 @@ class Checkpointer(contextlib.AbstractContextManager):
         f"Expected metrics with best_metric {self._best_metric!r}, got "
         f"{sorted(metrics)}. Choose one of these, or give none."
       )
-    scores = {k: float(v) for k, v in (metrics or {}).items()}
-    # JSON has no NaN.
-    scores = {k: v if math.isfinite(v) else None for k, v in scores.items()}
+    finite = {k: float(v) for k, v in (metrics or {}).items()}
+    finite = {k: v for k, v in finite.items() if math.isfinite(v)}
+    if self._best_metric not in (None, *finite):
+      finite = {}
     if not self._writes:
       self._manager.close()
       self._writes = True
@@ -170,16 +150,15 @@ class Checkpointer(contextlib.AbstractContextManager):
         f"Expected a step after those in {self.directory}, {steps}, got {step}."
         " Delete the later ones, save to another directory, or force it."
       )
-    self._read_scores(steps)
-    self._scores[step] = scores
     items = ocp.args.Composite(
       params=ocp.args.StandardSave(state.params),
       train=ocp.args.StandardSave(_train_item(state)),
       config=ocp.args.JsonSave(config),
-      scores=ocp.args.JsonSave(scores),
     )
-    # Unforced, orbax skips a step before the latest and tells nobody.
-    return self._manager.save(step, args=items, force=True)
+    # Unforced, Orbax skips a step before the latest and tells nobody.
+    return self._manager.save(
+      step, args=items, metrics=finite or None, force=True
+    )
 
   def all_steps(self) -> list[int]:
     """Steps that have a checkpoint or are being saved, in ascending order."""
@@ -194,9 +173,11 @@ class Checkpointer(contextlib.AbstractContextManager):
   def best_step(self) -> int | None:
     """The step with the best metric, the later one of equals; None if none."""
     self.wait()
-    steps = self.all_steps()
-    self._read_scores(steps)
-    return next(iter(self._best_first(steps)), None)
+    if not self.all_steps():
+      return None
+    step = self._manager.best_step()
+    metrics = None if step is None else self._manager.metrics(step)
+    return step if metrics and self._rank(metrics) > -math.inf else None
 
   def restore(
     self, abstract_state: state_lib.TrainState, step: int | None = None
@@ -255,7 +236,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     step = steps[-1] if step is None else step
     args = {}
     for name, abstract in items.items():
-      if name in _JSON:
+      if name in checkpoint_manager.JSON_ITEMS:
         args[name] = ocp.args.JsonRestore()
         continue
       with self._reading(step):
@@ -263,7 +244,7 @@ class Checkpointer(contextlib.AbstractContextManager):
       like = saved if abstract is None else abstract
       where = f"{self.directory / str(step)}: {name}"
       arrays.check_arrays(like, saved, where=where)
-      args[name] = ocp.args.StandardRestore(jax.tree.map(_placed, like))
+      args[name] = ocp.args.StandardRestore(jax.tree.map(_with_sharding, like))
     with self._reading(step):
       return self._manager.restore(step, args=ocp.args.Composite(**args))
 
@@ -271,7 +252,7 @@ class Checkpointer(contextlib.AbstractContextManager):
   def _reading(self, step: int):
     try:
       yield
-    except Exception as error:  # Orbax raises what its many layers raise.
+    except Exception as error:  # Orbax's layers raise many kinds.
       path = self.directory / str(step)
       before = max((s for s in self.all_steps() if s < step), default=None)
       reason = str(error).strip().partition("\n")[0][:150]
@@ -281,29 +262,12 @@ class Checkpointer(contextlib.AbstractContextManager):
         f"again; the checkpoint before it is of step {before}."
       ) from error
 
-  def _read_scores(self, steps: Sequence[int]) -> None:
-    for step in steps:
-      if step in self._scores:
-        continue
-      try:
-        self._scores[step] = self._restore(step, scores=None).scores
-      except ValueError as error:
-        # It cannot be the best then, which is no reason to stop.
-        logging.warning("%s", error)
-        self._scores[step] = {}
-
-  def _best_first(self, steps: Sequence[int]) -> list[int]:
-    """Those of the steps that have a score, the later one of equals first."""
-    scores = {s: self._scores[s].get(self._best_metric or "") for s in steps}
-    scored = [(self._sign * v, s) for s, v in scores.items() if v is not None]
-    return [step for _, step in sorted(scored, reverse=True)]
-
 
 def _train_item(state: state_lib.TrainState) -> dict[str, PyTree]:
   return {"opt_state": state.opt_state, "step": state.step, "key": state.key}
 
 
-def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
+def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
   """Adds the first local device to an abstract array that has no sharding."""
   place = leaf.sharding
   if not isinstance(place, jax.sharding.Sharding):
@@ -359,27 +323,30 @@ def open_run(
 
 
 def restore_params(
-  config: Any, workdir: pathlib.Path, abstract_params: Any
-) -> tuple[int, Any]:
-  """Restores the parameters that a config asks for.
+  workdir: pathlib.Path,
+  which: str,
+  abstract_params: PyTree = None,
+  *,
+  best_metric: str | None = None,
+  best_mode: Literal["max", "min"] = "min",
+) -> tuple[int, PyTree]:
+  """Restores the parameters of a run: `open_run`, then `restore_params`.
 
   Args:
-    config: a whole `ConfigDict`; `eval.checkpoint` says which checkpoint,
-      `checkpoint` which is the best.
-    workdir: directory of the run, absolute.
+    workdir: as for `open_run`, like `which`, `best_metric` and `best_mode`.
+    which: `"last"` or `"best"`.
     abstract_params: as for `Checkpointer.restore_params`.
+    best_metric: short name of a metric.
+    best_mode: `"min"` or `"max"`.
 
   Returns:
     A pair (step, params).
 
   Raises:
-    FileNotFoundError: if there is no such checkpoint.
-    ValueError: on another `eval.checkpoint` than "last" or "best".
+    FileNotFoundError: if there is no such run or checkpoint.
+    ValueError: on another `which`.
   """
   with open_run(
-    workdir,
-    config.eval.checkpoint,
-    best_metric=config.checkpoint.best_metric or None,
-    best_mode=config.checkpoint.best_mode,
+    workdir, which, best_metric=best_metric, best_mode=best_mode
   ) as (checkpointer, step):
     return step, checkpointer.restore_params(abstract_params, step)

@@ -8,8 +8,8 @@ from slot_attention_jax.config import aliases
 from slot_attention_jax.runtime import files
 from slot_attention_jax.runtime import mesh as mesh_lib
 
-# They say how and how long a process computes updates, not which.
-_CHANGE_NO_UPDATE = ("train.steps_per_call", "train.max_minutes")
+# How and how long a process trains, not what.
+_RUNTIME_ONLY_KEYS = ("train.steps_per_call", "train.max_minutes")
 
 
 def check(config: Any, num_devices: int) -> None:
@@ -47,7 +47,7 @@ def check_same_run(config: Any, saved: dict[str, Any]) -> None:
   groups = ("task", "seed", "data", "model", "optim", "train")
   before = _flatten(aliases.update_saved(saved))
   for key, new in _flatten({g: config[g] for g in groups}).items():
-    if key in _CHANGE_NO_UPDATE:
+    if key in _RUNTIME_ONLY_KEYS:
       continue
     old = before.get(key)
     if files.jsonable(new) != old:

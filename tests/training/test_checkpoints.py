@@ -19,6 +19,7 @@ from slot_attention_jax.training import checkpoints
 from slot_attention_jax.training import state as state_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
+TESTS = pathlib.Path(__file__).parent
 CONFIG = {"seed": 1, "model": {"num_slots": 7, "sizes": [1, 2], "name": None}}
 
 
@@ -171,7 +172,7 @@ def test_a_saved_state_may_be_donated_at_once(tmp_path):
     # What has no finite metric is never the best, not even to fill up.
     (
       {1: np.nan, 2: None, 3: 0.2, 4: np.inf, 5: None},
-      {"keep": 1, "keep_best": 3},
+      {"keep": 1, "keep_best": 2},
       [3, 5],
       3,
     ),
@@ -315,7 +316,7 @@ def test_any_damaged_file_is_found(tmp_path, keep_bytes):
     capture_output=True,
     text=True,
     cwd=ROOT,
-    env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+    env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{TESTS}"},
     check=False,
   )
   assert result.returncode == 0, result.stderr[-3000:]
@@ -323,7 +324,7 @@ def test_any_damaged_file_is_found(tmp_path, keep_bytes):
 
 def test_damaged_metrics_do_not_stop_a_run(tmp_path):
   fill(tmp_path, {1: 0.5, 2: 0.9}, best_metric="score")
-  (tmp_path / "2" / "scores" / "metadata").write_text('{"sco')
+  (tmp_path / "2" / "metrics" / "metrics").write_text('{"sco')
   with checkpoints.Checkpointer(
     tmp_path, best_metric="score", keep=1
   ) as checkpointer:
@@ -334,7 +335,8 @@ def test_damaged_metrics_do_not_stop_a_run(tmp_path):
 
 KILLED = """
 import jax, jax.numpy as jnp, optax, sys
-from slot_attention_jax.training import checkpoints, state as state_lib
+from slot_attention_jax.training import checkpoints
+from slot_attention_jax.training import state as state_lib
 params = {f"layer_{i}": jnp.zeros((64, 64)) for i in range(20)}
 state = state_lib.create(params, optax.adam(1.0), jax.random.key(0))
 with checkpoints.Checkpointer(sys.argv[1], keep=2) as checkpointer:
