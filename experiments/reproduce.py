@@ -132,7 +132,7 @@ def run_seed(
   """
   result: dict[str, Any] = {"seed": config.seed, "failure": None}
   try:
-    train.train(config, str(workdir), recipe=recipe)
+    train.train(config, str(workdir), command=recipe)
     result |= _progress(workdir)
     if result["step"] < config.train.num_steps:
       result["failure"] = f"at {result['step']} of {config.train.num_steps}"

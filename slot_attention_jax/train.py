@@ -1,37 +1,50 @@
-"""The training loop."""
+"""The training loop: `--mode=train`."""
 
-import collections
 import contextlib
-import math
+import dataclasses
 import pathlib
 import time
 from typing import Any
 
 import jax
-import numpy as np
+import optax
 from absl import logging
 
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.data import prefetch, types
-from slot_attention_jax.evaluation import examples as examples_lib
+from slot_attention_jax.evaluation import examples
 from slot_attention_jax.runtime import files, processes, progress
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import (
   checkpoints,
   checks,
   metadata,
+  multi_step,
   optimizers,
+  step_metrics,
   steps,
   time_limit,
   writers,
 )
-
-# Where train.steps_per_call leaves it open and the devices are no CPUs.
-_STEPS_PER_CALL = 10
+from slot_attention_jax.training import state as state_lib
 
 
-def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """What a config asks for: everything but the state."""
+
+  path: pathlib.Path
+  mesh: jax.sharding.Mesh
+  dataset: types.Dataset
+  eval_dataset: types.Dataset
+  task: tasks.Task
+  optimizer: optax.GradientTransformation
+  schedule: optax.Schedule
+  best_metric: str | None
+
+
+def train(config: Any, workdir: str, *, command: str = "") -> dict[str, float]:
   """Trains a model, resuming from the last checkpoint in `workdir` if any.
 
   The result is a function of the config alone: a run that is killed, or stopped
@@ -40,8 +53,8 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
 
   Args:
     config: a config of `configs/`.
-    workdir: directory of the run; checkpoints, metrics, pictures go there.
-    recipe: how the config was made, in words, for `metadata.json`.
+    workdir: directory of the run; checkpoints, metrics, images go there.
+    command: the flags that make the config, for `metadata.json`.
 
   Returns:
     The metrics of the last evaluation, under their full names; none if the run
@@ -52,7 +65,75 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
     FloatingPointError: if the loss stops being finite.
   """
   began = time.monotonic()
-  path = pathlib.Path(workdir).expanduser().absolute()
+  run = _prepare(config, workdir)
+  with contextlib.ExitStack() as stack:
+    checkpointer = stack.enter_context(_open_checkpointer(config, run))
+    state = _create_or_restore(config, run, checkpointer)
+    start, total = int(state.step), config.train.num_steps
+    _describe(run, state, total)
+    if jax.process_index() == 0:
+      metadata.write_metadata(
+        run.path, config.to_dict(), run.dataset.info, command
+      )
+    per_call = multi_step.choose_steps_per_call(
+      config.train.steps_per_call,
+      run.dataset,
+      *(total, config.eval.every_steps, config.checkpoint.every_steps, start),
+    )
+    train_step = multi_step.make_step(
+      run.task, run.optimizer, run.schedule, run.mesh, run.dataset, per_call
+    )
+    evaluate = _make_evaluation(config, run)
+    writer = stack.enter_context(_open_writer(config, run, start, began))
+    batches = stack.enter_context(_open_batches(run.dataset, start, per_call))
+    bar = stack.enter_context(
+      progress.Progress(total, "Training", "steps", initial=start)
+    )
+    limit = time_limit.TimeLimit(
+      config.train.max_minutes, began, config.logging.every_steps
+    )
+    rows = step_metrics.StepMetrics(
+      f"{run.dataset.info.name}/train", config.logging.every_steps
+    )
+    metrics: dict[str, float] = {}
+    for step in range(start + per_call, total + 1, per_call):
+      _, batch = next(batches)
+      state, values = train_step(state, batch)
+      evaluating = step == total or step % config.eval.every_steps == 0
+      stopping = step < total and limit.reached(step)
+      due = step % config.checkpoint.every_steps == 0
+      saving = due or evaluating or stopping
+      for row in rows.add(step, values, flush=saving):
+        writer.write_scalars(*row)
+      bar.update(step, loss=rows.loss)
+      if evaluating:
+        metrics = evaluate(state.params)
+        writer.write_scalars(step, metrics)
+        _write_image(config, run, state.params, step, writer)
+      if saving:
+        writer.flush()
+        checkpointer.save(
+          state,
+          files.jsonable(config.to_dict()),
+          metrics=_strip_prefix(metrics) if evaluating else None,
+        )
+      if stopping:
+        logging.warning(
+          "Stopped at step %d/%d: train.max_minutes=%g reached. Rerun the same "
+          "command to resume.",
+          *(step, total, config.train.max_minutes),
+        )
+        break
+    if start >= total:
+      logging.info("All %d steps of this run are done already.", total)
+      metrics = evaluate(state.params)
+    checkpointer.wait()
+    writer.flush()
+  return metrics
+
+
+def _prepare(config: Any, workdir: str) -> _Run:
+  """Opens the data, builds the task and the optimizer; computes nothing."""
   mesh = mesh_lib.create_mesh()
   checks.check(config, mesh.size)
   sharding = mesh_lib.batch_sharding(mesh)
@@ -74,216 +155,112 @@ def train(config: Any, workdir: str, *, recipe: str = "") -> dict[str, float]:
       f"Expected checkpoint.best_metric out of {task.metric_names}, which "
       f"{eval_dataset.info.name!r} allows, or '', got {best_metric!r}."
     )
-  with contextlib.ExitStack() as stack:
-    checkpointer = stack.enter_context(
-      checkpoints.Checkpointer(
-        path / "checkpoints",
-        keep=config.checkpoint.keep,
-        best_metric=best_metric,
-        best_mode=config.checkpoint.best_mode,
-        keep_best=config.checkpoint.keep_best,
+  return _Run(
+    path=pathlib.Path(workdir).expanduser().absolute(),
+    mesh=mesh,
+    dataset=dataset,
+    eval_dataset=eval_dataset,
+    task=task,
+    optimizer=optimizer,
+    schedule=schedule,
+    best_metric=best_metric,
+  )
+
+
+def _open_checkpointer(config, run):
+  return checkpoints.Checkpointer(
+    run.path / "checkpoints",
+    keep=config.checkpoint.keep,
+    best_metric=run.best_metric,
+    best_mode=config.checkpoint.best_mode,
+    keep_best=config.checkpoint.keep_best,
+  )
+
+
+def _create_or_restore(config, run, checkpointer) -> state_lib.TrainState:
+  """The state of the last checkpoint, or a new one where there is none."""
+  latest = checkpointer.latest_step()
+  processes.assert_equal_across_processes(
+    f"last checkpoint in {run.path}",
+    latest,
+    "Put the workdir on storage that all processes share.",
+  )
+  if latest is None:
+    return steps.create_state(run.task, run.optimizer, config.seed, run.mesh)
+  checks.check_same_run(config, checkpointer.restore_config())
+  return checkpointer.restore(
+    steps.abstract_state(run.task, run.optimizer, run.mesh)
+  )
+
+
+def _describe(run, state, total):
+  """Logs what is trained, on what, with a table of the parameters."""
+  if jax.process_index() == 0:
+    try:
+      from clu import parameter_overview
+
+      parameter_overview.log_parameter_overview(
+        state.params, include_stats=False, msg="Parameters:"
       )
-    )
-    latest = checkpointer.latest_step()
-    processes.assert_equal_across_processes(
-      f"last checkpoint in {path}",
-      latest,
-      "Put the workdir on storage that all processes share.",
-    )
-    if latest is None:
-      state = steps.create_state(task, optimizer, config.seed, mesh)
-    else:
-      checks.check_same_run(config, checkpointer.restore_config())
-      state = checkpointer.restore(steps.abstract_state(task, optimizer, mesh))
-    start, total = int(state.step), config.train.num_steps
-    logging.info(
-      "Training steps %d to %d on %s, %d parameters, %d %s device(s).",
-      start,
-      total,
-      dataset.info.name,
-      sum(x.size for x in jax.tree.leaves(state.params)),
-      mesh.size,
-      jax.default_backend(),
-    )
-    if jax.process_index() == 0:
-      metadata.write_metadata(path, config, dataset.info, recipe)
-    per_call = _steps_per_call(config, dataset, start)
-    train_step = _make_train_step(
-      task, optimizer, schedule, mesh, dataset, per_call
-    )
-    eval_step = examples_lib.make_eval_step(task, mesh)
-    writer = writers.create_writer(
-      path,
-      total_steps=total,
+    except ImportError:
+      logging.info("No table of the parameters: clu is not installed.")
+  logging.info(
+    "Training steps %d to %d on %s, %d parameters, %d %s device(s).",
+    int(state.step),
+    total,
+    run.dataset.info.name,
+    sum(x.size for x in jax.tree.leaves(state.params)),
+    run.mesh.size,
+    jax.default_backend(),
+  )
+
+
+def _make_evaluation(config, run):
+  """The function from parameters to the metrics of the evaluation split."""
+  eval_step = examples.make_eval_step(run.task, run.mesh)
+  return lambda params: examples.evaluate(
+    run.task, eval_step, params, run.eval_dataset, config.eval.seed
+  )
+
+
+def _open_writer(config, run, start, began):
+  return contextlib.closing(
+    writers.create_writer(
+      run.path,
+      total_steps=config.train.num_steps,
       process_index=jax.process_index(),
       tensorboard=config.logging.tensorboard,
       resume_step=start,
       began=began,
     )
-    stack.callback(writer.close)
-    bar = stack.enter_context(
-      progress.Progress(total, "Training", "steps", initial=start)
-    )
-    limit = time_limit.TimeLimit(
-      config.train.max_minutes, began, config.logging.every_steps
-    )
-    window = _Window(dataset.info, config.logging.every_steps)
-    # A thread would make the order of the devices' programs differ between
-    # processes; they run ahead of the host anyway.
-    ahead = 2 if jax.process_count() == 1 else 0
-    batches = stack.enter_context(
-      contextlib.closing(
-        prefetch.prefetch(_loader(dataset, start, per_call), 0, ahead)
-      )
-    )
-    metrics: dict[str, float] = {}
-    for step in range(start + per_call, total + 1, per_call):
-      _, batch = next(batches)
-      state, step_metrics = train_step(state, batch)
-      evaluating = step == total or step % config.eval.every_steps == 0
-      stopping = step < total and limit.reached(step)
-      due = evaluating or step % config.checkpoint.every_steps == 0
-      saving = due or stopping
-      # Fetched one step late, so that the device never waits for the host;
-      # before a save all rows up to it are written, so that none is lost.
-      for line in window.add(step, step_metrics, flush=saving):
-        writer.write_scalars(*line)
-      bar.update(step, loss=window.loss)
-      if evaluating:
-        metrics = examples_lib.evaluate(
-          task, eval_step, state.params, eval_dataset, config.eval.seed
-        )
-        writer.write_scalars(step, metrics)
-        picture = examples_lib.draw(task, state.params, eval_dataset, config)
-        if picture is not None:
-          writer.write_images(step, {eval_dataset.info.split: picture})
-          if jax.process_index() == 0:
-            files.save_png(path / "images" / f"{step:08d}.png", picture)
-      if saving:
-        writer.flush()
-        checkpointer.save(
-          state,
-          files.jsonable(config.to_dict()),
-          metrics=_short(metrics) if evaluating else None,
-        )
-      if stopping:
-        logging.warning(
-          "Stopped early, at step %d of %d: the %g minutes of "
-          "train.max_minutes are over. Repeat the command to go on from here.",
-          step,
-          total,
-          config.train.max_minutes,
-        )
-        break
-    if start >= total:
-      logging.info("The run has already done its %d steps.", total)
-      metrics = examples_lib.evaluate(
-        task, eval_step, state.params, eval_dataset, config.eval.seed
-      )
-    checkpointer.wait()
-    writer.flush()
-  return metrics
-
-
-def _steps_per_call(config, dataset, start):
-  """Updates in a call of the compiled step; calls end where work is due."""
-  asked = config.train.steps_per_call
-  if dataset.make_batch is None:
-    if asked > 1:
-      raise ValueError(
-        "Expected train.steps_per_call of 0 or 1 for data on the host, got "
-        f"{asked}. Hold the data on the devices with data.on_device=yes."
-      )
-    return 1
-  if not asked:
-    asked = 1 if jax.default_backend() == "cpu" else _STEPS_PER_CALL
-  due = math.gcd(
-    config.train.num_steps,
-    config.eval.every_steps,
-    config.checkpoint.every_steps,
-    start,
   )
-  return max(n for n in range(1, asked + 1) if due % n == 0)
 
 
-def _make_train_step(task, optimizer, schedule, mesh, dataset, per_call):
-  """A function (state, what `_loader` loads) -> (state, metrics)."""
-  if per_call == 1:
-    return steps.make_train_step(task, optimizer, schedule, mesh)
-  several = steps.make_train_steps(
-    task, optimizer, schedule, mesh, dataset.make_batch
+def _open_batches(dataset, start, per_call):
+  """Pairs (number of the call, what it needs), loaded ahead."""
+  # A thread would make the order of the devices' programs differ between
+  # processes; they run ahead of the host anyway.
+  depth = 2 if jax.process_count() == 1 else 0
+  load = multi_step.make_loader(dataset, start, per_call)
+  return contextlib.closing(prefetch.prefetch(load, 0, depth))
+
+
+def _write_image(config, run, params, step, writer):
+  """Shows the first examples of the evaluation split, if the config asks."""
+  image = examples.draw(
+    run.task,
+    params,
+    run.eval_dataset,
+    config.logging.num_images,
+    config.eval.seed,
   )
-  return lambda state, inputs: several(state, dataset.device_arrays, inputs)
+  if image is None:
+    return
+  writer.write_images(step, {run.eval_dataset.info.split: image})
+  if jax.process_index() == 0:
+    files.save_png(run.path / "images" / f"{step:08d}.png", image)
 
 
-def _loader(dataset, start, per_call):
-  """Makes what the call number `call` needs."""
-
-  def load(call):
-    first = start + call * per_call
-    if per_call == 1:
-      return dataset.batch(first)
-    return dataset.step_inputs(first, per_call)
-
-  return load
-
-
-class _Window:
-  """Metrics of the steps since the last log line, fetched one call late."""
-
-  def __init__(self, info: types.DatasetInfo, every_steps: int):
-    self.loss = math.nan
-    self._info = info
-    self._every = every_steps
-    self._pending: tuple[int, steps.Metrics] | None = None
-    self._losses: collections.deque[tuple[int, float]] = collections.deque(
-      maxlen=max(2, every_steps)
-    )
-
-  def add(self, step: int, metrics: steps.Metrics, *, flush: bool):
-    """Takes metrics of a call that ends at `step`; yields those that are due.
-
-    Args:
-      step: the last step of the call.
-      metrics: scalars, or [n] of the last n steps.
-      flush: whether to wait for them.
-
-    Yields:
-      Pairs (step, scalars by name).
-    """
-    yield from self._settle()
-    self._pending = (step, metrics)
-    if flush:
-      yield from self._settle()
-
-  def _settle(self):
-    if self._pending is None:
-      return
-    last, metrics = self._pending
-    self._pending = None
-    rows = {k: np.atleast_1d(v) for k, v in jax.device_get(metrics).items()}
-    count = len(rows["loss"])
-    for i, step in enumerate(range(last - count + 1, last + 1)):
-      yield from self._row(step, {k: float(v[i]) for k, v in rows.items()})
-
-  def _row(self, step, scalars):
-    self.loss = scalars["loss"]
-    self._losses.append((step, self.loss))
-    # All of them: a finite loss may have an infinite gradient.
-    bad = [k for k, v in scalars.items() if not math.isfinite(v)]
-    if bad:
-      recent = ", ".join(f"{s}: {x:.4g}" for s, x in list(self._losses)[-5:])
-      raise FloatingPointError(
-        f"The {bad[0]} is {scalars[bad[0]]} at step {step}; losses "
-        f"(last steps {recent}). The last checkpoint is intact. Try "
-        "optim.clip_norm=1.0, a lower optim.learning_rate or "
-        "model.precision=float32."
-      )
-    if step % self._every == 0 or step == 1:
-      name = f"{self._info.name}/train"
-      yield step, {f"{name}/{k}": v for k, v in scalars.items()}
-
-
-def _short(metrics: dict[str, float]) -> dict[str, float]:
+def _strip_prefix(metrics: dict[str, float]) -> dict[str, float]:
   """Metrics under short names: a checkpoint serves evaluation on any data."""
   return {name.rsplit("/", 1)[-1]: value for name, value in metrics.items()}

@@ -14,9 +14,10 @@ from slot_attention_jax import data as data_lib
 from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax import tasks, train
 from slot_attention_jax.runtime import mesh as mesh_lib
-from slot_attention_jax.tasks import scores
+from slot_attention_jax.tasks import object_discovery
 from slot_attention_jax.training import (
   checkpoints,
+  multi_step,
   optimizers,
   steps,
   time_limit,
@@ -180,7 +181,9 @@ def test_a_run_whose_time_is_up_goes_on_as_if_it_were_not(
   config = tiny("train.max_minutes=2.5")
   metrics = train.train(config, str(tmp_path))
   (warning,) = warnings_in(caplog)
-  assert warning.startswith(f"Stopped early, at step {calls} of 4: the 2.5 min")
+  assert warning.startswith(
+    f"Stopped at step {calls}/4: train.max_minutes=2.5 reached."
+  )
   assert int(state_of(tmp_path).step) == calls
   assert {row["step"] for row in rows_of(tmp_path)} == set(range(1, calls + 1))
   assert bool(metrics) == (calls == 3)
@@ -289,7 +292,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     train.train(config, str(tmp_path))
   message = str(error.value)
   assert "at step 2" in message
-  assert "(last steps 1: " in message
+  assert "last losses: 1: " in message
   assert "optim.learning_rate" in message
   assert "optim.clip_norm" in message
   # The step before it is on record.
@@ -363,8 +366,8 @@ def test_a_checkpoint_is_evaluated_on_its_own(whole, tmp_path):
   assert {k: metrics[k] for k in whole[1]} == pytest.approx(
     whole[1], rel=1e-6, abs=1e-6
   )
-  names = {"mse", "psnr", *scores.FULL}
-  names |= {f"{name}_attention" for name in scores.FULL}
+  names = {"mse", "psnr", *object_discovery.EXTENDED_SCORES}
+  names |= {f"{name}_attention" for name in object_discovery.EXTENDED_SCORES}
   assert set(metrics) == {f"{DATA}/validation/{name}" for name in names}
   report = strict_json(workdir / "evaluation.json")
   assert (report["step"], report["num_examples"]) == (4, 6)
@@ -459,7 +462,7 @@ def test_several_steps_per_call_give_the_same_run(
   compiled = [
     record.getMessage()
     for record in caplog.records
-    if "Compiling jit(steps)" in record.getMessage()
+    if "Compiling jit(train_steps)" in record.getMessage()
   ]
   assert len(compiled) == 1
   # Stopped after one call of two steps and resumed: the same bits.
@@ -477,7 +480,7 @@ def test_steps_per_call_needs_data_on_the_devices(tmp_path):
     make_batch = None
 
   with pytest.raises(ValueError, match=r"data\.on_device=yes"):
-    train._steps_per_call(tiny("train.steps_per_call=2"), OnTheHost(), 0)
-  assert train._steps_per_call(tiny(), OnTheHost(), 0) == 1
+    multi_step.choose_steps_per_call(2, OnTheHost(), 4)
+  assert multi_step.choose_steps_per_call(0, OnTheHost(), 4) == 1
   with pytest.raises(ValueError, match="steps_per_call of at least 0, got -1"):
     train.train(tiny("train.steps_per_call=-1"), str(tmp_path))

@@ -47,7 +47,7 @@ class Progress(contextlib.AbstractContextManager):
     # Not with the module: the library itself draws no bars.
     import tqdm
 
-    stream = sys.stderr if stream is None else stream
+    stream = stream or sys.stderr
     self._bar: Any = tqdm.tqdm(
       total=total,
       desc=description,

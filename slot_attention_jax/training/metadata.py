@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import pathlib
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,30 +15,30 @@ from slot_attention_jax.runtime import files, provenance
 
 def write_metadata(
   path: pathlib.Path,
-  config: Any,
+  config: Mapping[str, Any],
   info: types.DatasetInfo,
-  recipe: str = "",
+  command: str = "",
 ) -> None:
   """Saves beside the run what it is: config, data, versions, devices.
 
   Args:
     path: directory of the run.
-    config: the resolved config.
+    config: the resolved config, nested dicts of plain values.
     info: the training data's.
-    recipe: how the config was made, in words.
+    command: the flags that make the config.
   """
-  files.write_json(path / "config.json", config.to_dict())
+  files.write_json(path / "config.json", dict(config))
   files.write_json(
     path / "metadata.json",
     {
-      "recipe": recipe,
+      "recipe": command,
       "data": info.name,
       "own_scenes": info.own_scenes,
-      "configured_data": config.data.name,
+      "configured_data": config["data"]["name"],
       "num_examples": info.num_examples,
       # The numbers that a set predictor makes have no meaning without it.
       "layout": info.layout and dataclasses.asdict(info.layout),
-      "seed": config.seed,
+      "seed": config["seed"],
       "started": datetime.datetime.now(datetime.UTC).isoformat(),
       "devices": provenance.hardware(),
       "platform": jax.default_backend(),

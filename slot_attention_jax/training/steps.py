@@ -1,7 +1,6 @@
-"""The compiled train step."""
+"""The compiled training step."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import optax
@@ -21,7 +20,7 @@ def create_state(
   seed: int,
   mesh: jax.sharding.Mesh,
 ) -> state_lib.TrainState:
-  """Initialises a state under jit, replicated over the mesh.
+  """Initializes a state under jit, replicated over the mesh.
 
   Args:
     task: what is trained.
@@ -67,7 +66,7 @@ def make_train_step(
 ) -> Callable[
   [state_lib.TrainState, types.Batch], tuple[state_lib.TrainState, Metrics]
 ]:
-  """Compiles one update on a mesh.
+  """Compiles one training step on a mesh.
 
   The step is a pure function of (state, batch): its randomness is
   `fold_in(state.key, state.step)`. The state is donated; do not use it after
@@ -86,68 +85,25 @@ def make_train_step(
     A function (state, batch) -> (state, metrics); the metrics are float32
     scalars: loss, learning_rate, grad_norm, param_norm.
   """
-  whole = mesh_lib.replicated(mesh)
+  replicated = mesh_lib.replicated(mesh)
   compiled = jax.jit(
-    _update(task, optimizer, schedule, mesh),
-    in_shardings=(whole, mesh_lib.batch_sharding(mesh)),
-    out_shardings=(whole, whole),
+    update_function(task, optimizer, schedule, mesh),
+    in_shardings=(replicated, mesh_lib.batch_sharding(mesh)),
+    out_shardings=(replicated, replicated),
     donate_argnums=0,
   )
   return mesh_lib.under_mesh(compiled, mesh)
 
 
-def make_train_steps(
+def update_function(
   task: tasks.Task,
   optimizer: optax.GradientTransformation,
   schedule: optax.Schedule,
   mesh: jax.sharding.Mesh,
-  make_batch: Callable[[Any, Any], types.Batch],
 ) -> Callable[
-  [state_lib.TrainState, Any, Any], tuple[state_lib.TrainState, Metrics]
+  [state_lib.TrainState, types.Batch], tuple[state_lib.TrainState, Metrics]
 ]:
-  """Compiles several updates into one call, for data on the devices.
-
-  A call costs the host the same whatever it holds, and small models are done
-  before the host has made the next one. The updates are those of
-  `make_train_step`. XLA:CPU compiles loops over convolutions to naive code, so
-  there they are unrolled.
-
-  Args:
-    task: what is trained.
-    optimizer: the optimizer.
-    schedule: its learning rate, for the metrics.
-    mesh: the mesh.
-    make_batch: function of (device_arrays, inputs of one step) that makes its
-      batch on the devices; see `types.Dataset.make_batch`.
-
-  Returns:
-    A function (state, device_arrays, inputs [n, ...]) -> (state, metrics [n])
-    that makes n updates; the state is donated.
-  """
-  whole, split = mesh_lib.replicated(mesh), mesh_lib.batch_sharding(mesh)
-  update = _update(task, optimizer, schedule, mesh)
-  unroll = mesh.devices.flat[0].platform == "cpu"
-
-  def steps(state, device_arrays, inputs):
-    def body(state, inputs):
-      batch = jax.lax.with_sharding_constraint(
-        make_batch(device_arrays, inputs), split
-      )
-      return update(state, batch)
-
-    return jax.lax.scan(body, state, inputs, unroll=unroll)
-
-  compiled = jax.jit(
-    steps,
-    in_shardings=(whole, whole, whole),
-    out_shardings=(whole, whole),
-    donate_argnums=0,
-  )
-  return mesh_lib.under_mesh(compiled, mesh)
-
-
-def _update(task, optimizer, schedule, mesh):
-  """The function (state, batch) -> (state, metrics) of one update."""
+  """The step of `make_train_step`, not compiled."""
   loss_and_grads = _on_each_device(jax.value_and_grad(task.loss), mesh)
 
   def step(state, batch):
@@ -181,7 +137,7 @@ def _on_each_device(loss_and_grads, mesh):
   Args:
     loss_and_grads: function of (params, batch, noise) whose results are means
       over examples.
-    mesh: the mesh; batch and noise are split over it.
+    mesh: the mesh that batch and noise are split over.
 
   Returns:
     The same function for a batch split over the mesh.
@@ -195,13 +151,13 @@ def _on_each_device(loss_and_grads, mesh):
     vector, unravel = flatten_util.ravel_pytree(results)
     return unravel(jax.lax.pmean(vector, mesh_lib.AXIS))
 
-  whole, split = jax.P(), jax.P(mesh_lib.AXIS)
+  everywhere, split = jax.P(), jax.P(mesh_lib.AXIS)
   # check_vma would make gradients of replicated parameters sums over the
   # devices at once.
   return jax.shard_map(
     local,
     mesh=mesh,
-    in_specs=(whole, split, split),
-    out_specs=whole,
+    in_specs=(everywhere, split, split),
+    out_specs=everywhere,
     check_vma=False,
   )

@@ -1,4 +1,4 @@
-"""Where metrics go: a JSON lines file, the log, TensorBoard, the terminal.
+"""Where metrics go: a JSON lines file, the log, TensorBoard.
 
 `metrics.jsonl` is the record of a run: a run that was killed and resumed leaves
 the same rows as one that was not. TensorBoard needs TensorFlow, the rest not.
@@ -18,16 +18,18 @@ from typing import Any, Protocol, TextIO
 import numpy as np
 from absl import logging
 
+from slot_attention_jax.runtime import files
+
 METRICS_FILE = "metrics.jsonl"
 # Of every row; the last two differ from one machine to another.
 _COLUMNS = ("step", "time", "seconds")
 
 
 class MetricWriter(Protocol):
-  """Takes what is measured; `step` counts the updates done.
+  """Takes what is measured at a `step`.
 
-  A writer leaves out what it has no place for: the methods here do nothing, and
-  a subclass overrides those of its kinds.
+  The methods here do nothing: a writer overrides those of the kinds that it
+  has a place for.
   """
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -36,27 +38,21 @@ class MetricWriter(Protocol):
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
     """Writes images by name, each [H, W, 3] uint8."""
 
-  def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-    """Writes texts by name."""
-
-  def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-    """Writes the settings of the run, a flat or nested dict."""
-
   def flush(self) -> None:
-    """Returns when all that was given is where it belongs."""
+    """Returns when everything is written."""
 
   def close(self) -> None:
-    """Flushes, and frees files; nothing is written afterwards."""
+    """Flushes and closes files; nothing is written afterwards."""
 
 
 class JsonlWriter(MetricWriter):
   r"""Appends scalars to a file, one JSON object a line.
 
   A row has the scalars, `"step"`, `"time"` (ISO 8601, UTC) and `"seconds"`, the
-  wall time of all that led to it: where a run was stopped and resumed, the time
-  in between does not count. JSON has no word for what is not finite: that is
-  the string "nan", "inf" or "-inf", which `float` reads. A row is in the file
-  once it is written, whoever is killed.
+  wall time of training up to it, without the time between a stop and the
+  resumption. Numbers that are not finite, which JSON lacks, are the strings
+  "nan", "inf" and "-inf", which `float` reads. A row that was written is in the
+  file even if the process is killed.
 
   Args:
     path: the file; it and its directory are made if they do not exist.
@@ -104,8 +100,8 @@ class JsonlWriter(MetricWriter):
     """Drops what a killed run wrote after the checkpoint it resumes from.
 
     Args:
-      step: updates done in that checkpoint. Rows of later steps and lines
-        that were cut off are dropped; a kill leaves the old file or the new.
+      step: of that checkpoint. Rows of later steps and incomplete lines are
+        dropped; if the process is killed, the old file or the new one is left.
     """
     self._file.close()
     rows = self._path.read_text(encoding="utf-8").splitlines()
@@ -114,12 +110,13 @@ class JsonlWriter(MetricWriter):
       self._seconds_before = json.loads(kept[-1]).get("seconds", 0.0)
     if dropped := len(rows) - len(kept):
       logging.info("Dropped %d rows from %s.", dropped, self._path)
-    temporary = self._path.with_name(f"{self._path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    with (
+      files.atomic_write(self._path) as temporary,
+      temporary.open("w", encoding="utf-8") as file,
+    ):
       file.writelines(f"{row}\n" for row in kept)
       file.flush()
       os.fsync(file.fileno())
-    os.replace(temporary, self._path)
     self._file = self._open()
 
   def close(self) -> None:
@@ -128,7 +125,7 @@ class JsonlWriter(MetricWriter):
 
 
 def _step_of(line: str) -> float:
-  """The step of a row; of what is not a row, infinity."""
+  """The step of a row; infinity if the line is no row."""
   try:
     return json.loads(line)["step"]
   except (json.JSONDecodeError, TypeError, KeyError):
@@ -146,37 +143,22 @@ class LogWriter(MetricWriter):
     parts = [f"{name} {float(x):.4g}" for name, x in scalars.items()]
     logging.info("step %s", " | ".join([f"{step}/{self._total_steps}", *parts]))
 
-  def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-    """Logs the texts."""
-    for name, text in texts.items():
-      logging.info("step %d/%d | %s: %s", step, self._total_steps, name, text)
-
 
 class MultiWriter(MetricWriter):
-  """Hands everything to several writers; to none, it writes nothing."""
+  """Passes everything on to any number of writers."""
 
   def __init__(self, writers: Iterable[MetricWriter] = ()):
     self._writers = tuple(writers)
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Hands on numbers."""
+    """Passes on numbers."""
     for writer in self._writers:
       writer.write_scalars(step, scalars)
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Hands on images."""
+    """Passes on images."""
     for writer in self._writers:
       writer.write_images(step, images)
-
-  def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-    """Hands on texts."""
-    for writer in self._writers:
-      writer.write_texts(step, texts)
-
-  def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-    """Hands on the settings."""
-    for writer in self._writers:
-      writer.write_hparams(hparams)
 
   def flush(self) -> None:
     """Flushes every writer."""
@@ -184,7 +166,7 @@ class MultiWriter(MetricWriter):
       writer.flush()
 
   def close(self) -> None:
-    """Closes every writer, the others too if one fails."""
+    """Closes every writer, even if another one fails to close."""
     with contextlib.ExitStack() as stack:
       for writer in self._writers:
         stack.callback(writer.close)
@@ -193,7 +175,7 @@ class MultiWriter(MetricWriter):
 def _tensorboard_writer(workdir: str) -> MetricWriter:
   import tensorflow as tf
 
-  # Else TensorFlow takes the memory of the GPUs that JAX computes on.
+  # Otherwise TensorFlow takes the memory of the GPUs that JAX computes on.
   tf.config.set_visible_devices([], "GPU")
   from clu import metric_writers
 
@@ -213,11 +195,11 @@ def create_writer(
 
   Args:
     workdir: directory of the run, local; made if it does not exist.
-    total_steps: updates of the whole run.
+    total_steps: steps of the whole run.
     process_index: `jax.process_index()`; all but process 0 write nothing.
     tensorboard: whether to write TensorBoard's files where that is installed.
-    resume_step: updates done in the checkpoint that the run resumes from; later
-      rows of `metrics.jsonl` are dropped. With 0 the run starts anew: all are.
+    resume_step: of the checkpoint that the run resumes from; later rows of
+      `metrics.jsonl` are dropped. With 0 the run starts anew: all are.
     began: `time.monotonic()` when this process began the run; None: now.
 
   Returns:
