@@ -3,7 +3,7 @@
 They put modules together; losses, data and training live elsewhere.
 """
 
-from slot_attention_jax.models.slot_model import (
+from slot_attention_jax.models.autoencoder import (
   AUTOENCODER_PRESETS,
   CLASSIFIER_PRESETS,
   AutoEncoderOutput,
