@@ -1,14 +1,19 @@
-"""The two models of the paper: autoencoder and set predictor.
+"""The two models of the paper, autoencoder and set predictor, from their parts.
 
-They put modules together; losses, data and training live elsewhere.
+Each puts modules together and any part can be another module. The modules
+themselves, losses, data and training live elsewhere.
 """
 
 from slot_attention_jax.models.autoencoder import (
+  AutoEncoderOutput,
+  SlotAttentionAutoEncoder,
+)
+from slot_attention_jax.models.presets import (
   AUTOENCODER_PRESETS,
   CLASSIFIER_PRESETS,
-  AutoEncoderOutput,
+)
+from slot_attention_jax.models.set_predictor import (
   ClassifierOutput,
   PropertyHead,
-  SlotAttentionAutoEncoder,
   SlotAttentionClassifier,
 )

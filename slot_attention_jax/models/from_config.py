@@ -10,33 +10,17 @@ from slot_attention_jax import models
 TASKS = ("discovery", "set_prediction")
 PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 
-# Settings that older files of weights do not have, with the only value that
+# Settings that older weights and configs do not have, with the only value that
 # there was then.
 _ADDED = {"slot_update": "gru", "normalization": "mean", "gradient": "unrolled"}
-
-# Fields of a model that have the name of their setting.
-_SHARED = (
-  "num_slots",
-  "num_iterations",
-  "slot_size",
-  "mlp_hidden_size",
-  "epsilon",
-  "encoder_channels",
-  "encoder_kernel_sizes",
-  "encoder_strides",
-  "encoder_mlp_sizes",
-  "unroll",
-  "slot_start",
-  *_ADDED,
+# Options that are no settings: `precision` gives the dtype, the dataset gives
+# the sizes of images and property vectors.
+_NOT_SETTINGS = (
+  "dtype",
+  "param_dtype",
+  "num_properties",
+  "decoder_output_channels",
 )
-_DISCOVERY = (
-  "broadcast_size",
-  "decoder_channels",
-  "decoder_kernel_sizes",
-  "decoder_strides",
-  "remat_decoder",
-)
-_SET_PREDICTION = ("head_hidden_size",)
 
 
 def create_model(
@@ -65,8 +49,8 @@ def create_model(
       set prediction without `num_properties`.
 
   Example:
-    >>> from slot_attention_jax import model_config
-    >>> model = model_config.create_model(
+    >>> from slot_attention_jax.models import from_config
+    >>> model = from_config.create_model(
     ...   "set_prediction",
     ...   {"num_slots": 10, "num_iterations": 3, "slot_size": 64,
     ...    "mlp_hidden_size": 128, "epsilon": 1e-8, "slot_start": "shared",
@@ -81,8 +65,8 @@ def create_model(
     raise ValueError(
       f"Expected task {TASKS[0]!r} or {TASKS[1]!r}, got {task!r}."
     )
-  names = _SHARED + (_DISCOVERY if task == "discovery" else _SET_PREDICTION)
   settings = {**_ADDED, **settings}
+  names = _settings_of(task)
   missing = [n for n in (*names, "precision") if n not in settings]
   if missing:
     raise ValueError(
@@ -94,18 +78,29 @@ def create_model(
       f"Expected model.precision out of {sorted(PRECISIONS)}, got "
       f"{settings['precision']!r}."
     )
-  fields = {name: _hashable(settings[name]) for name in names}
-  fields["dtype"] = PRECISIONS[settings["precision"]]
+  options = {name: _hashable(settings[name]) for name in names}
+  options["dtype"] = PRECISIONS[settings["precision"]]
   if task == "discovery":
     return models.SlotAttentionAutoEncoder(
-      resolution=_hashable(resolution), **fields
+      resolution=_hashable(resolution), **options
     )
   if num_properties is None:
     raise ValueError(
       "Expected num_properties for set prediction, got None. It is the size of "
       "the dataset's PropertyLayout."
     )
-  return models.SlotAttentionClassifier(num_properties=num_properties, **fields)
+  return models.SlotAttentionClassifier(
+    num_properties=num_properties, **options
+  )
+
+
+def _settings_of(task: str) -> list[str]:
+  """Names of the settings that a model is made of."""
+  if task == "discovery":
+    names = [*models.SlotAttentionAutoEncoder().options(), "remat_decoder"]
+  else:
+    names = [*models.SlotAttentionClassifier().options()]
+  return [name for name in names if name not in _NOT_SETTINGS]
 
 
 def _hashable(value: Any) -> Any:

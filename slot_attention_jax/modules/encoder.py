@@ -56,6 +56,13 @@ class CNNEncoder(nn.Module):
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
+  def feature_grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
+    """The grid (h, w) of the N = h * w outputs for images of (H, W) pixels."""
+    h, w = resolution
+    for stride in self.strides:
+      h, w = -(-h // stride), -(-w // stride)
+    return h, w
+
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
     """Encodes images.

@@ -89,8 +89,9 @@ class ObjectDiscovery(task.Task):
       predicted["segments"] = output.masks[..., 0].argmax(axis=1)  # [B, H, W]
       if self.extended:
         h, w = self.image_shape[:2]
-        grid = self.model.grid_of((h, w))
-        maps = masks.attention_masks(output.attention[:, -1], grid, (h, w))
+        attention = output.attention[:, -1]  # [B, K, N]
+        grid = self.model.feature_grid((h, w), attention.shape[-1])
+        maps = masks.attention_masks(attention, grid, (h, w))
         predicted["attention_segments"] = maps.argmax(axis=1)  # [B, H, W]
     return self.score(predicted, batch)
 

@@ -70,7 +70,7 @@ def test_attention_of_the_model_on_the_grid_of_its_encoder():
   images = jax.random.normal(jax.random.key(0), (2, 18, 26, 3))
   rngs = {"params": jax.random.key(1), "slots": jax.random.key(2)}
   out, _ = jax.jit(model.init_with_output)(rngs, images)
-  grid = model.grid_of((18, 26))
+  grid = model.feature_grid((18, 26))
   maps = masks.attention_masks(out.attention[:, -1], grid, (18, 26))
   assert (grid, maps.shape) == ((5, 7), (2, 3, 18, 26))
   np.testing.assert_allclose(maps.sum(axis=1), 1.0, atol=1e-5)

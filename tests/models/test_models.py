@@ -213,7 +213,7 @@ def test_unknown_presets():
 
 def test_images_of_another_size():
   for images in ((2, 8, 9, 3), (8, 8, 3)):
-    with pytest.raises(ValueError, match=r"images \[B, 8, 8, 3\], got"):
+    with pytest.raises(ValueError, match=r"images \[B, 8, 8, C\], got"):
       shapes(SMALL, images)
   with pytest.raises(ValueError, match=r"\[B, H, W, C\], got \(8, 8, 3\)"):
     shapes(models.SlotAttentionClassifier(), (8, 8, 3))
@@ -221,7 +221,7 @@ def test_images_of_another_size():
 
 def test_a_decoder_that_does_not_lead_to_the_resolution():
   model = SMALL.clone(broadcast_size=(5, 4))
-  with pytest.raises(ValueError, match=r"\(2, 10, 8, 3\) out of a broadcast"):
+  with pytest.raises(ValueError, match=r"\(2, 8, 8, 3\), got \(2, 10, 8, 3\)"):
     shapes(model, (2, 8, 8, 3))
 
 

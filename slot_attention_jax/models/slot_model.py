@@ -1,0 +1,215 @@
+"""What both models share: an encoder, slots, and how they are put together."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import jax
+from flax import linen as nn
+
+# Fields that keep their name as an option; others get that of their part in
+# front, unless the part is `slot_attention`.
+_UNPREFIXED = ("broadcast_size", "num_properties", "dtype", "param_dtype")
+
+
+def part_options(part: str, module: nn.Module) -> dict[str, str]:
+  """Names under which a model takes the fields of one of its parts.
+
+  Args:
+    part: the model's field that holds the part, such as `"encoder"`.
+    module: the part.
+
+  Returns:
+    The name of the part's field for each name of an option.
+
+  Example:
+    >>> from slot_attention_jax.models import slot_model
+    >>> from slot_attention_jax.modules import encoder
+    >>> options = slot_model.part_options("encoder", encoder.CNNEncoder())
+    >>> options["encoder_channels"]
+    'channels'
+  """
+  fields = [field.name for field in dataclasses.fields(module)]
+  return {
+    field
+    if part == "slot_attention" or field in _UNPREFIXED
+    else f"{part}_{field}": field
+    for field in fields
+    if field not in ("parent", "name")
+  }
+
+
+def _set_options(
+  parts: Mapping[str, nn.Module], options: Mapping[str, Any]
+) -> dict[str, nn.Module]:
+  """Copies of parts with options put into every part that has them."""
+  names = {part: part_options(part, parts[part]) for part in parts}
+  unknown = set(options).difference(*names.values())
+  if unknown:
+    raise TypeError(
+      f"Expected options out of {sorted(set().union(*names.values()))}, got "
+      f"{sorted(unknown)}."
+    )
+  changed = dict(parts)
+  for part, fields in names.items():
+    updates = {fields[k]: v for k, v in options.items() if k in fields}
+    if updates:
+      changed[part] = parts[part].clone(**updates)
+  return changed
+
+
+def init_fields(
+  model: nn.Module, parts: Mapping[str, nn.Module], options: Mapping[str, Any]
+) -> None:
+  """The body of a model's `__init__`: sets its fields from parts and options.
+
+  Args:
+    model: the model, without fields yet.
+    parts: its parts by field.
+    options: other fields of the model, and fields of the parts by the names of
+      `part_options`.
+
+  Raises:
+    TypeError: if an option is a field of none of them.
+  """
+  values = {field.name: field.default for field in dataclasses.fields(model)}
+  own = {k: v for k, v in options.items() if k in values}
+  rest = {k: v for k, v in options.items() if k not in values}
+  values |= own | _set_options(parts, rest)
+  missing = [k for k, v in values.items() if v is dataclasses.MISSING]
+  if missing:
+    raise TypeError(f"Expected values for the fields {missing}, got none.")
+  for name, value in values.items():
+    setattr(model, name, value)
+  model.__post_init__()
+
+
+class SlotModel(nn.Module):
+  """An encoder whose features are bound to slots.
+
+  Attributes:
+    encoder: images [B, H, W, C] to inputs [B, N, F].
+    slot_attention: (inputs, **options) to (slots, attention).
+  """
+
+  encoder: nn.Module
+  slot_attention: nn.Module
+
+  PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+  def __init_subclass__(cls, **kwargs):
+    own_init = "__init__" in cls.__dict__
+    super().__init_subclass__(**kwargs)
+    # Flax has made a dataclass of the class. A subclass of a model should take
+    # options, too, so it does without the constructor that this generated.
+    if not own_init:
+      del cls.__init__
+
+  @nn.nowrap
+  def options(self) -> dict[str, tuple[nn.Module, str]]:
+    """The part and the field that each keyword of the model stands for."""
+    parts = {
+      field.name: self.__dict__.get(field.name)
+      for field in dataclasses.fields(self)
+      if field.name != "parent"
+    }
+    return {
+      option: (part, field)
+      for name, part in parts.items()
+      if isinstance(part, nn.Module)
+      for option, field in part_options(name, part).items()
+    }
+
+  @nn.nowrap
+  def __getattr__(self, name: str) -> Any:
+    """Reads the options of the parts: `model.num_slots`."""
+    if name in (options := self.options()):
+      part, field = options[name]
+      return getattr(part, field)
+    return super().__getattr__(name)
+
+  @classmethod
+  def from_preset(cls, name: str, **options) -> Self:
+    """The paper's architecture for one dataset.
+
+    Args:
+      name: one of `PRESETS`.
+      **options: keywords of the class that differ from the preset.
+
+    Returns:
+      The module.
+
+    Raises:
+      ValueError: if there is no such preset.
+    """
+    if name not in cls.PRESETS:
+      raise ValueError(
+        f"Expected a preset of {cls.__name__} out of {sorted(cls.PRESETS)}, "
+        f"got {name!r}."
+      )
+    return cls(**{**cls.PRESETS[name], **options})
+
+  def encode(
+    self, images: jax.Array, **slot_options
+  ) -> tuple[jax.Array, jax.Array]:
+    """Finds the slots of images.
+
+    Args:
+      images: [B, H, W, C] in [-1, 1], of any size that the encoder takes.
+      **slot_options: keyword arguments of `SlotAttention.__call__`.
+
+    Returns:
+      A pair (slots [B, K, D], attention [B, T, K, N]).
+
+    Raises:
+      ValueError: if the encoder's result is not [B, N, F].
+    """
+    inputs = self.encoder(images)
+    if inputs.ndim != 3 or inputs.shape[0] != images.shape[0]:
+      raise ValueError(
+        f"Expected an encoder that makes inputs [B, N, F] of images "
+        f"{images.shape}, got {inputs.shape} from "
+        f"{type(self.encoder).__name__}. Reshape its feature map."
+      )
+    return self.slot_attention(inputs, **slot_options)
+
+  def feature_grid(
+    self, resolution: tuple[int, int], num_inputs: int | None = None
+  ) -> tuple[int, int]:
+    """The grid (h, w) that the N inputs of slot attention lie on.
+
+    Args:
+      resolution: (H, W) of the images, in pixels.
+      num_inputs: N = h * w, for encoders without a method `feature_grid`: the
+        grid is then that of images shrunk by a whole factor.
+
+    Returns:
+      (h, w).
+
+    Raises:
+      ValueError: if the encoder does not say and N does not fit the images.
+    """
+    if hasattr(self.encoder, "feature_grid"):
+      return self.encoder.feature_grid(resolution)
+    height, width = resolution
+    for factor in range(1, max(height, width) + 1):
+      for h, w in (
+        (-(-height // factor), -(-width // factor)),
+        (height // factor, width // factor),
+      ):
+        if h * w == num_inputs:
+          return h, w
+    raise ValueError(
+      f"Expected N inputs on a grid that has the proportions of {height} x "
+      f"{width} images, got N = {num_inputs}. Give "
+      f"{type(self.encoder).__name__} a method `feature_grid(resolution)` that "
+      "returns (h, w)."
+    )
+
+  def grid_of(self, resolution: tuple[int, int]) -> tuple[int, int]:
+    """An older name of `feature_grid`."""
+    return self.feature_grid(resolution)
+
+  def draw_noise(self, batch_size: int) -> jax.Array:
+    """Noise [B, K, D] that a call draws; see `SlotAttention.draw_noise`."""
+    return self.slot_attention.draw_noise(batch_size)
