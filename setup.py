@@ -1,33 +1,72 @@
-"""Installs slot_attention_jax; extras cuda, tpu, tf, dev."""
+"""Installs slot_attention_jax; extras: cuda, tpu, tf, dev."""
 
 import pathlib
+import re
 
 import setuptools
 
-_README = pathlib.Path(__file__).parent / "README.md"
+_ROOT = pathlib.Path(__file__).parent
+_PACKAGE = "slot_attention_jax"
+
+
+def _version() -> str:
+  """The package's `__version__`, read without importing the package."""
+  text = (_ROOT / _PACKAGE / "__init__.py").read_text(encoding="utf-8")
+  return re.search(r'^__version__ = "(.+)"', text, re.MULTILINE)[1]
+
 
 setuptools.setup(
-  name="slot_attention_jax",
-  version="0.1.0",
+  name=_PACKAGE,
+  version=_version(),
   description="Slot Attention (Locatello et al., NeurIPS 2020) in JAX and Flax",
-  long_description=_README.read_text(encoding="utf-8"),
+  long_description=(_ROOT / "README.md").read_text(encoding="utf-8"),
   long_description_content_type="text/markdown",
   license="Apache-2.0",
-  packages=setuptools.find_packages(
-    include=["slot_attention_jax", "slot_attention_jax.*"]
-  ),
-  # Weights and their model cards.
-  package_data={"slot_attention_jax.pretrained": ["*.safetensors", "*.md"]},
+  license_files=["LICENSE"],
+  keywords=[
+    "slot attention",
+    "object-centric learning",
+    "object discovery",
+    "set prediction",
+    "unsupervised segmentation",
+    "jax",
+    "flax",
+  ],
+  classifiers=[
+    "Development Status :: 4 - Beta",
+    "Intended Audience :: Science/Research",
+    "Programming Language :: Python :: 3 :: Only",
+    "Programming Language :: Python :: 3.11",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    "Topic :: Scientific/Engineering :: Image Recognition",
+    "Typing :: Typed",
+  ],
+  project_urls={"Paper": "https://arxiv.org/abs/2006.15055"},
+  packages=[
+    *setuptools.find_packages(include=[_PACKAGE, f"{_PACKAGE}.*"]),
+    f"{_PACKAGE}.configs",
+  ],
+  # In a checkout the configs lie at the top; a wheel has them in the package.
+  package_dir={f"{_PACKAGE}.configs": "configs"},
+  package_data={
+    _PACKAGE: ["py.typed"],
+    # Weights and their model cards.
+    f"{_PACKAGE}.pretrained": ["*.safetensors", "*.md"],
+  },
   python_requires=">=3.11",
+  entry_points={
+    "console_scripts": [f"slot-attention = {_PACKAGE}.main:entry_point"]
+  },
   install_requires=[
     "absl-py>=2.1",
     "clu>=0.0.12",
+    "filelock>=3.12",
     "flax>=0.12.7",
     "google-crc32c>=1.5",
     # tensorflow-datasets imports it without declaring it.
     "importlib_resources>=6.0",
     "jax>=0.10",
-    "ml-collections>=1.0",
+    "ml-collections>=1.1",
     "numpy>=2.0",
     "optax>=0.2.7",
     "orbax-checkpoint>=0.11.30",
@@ -43,7 +82,6 @@ setuptools.setup(
     # TensorFlow reads tfrecords; the summaries need tensorboard beside it.
     "tf": ["tensorboard>=2.19", "tensorflow>=2.19"],
     "dev": [
-      "grain>=0.2.12",
       "matplotlib>=3.9",
       "pyright>=1.1.390",
       "pytest>=8.0",

@@ -53,3 +53,5 @@ from slot_attention_jax.pretrained import (
   pretrained_names,
   read_weights_facts,
 )
+
+__version__ = "0.1.0"

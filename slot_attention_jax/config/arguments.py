@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -98,6 +99,29 @@ def flatten(
       yield from flatten(value, f"{prefix}{key}.")
     else:
       yield f"{prefix}{key}", value
+
+
+def to_text(config: ml_collections.ConfigDict) -> str:
+  """Writes a config as Python, a line per key, in the order of declaration.
+
+  Args:
+    config: any config.
+
+  Returns:
+    Lines as a config file has them, which set all keys.
+
+  Example:
+    >>> from slot_attention_jax.config import base
+    >>> print(to_text(base.base_config()).splitlines()[0])
+    config.task = 'discovery'
+  """
+  lines = []
+  for key, value in flatten(config):
+    text = repr(value)
+    if not isinstance(value, str):
+      text = re.sub(r"\b(inf|nan)\b", r"float('\1')", text)
+    lines.append(f"config.{key} = {text}")
+  return "\n".join(lines)
 
 
 def _split(arg: str) -> list[str]:

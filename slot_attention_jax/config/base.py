@@ -4,7 +4,12 @@ A config file starts from `base_config` and changes what its experiment needs.
 The defaults are the paper's model and schedule of object discovery on CLEVR.
 """
 
+import functools
+
 import ml_collections
+
+# Keys stay in the order in which they are declared here.
+_Group = functools.partial(ml_collections.ConfigDict, sort_keys=False)
 
 
 def base_config() -> ml_collections.ConfigDict:
@@ -13,7 +18,7 @@ def base_config() -> ml_collections.ConfigDict:
   Some values stand for "choose for me": `""`, `0`, `(0, 0)`, `"auto"`. What
   they choose is said beside the key.
   """
-  config = ml_collections.ConfigDict()
+  config = _Group()
   # "discovery" (autoencoder) or "set_prediction" (classifier).
   config.task = "discovery"
   # Seed of the parameters, the slot noise, the order of examples and the
@@ -31,7 +36,7 @@ def base_config() -> ml_collections.ConfigDict:
 
 def _data() -> ml_collections.ConfigDict:
   """What is trained and evaluated on."""
-  data = ml_collections.ConfigDict()
+  data = _Group()
   # As prepared by TFDS: "clevr"; by `slot_attention_jax.data.prepare`:
   # "clevr_with_masks", "multi_dsprites", "tetrominoes", "objects_room".
   # Rendered: "clevr_scenes", "multi_dsprites_scenes", "tetrominoes_scenes".
@@ -64,7 +69,7 @@ def _data() -> ml_collections.ConfigDict:
   data.variant = ""
 
   # Synthetic scenes, also where they stand in for data that were not found.
-  data.scenes = scenes = ml_collections.ConfigDict()
+  data.scenes = scenes = _Group()
   # Scenes of an evaluation split.
   scenes.num_eval = 320
   # Train on so many scenes, the same for every seed, rendered at the start and
@@ -81,7 +86,7 @@ def _data() -> ml_collections.ConfigDict:
   scenes.tetrominoes_step = 1
 
   # Data that TFDS reads.
-  data.tfds = prepared = ml_collections.ConfigDict()
+  data.tfds = prepared = _Group()
   # Multi-object datasets: the split that is trained on, as "train" or
   # "records[0:1000]".
   prepared.train_split = "train"
@@ -89,7 +94,7 @@ def _data() -> ml_collections.ConfigDict:
   prepared.num_train_eval = 512
 
   # A folder of images.
-  data.folder = folder = ml_collections.ConfigDict()
+  data.folder = folder = _Group()
   # The split that is trained on: "train" or "all".
   folder.train_split = "train"
   return data
@@ -97,58 +102,60 @@ def _data() -> ml_collections.ConfigDict:
 
 def _model() -> ml_collections.ConfigDict:
   """The architecture."""
-  model = ml_collections.ConfigDict()
-  # K, T, D.
+  model = _Group()
+  # K, T and D.
   model.num_slots = 7
   model.num_iterations = 3
   model.slot_size = 64
-  # Hidden width of the slots' residual MLP; 0: no MLP.
+  # Hidden size of the MLP that refines each slot; 0: no MLP.
   model.mlp_hidden_size = 128
   # "shared": all slots start from one Gaussian, as in the paper; "per_slot":
   # from one each, which fixes K; "learned": from a vector each, without noise.
   model.slot_start = "shared"
-  # "gru", as in the paper; "residual": updates are added to the slots;
-  # "replace": they are the new slots.
+  # How an iteration changes the slots. "gru", as in the paper; "residual": the
+  # attended values are added to them; "replace": they become the values.
   model.slot_update = "gru"
-  # Of the values: weighted "mean", as in the paper, or "sum".
+  # The attended values: their weighted "mean", as in the paper, or "sum".
   model.normalization = "mean"
-  # "unrolled": through all iterations, as in the paper; "implicit": through the
-  # last one alone; "implicit_start": also straight from there to the start.
+  # "unrolled": gradients flow through all iterations, as in the paper;
+  # "implicit": through the last one only; "implicit_start": through the last
+  # one, and from there directly to the initial slots.
   model.gradient = "unrolled"
-  # Added to the attention before it is normalised over the inputs.
+  # Added to the attention before it is normalized over the inputs.
   model.epsilon = 1e-8
-  # One entry per layer.
+  # Encoder: one entry per layer.
   model.encoder_channels = (64, 64, 64, 64)
   model.encoder_kernel_sizes = (5, 5, 5, 5)
   model.encoder_strides = (1, 1, 1, 1)
   model.encoder_mlp_sizes = (64, 64)
-  # Discovery: grid that a slot is repeated on, then one entry per layer;
-  # kernels and strides have one more, for the output layer.
+  # Discovery: the grid (h, w) to which the decoder broadcasts each slot.
   model.broadcast_size = (8, 8)
+  # Discovery: one entry per layer; kernel sizes and strides have one more, for
+  # the output layer.
   model.decoder_channels = (64, 64, 64, 64, 64)
   model.decoder_kernel_sizes = (5, 5, 5, 5, 5, 3)
   model.decoder_strides = (2, 2, 2, 2, 1, 1)
   # Discovery: recompute the decoder in the backward pass, to save memory.
   model.remat_decoder = False
-  # Set prediction: width of the head's hidden layer.
+  # Set prediction: hidden size of the head.
   model.head_hidden_size = 64
-  # Set prediction: weight of the position in the loss; the others have 1.
+  # Set prediction: weight of the position in the loss; other properties have 1.
   model.position_weight = 1.0
-  # "float32" or "bfloat16" matrix products; parameters stay float32.
+  # Matrix products in "float32" or "bfloat16"; parameters stay float32.
   model.precision = "float32"
-  # Iterations per step of the compiled loop over T.
+  # How many of the T iterations the compiled loop unrolls at a time.
   model.unroll = 1
   return model
 
 
 def _optim() -> ml_collections.ConfigDict:
   """The optimizer and its schedule."""
-  optim = ml_collections.ConfigDict()
-  # "adam", as in the paper, or "muon" (for the kernels).
+  optim = _Group()
+  # "adam", as in the paper, or "muon" (for the kernels; Adam for the rest).
   optim.name = "adam"
-  # lr(s) = learning_rate * min(1, s / warmup_steps) * decay(s), s in updates.
-  # "exponential", as in the paper: decay_rate ** (s / decay_steps); "cosine":
-  # (1 + cos(pi * min(1, s / decay_steps))) / 2.
+  # At step s: learning_rate * min(1, s / warmup_steps) * decay(s), where decay
+  # is, for "exponential", as in the paper, decay_rate ** (s / decay_steps), and
+  # for "cosine", (1 + cos(pi * min(1, s / decay_steps))) / 2.
   optim.schedule = "exponential"
   optim.learning_rate = 4e-4
   optim.warmup_steps = 10_000
@@ -157,37 +164,36 @@ def _optim() -> ml_collections.ConfigDict:
   optim.b1 = 0.9
   optim.b2 = 0.999
   optim.eps = 1e-8
-  # Largest global norm of the gradient; 0: no clipping, as in the paper.
+  # Gradients are clipped to this global norm; 0: no clipping, as in the paper.
   optim.clip_norm = 0.0
   return optim
 
 
 def _train() -> ml_collections.ConfigDict:
   """The length and batch size of training."""
-  train = ml_collections.ConfigDict()
-  # Images per update, over all devices.
+  train = _Group()
+  # Images per step, over all devices.
   train.batch_size = 64
-  # Updates.
   train.num_steps = 500_000
-  # Updates in one call of the compiled step, for data on the devices: at most
-  # so many, fewer where evaluations and checkpoints are due in between. 0: 10
-  # on GPU and TPU, 1 on CPU.
+  # Most steps in one call of the compiled program, for data on the devices;
+  # fewer where an evaluation or checkpoint is due in between. 0: 10 on GPU and
+  # TPU, 1 on CPU.
   train.steps_per_call = 0
-  # Minutes of wall time after which a process saves a checkpoint and ends,
-  # between two calls of the step; the same command goes on from there. 0.0: no
-  # limit.
+  # Minutes of wall time after which a process saves a checkpoint and ends; the
+  # same command resumes. 0.0: no limit.
   train.max_minutes = 0.0
   return train
 
 
 def _eval() -> ml_collections.ConfigDict:
   """Evaluation, during training and by `--mode=evaluate`."""
-  evaluation = ml_collections.ConfigDict()
-  # "validation", "test"; TFDS's CLEVR also "train_eval", sets with masks
-  # "test_large", "records[A:B]", "clevr6/test" and the like, folders "all".
+  evaluation = _Group()
+  # "validation" or "test"; TFDS's CLEVR: also "train_eval"; multi-object
+  # datasets: also "test_large", "records[A:B]", "clevr6/test" and the like;
+  # folders: also "all".
   evaluation.split = "validation"
   evaluation.batch_size = 64
-  # Updates between evaluations; one always follows the last update.
+  # Steps between evaluations; one always follows the last step.
   evaluation.every_steps = 10_000
   # K and T at evaluation; 0: as in training.
   evaluation.num_slots = 0
@@ -196,31 +202,32 @@ def _eval() -> ml_collections.ConfigDict:
   evaluation.seed = 0
   # Set prediction: distances of average precision, in the data's units.
   evaluation.thresholds = (float("inf"), 1.0, 0.5, 0.25, 0.125)
-  # --mode=evaluate: "last" or "best" checkpoint.
+  # With --mode=evaluate: the "last" or the "best" checkpoint.
   evaluation.checkpoint = "last"
   return evaluation
 
 
 def _checkpoint() -> ml_collections.ConfigDict:
   """What is saved, and when."""
-  checkpoint = ml_collections.ConfigDict()
-  # Updates between checkpoints; each evaluation makes one too.
+  checkpoint = _Group()
+  # Steps between checkpoints; each evaluation saves one too.
   checkpoint.every_steps = 5_000
-  # Last and best checkpoints that are kept.
+  # How many of the last, and of the best, checkpoints are kept.
   checkpoint.keep = 2
   checkpoint.keep_best = 1
-  # Short name of the metric that decides the best; "": none is kept.
+  # Short name of the metric that decides which is best; "": none is.
   checkpoint.best_metric = "mse"
+  # "min" or "max".
   checkpoint.best_mode = "min"
   return checkpoint
 
 
 def _logging() -> ml_collections.ConfigDict:
   """What a run reports."""
-  log = ml_collections.ConfigDict()
-  # Updates between log lines.
+  log = _Group()
+  # Steps between log lines.
   log.every_steps = 100
-  # Examples on the picture that an evaluation draws; 0: no picture.
+  # Examples in the image that each evaluation draws; 0: no image.
   log.num_images = 6
   # Also write TensorBoard files, where TensorFlow is installed.
   log.tensorboard = True

@@ -19,8 +19,7 @@ def load_config(name: str) -> Any:
       as `"clevr_set:small"` or `"my_config.py:debug"`.
 
   Returns:
-    What `get_config` returns: a `ConfigDict`, locked if it is one of this
-    package.
+    The `ConfigDict` that `get_config` returns, locked.
 
   Raises:
     ValueError: if there is no such config or variant.
@@ -35,7 +34,13 @@ def load_config(name: str) -> Any:
   module = _load_module(path)
   if not hasattr(module, "get_config"):
     raise ValueError(f"Expected a function get_config in {path}, got none.")
-  return module.get_config(*([arg] if arg else []))
+  config = module.get_config(*([arg] if arg else []))
+  if not hasattr(config, "lock"):
+    raise ValueError(
+      f"Expected get_config of {path} to return a ConfigDict, got "
+      f"{type(config).__name__}."
+    )
+  return config.lock()
 
 
 def config_names() -> list[str]:

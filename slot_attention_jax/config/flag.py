@@ -1,0 +1,96 @@
+"""The flag `--config=NAME:VARIANT` and its overrides, `--config.key=value`."""
+
+import pathlib
+import re
+import sys
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from slot_attention_jax.config import aliases, arguments, load
+
+# The flag belongs to the module that defines it through this one.
+flags.disclaim_key_flags()
+
+# Where the data lie on one machine is no part of what is done with them.
+_MACHINE_KEYS = ("data.data_dir", "data.cache_dir")
+
+
+def define_config_flag(help_text: str) -> flags.FlagHolder:
+  """Defines `--config`.
+
+  Args:
+    help_text: what `--help` says of it.
+
+  Returns:
+    The flag; its value is the config with all overrides, locked.
+  """
+  holder = config_flags.DEFINE_config_file("config", None, help_text)
+  # ml_collections reads paths only, and reports errors by a traceback.
+  flags.FLAGS["config"].parser = _ConfigParser()
+  return holder
+
+
+def config_file() -> tuple[pathlib.Path, str]:
+  """The file that `--config` named, and what follows the colon."""
+  return load.find_config(
+    config_flags.get_config_filename(flags.FLAGS["config"])
+  )
+
+
+def config_name() -> str:
+  """The config's name and variants, as one part of a path."""
+  path, arg = config_file()
+  return re.sub(r'[\\/:*?"<>|]', "_", "_".join(filter(None, [path.stem, arg])))
+
+
+def command() -> str:
+  """The flags that make the config, without what is of this machine only."""
+  path, arg = config_file()
+  file = pathlib.PurePath(*path.parts[-2:]).as_posix()
+  items = [
+    item
+    for item in arg.split(",")
+    if item.strip().split("=")[0] not in _MACHINE_KEYS
+  ]
+  overrides = config_flags.get_override_values(flags.FLAGS["config"])
+  return " ".join(
+    [":".join(filter(None, [f"--config={file}", ",".join(items)]))]
+    + [
+      f"--config.{key}={value}"
+      for key, value in overrides.items()
+      if key not in _MACHINE_KEYS
+    ]
+  )
+
+
+class _ConfigParser(flags.ArgumentParser):
+  """Loads a config by name or path and checks the names of its overrides."""
+
+  def parse(self, argument: str) -> Any:
+    """Returns the config, without its overrides."""
+    try:
+      config = load.load_config(argument)
+    except TypeError as error:
+      # absl would print the message alone, not where in the file it happened.
+      raise RuntimeError(f"--config={argument}: get_config failed.") from error
+    known = [key for key, _ in arguments.flatten(config)]
+    for key in _override_keys(sys.argv):
+      if key not in known:
+        aliases.check_keys([key])
+        raise ValueError(
+          f"Expected a key of the config, got --config.{key}."
+          f"{arguments.suggest(key, known)}"
+        )
+    return config
+
+  def flag_type(self) -> str:
+    """Returns the name of the type in help texts."""
+    return "config"
+
+
+def _override_keys(argv: list[str]) -> list[str]:
+  """Keys of flags `--config.key=value`, `--config.key` and `--noconfig.key`."""
+  found = (re.match(r"--?(?:no)?config\.([^=]+)", arg) for arg in argv)
+  return [match[1] for match in found if match]
