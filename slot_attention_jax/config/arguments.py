@@ -82,8 +82,8 @@ def debug(config: ml_collections.ConfigDict) -> None:
 
 def suggest(name: str, known: list[str]) -> str:
   """Returns " Did you mean 'X'?" for the nearest known name, or nothing."""
-  # A key may be right but for its group, as `num_slots`.
-  by_leaf = {key.rpartition(".")[2]: key for key in known}
+  # A key may be right but for its group, as `num_slots`; the first has it.
+  by_leaf = {key.rpartition(".")[2]: key for key in reversed(known)}
   near = difflib.get_close_matches(name, [*known, *by_leaf], n=1)
   if not near:
     return ""

@@ -17,18 +17,23 @@ flags.disclaim_key_flags()
 _MACHINE_KEYS = ("data.data_dir", "data.cache_dir")
 
 
-def define_config_flag(help_text: str) -> flags.FlagHolder:
+def define_config_flag(
+  help_text: str, flag_values: flags.FlagValues = flags.FLAGS
+) -> flags.FlagHolder:
   """Defines `--config`.
 
   Args:
-    help_text: what `--help` says of it.
+    help_text: what `--help` says about it.
+    flag_values: where the flag is defined.
 
   Returns:
     The flag; its value is the config with all overrides, locked.
   """
-  holder = config_flags.DEFINE_config_file("config", None, help_text)
+  holder = config_flags.DEFINE_config_file(
+    "config", None, help_text, flag_values
+  )
   # ml_collections reads paths only, and reports errors by a traceback.
-  flags.FLAGS["config"].parser = _ConfigParser()
+  flag_values["config"].parser = _ConfigParser()
   return holder
 
 

@@ -74,7 +74,7 @@ def find_config(name: str) -> tuple[pathlib.Path, str]:
   stem = own and (own[1] or own[2])
   if stem in config_names():
     return _config_directory() / f"{stem}.py", arg
-  raise ValueError(_unknown(str(path)))
+  raise ValueError(_unknown(drive + file))
 
 
 def _unknown(file: str) -> str:

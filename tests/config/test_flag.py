@@ -1,0 +1,116 @@
+"""Tests of `--config` and its overrides, without starting the program."""
+
+import sys
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from slot_attention_jax.config import flag
+
+
+@pytest.fixture
+def parse(monkeypatch):
+  """Parses flags into a registry of their own; returns the config."""
+  registry = flags.FlagValues()
+  monkeypatch.setattr(flags, "FLAGS", registry)
+  monkeypatch.setattr(config_flags.config_flags, "FLAGS", registry)
+
+  def parse_flags(*arguments):
+    monkeypatch.setattr(sys, "argv", ["main", *arguments])
+    holder = flag.define_config_flag("help", registry)
+    registry(sys.argv)
+    return holder.value
+
+  return parse_flags
+
+
+def test_overrides_change_the_config_after_its_variants(parse):
+  config = parse(
+    "--config=clevr_set:small",
+    "--config.train.num_steps=7",
+    "--config.data.resolution=(32, 48)",
+    "--config.model.remat_decoder",
+    "--config.data.scenes.num_eval",
+    "9",
+  )
+  assert config.is_locked
+  assert config.train.num_steps == 7
+  assert config.data.resolution == (32, 48)
+  assert config.model.remat_decoder is True
+  assert config.data.scenes.num_eval == 9
+  # Of the variant.
+  assert config.data.name == "clevr_scenes"
+
+
+@pytest.mark.parametrize(
+  ("key", "expected"),
+  [
+    ("model.num_slot", "Did you mean 'model.num_slots'"),
+    ("modle.num_slots", "Did you mean 'model.num_slots'"),
+    ("num_slots", "Did you mean 'model.num_slots'"),
+    ("data.num_scenes", "now called 'data.scenes.num_eval'"),
+    ("model", "Expected a key of the config, got --config.model"),
+  ],
+)
+def test_an_unknown_key_is_an_error_that_names_the_right_one(
+  key, expected, parse
+):
+  with pytest.raises(flags.IllegalFlagValueError, match=expected):
+    parse("--config=quickstart", f"--config.{key}=3")
+
+
+@pytest.mark.parametrize(
+  ("value", "expected"),
+  [
+    ("quikstart", "Did you mean 'quickstart'"),
+    ("quickstart:debgu", "Did you mean 'debug'"),
+    ("quickstart:num_slots=4", "Did you mean 'model.num_slots'"),
+  ],
+)
+def test_an_unknown_config_or_variant_is_an_error(value, expected, parse):
+  with pytest.raises(flags.IllegalFlagValueError, match=expected):
+    parse(f"--config={value}")
+
+
+def test_a_bug_in_a_config_file_keeps_its_traceback(parse, tmp_path):
+  path = tmp_path / "buggy.py"
+  path.write_text("def get_config():\n  return 1 + 'a'\n")
+  with pytest.raises(RuntimeError, match=r"buggy\.py: get_config failed") as e:
+    parse(f"--config={path}")
+  assert isinstance(e.value.__cause__, TypeError)
+
+
+@pytest.mark.parametrize(
+  ("value", "expected"),
+  [
+    ("quickstart", "quickstart"),
+    ("clevr_set:small,debug", "clevr_set_small,debug"),
+    ("configs/clevr_set.py:fast", "clevr_set_fast"),
+    ("quickstart:data.data_dir=/a/b", "quickstart_data.data_dir=_a_b"),
+  ],
+)
+def test_the_name_of_a_config_is_one_part_of_a_path(value, expected, parse):
+  parse(f"--config={value}")
+  assert flag.config_name() == expected
+
+
+def test_the_command_has_all_that_makes_the_config(parse):
+  parse(
+    "--config=clevr_set:small,data.cache_dir=/tmp",
+    "--config.seed=3",
+    "--config.data.data_dir=/data",
+  )
+  # Where the data lie is of this machine only.
+  assert flag.command() == "--config=configs/clevr_set.py:small --config.seed=3"
+
+
+def test_the_command_names_a_file_by_its_directory(parse, tmp_path):
+  path = tmp_path / "mine" / "my_config.py"
+  path.parent.mkdir()
+  path.write_text(
+    "from slot_attention_jax.config import base\n"
+    "def get_config():\n  return base.base_config()\n"
+  )
+  parse(f"--config={path}")
+  assert flag.command() == "--config=mine/my_config.py"
