@@ -241,8 +241,8 @@ def draw(
   return figure
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-  """Runs the variants; prints the table, then JSON, and returns the latter."""
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  """Reads the arguments; `seeds` and `variants` become lists."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -251,20 +251,41 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   parser.add_argument(
     "--variants", default=",".join(VARIANTS), help="names, by commas"
   )
-  parser.add_argument("--set", default="", help="recipe,key=value,...")
+  parser.add_argument("--set", default="", help="variant,key=value,...")
   parser.add_argument("--workdir", type=pathlib.Path, default="runs/ablations")
   parser.add_argument("--num_scenes", type=int, help="of the evaluation")
   parser.add_argument("--output", type=pathlib.Path, help="Markdown file")
   parser.add_argument("--figure", type=pathlib.Path, help="PNG")
   arguments = parser.parse_args(argv)
   try:
-    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    arguments.seeds = [int(seed) for seed in arguments.seeds.split(",")]
   except ValueError:
     parser.error(f"Expected --seeds as 0,1,2, got {arguments.seeds!r}.")
   chosen = list(dict.fromkeys(arguments.variants.split(",")))
   chosen = [name for name in chosen if name != BASELINE]
   if unknown := sorted(set(chosen) - set(VARIANTS)):
     parser.error(f"Expected --variants out of {list(VARIANTS)}, got {unknown}.")
+  arguments.variants = chosen
+  return arguments
+
+
+def _command(arguments: argparse.Namespace) -> str:
+  """What reproduces the table."""
+  words = ["python -m experiments.study_ablations"]
+  words.append(f"--task={arguments.task}")
+  words.append(f"--seeds={','.join(map(str, arguments.seeds))}")
+  if arguments.variants != list(VARIANTS):
+    words.append(f'--variants="{",".join(arguments.variants) or BASELINE}"')
+  if arguments.set:
+    words.append(f'--set="{arguments.set}"')
+  if arguments.num_scenes:
+    words.append(f"--num_scenes={arguments.num_scenes}")
+  return " ".join(words)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+  """Runs the variants; prints the table, then JSON, and returns the latter."""
+  arguments = _parse(argv)
   if arguments.figure:
     figures.import_pyplot()  # Before hours of training, not after.
   if arguments.output:
@@ -273,25 +294,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   num_scenes = arguments.num_scenes or task.num_scenes
   common = (
     task,
-    seeds,
+    arguments.seeds,
     arguments.set,
     arguments.workdir / reproduce.directory_of(arguments.task, arguments.set),
     num_scenes,
   )
   baseline = run_variant(BASELINE, *common)
   rows = [baseline]
-  rows += [run_variant(name, *common, baseline=baseline) for name in chosen]
+  rows += [
+    run_variant(name, *common, baseline=baseline) for name in arguments.variants
+  ]
   ended = [r for row in rows for r in row["seeds"] if r["failure"] is None]
   data = ", ".join(sorted({r["data"] for r in ended})) or "no data"
-  words = ["python -m experiments.study_ablations"]
-  words += [f"--task={arguments.task}", f"--seeds={arguments.seeds}"]
-  if chosen != list(VARIANTS):
-    words.append(f'--variants="{",".join(chosen) or BASELINE}"')
-  if arguments.set:
-    words.append(f'--set="{arguments.set}"')
-  if arguments.num_scenes:
-    words.append(f"--num_scenes={arguments.num_scenes}")
-  command = " ".join(words)
+  command = _command(arguments)
   hardware = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
   date = datetime.datetime.now(datetime.UTC).date().isoformat()
   text = f"`{command}`, {date}, {hardware}, {num_scenes} scenes of {data}.\n\n"
@@ -300,8 +315,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   if arguments.output:
     arguments.output.write_text(text, encoding="utf-8")
   if arguments.figure:
-    recipe = ":".join(filter(None, [task.config, arguments.set]))
-    draw(rows, task.metrics, f"{data}, {recipe}", arguments.figure)
+    config = ":".join(filter(None, [task.config, arguments.set]))
+    draw(rows, task.metrics, f"{data}, {config}", arguments.figure)
   result = {
     "task": arguments.task,
     "command": command,

@@ -101,7 +101,7 @@ def work(arguments: argparse.Namespace) -> dict:
   """What one process does: compiles the train step of a config, times it."""
   import jax
 
-  from experiments.benchmarks import step as step_benchmark
+  from experiments.benchmarks import flops
   from experiments.common import configuration
   from slot_attention_jax import data as data_lib
   from slot_attention_jax import tasks
@@ -134,7 +134,7 @@ def work(arguments: argparse.Namespace) -> dict:
   batch = jax.block_until_ready(dataset.batch(0))
   lowered = train_step.lower(state, batch)
   compiled = lowered.compile()
-  forward_flops = step_benchmark.forward_flops(task.model, task.image_shape)
+  forward_flops = flops.forward_flops(task.model, task.image_shape)
   result = {
     "gflop_per_image": 3e-9 * forward_flops,
     "parameters": sum(x.size for x in jax.tree.leaves(state.params)),

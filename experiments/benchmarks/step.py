@@ -25,7 +25,6 @@ The last line is JSON.
 """
 
 import argparse
-import dataclasses
 import importlib
 import json
 import os
@@ -41,6 +40,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarks import flops
 from experiments.common import configuration
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
@@ -50,15 +50,6 @@ from slot_attention_jax.tasks import set_prediction
 from slot_attention_jax.training import optimizers, steps
 
 PEERS = ("torch", "torch_compile", "none")
-# Largest differences from the peer. Gradients are relative to the norm of each
-# parameter's; at the start of a training those of the encoder are the sum of
-# terms a thousand times as large, which rounds them.
-_BOUNDS = {
-  "output": 1e-4,
-  "loss": 1e-4,
-  "gradient norm": 1e-3,
-  "gradient": 1e-2,
-}
 _MATMUL_SIZE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 
 
@@ -87,119 +78,6 @@ def random_batch(task: Any, batch_size: int, max_objects: int) -> dict:
     real = np.arange(max_objects)[None] < count
     batch["target"] = np.asarray(task.layout.encode(values, real))
   return batch
-
-
-def forward_flops(model: Any, image_shape: Sequence[int]) -> int:
-  """Floating-point operations of a forward pass of one image.
-
-  Twice the multiplications of convolutions, dense layers and attention as the
-  paper words the model (every slot's grid goes through the whole decoder);
-  position embeddings, norms and other elementwise operations are left out.
-
-  Args:
-    model: a model of the package.
-    image_shape: (H, W, 3).
-
-  Returns:
-    The count.
-  """
-  k, d = model.num_slots, model.slot_size
-  (h, w, channels), products = image_shape, 0
-  for features, size, stride in zip(
-    model.encoder_channels,
-    model.encoder_kernel_sizes,
-    model.encoder_strides,
-    strict=True,
-  ):
-    h, w = -(-h // stride), -(-w // stride)
-    products += h * w * size**2 * channels * features
-    channels = features
-  n = h * w
-  for width in (*model.encoder_mlp_sizes,):
-    products += n * channels * width
-    channels = width
-  products += 2 * n * channels * d  # Keys and values.
-  # Queries and the GRU's two products with three gates; logits and updates.
-  iteration = k * d * (d + 6 * d) + 2 * k * n * d
-  iteration += 2 * k * d * (model.mlp_hidden_size or 0)
-  products += model.num_iterations * iteration
-  if hasattr(model, "broadcast_size"):
-    (h, w), channels = model.broadcast_size, d
-    for features, size, stride in zip(
-      (*model.decoder_channels, 4),
-      model.decoder_kernel_sizes,
-      model.decoder_strides,
-      strict=True,
-    ):
-      products += k * h * w * size**2 * channels * features
-      h, w, channels = h * stride, w * stride, features
-  else:
-    products += k * model.head_hidden_size * (d + model.num_properties)
-  return 2 * products
-
-
-def check_peer(task: Any, params: Any, batch: dict, peer: Any) -> dict:
-  """Compares losses, outputs and gradients of both sides in float32.
-
-  Args:
-    task: the task.
-    params: its parameters.
-    batch: a NumPy batch, of which at most two examples are used.
-    peer: the peer, which holds the same weights.
-
-  Returns:
-    The largest differences by the names of `_BOUNDS`.
-
-  Raises:
-    ValueError: if the two do not compute the same.
-  """
-  from experiments.benchmarks import torch_peer
-
-  batch = {name: x[:2] for name, x in batch.items()}
-  model = task.model.clone(dtype=None)
-  shape = (len(batch["image"]), model.num_slots, model.slot_size)
-  noise = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-
-  def loss(params):
-    exact = dataclasses.replace(task, model=model)
-    output = model.apply(params, batch["image"], noise=noise)
-    outputs = getattr(output, "reconstruction", None)
-    if outputs is None:
-      outputs = output.predictions
-    return exact.loss(params, batch, noise), outputs
-
-  with jax.default_matmul_precision("float32"):
-    (value, output), gradients = jax.device_get(
-      jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-    )
-  value_of_peer, output_of_peer, theirs = torch_peer.loss_and_gradients(
-    peer, *torch_peer.to_tensors(batch), noise
-  )
-  ours = torch_peer.to_state_dict(gradients["params"])
-  whole = np.sqrt(sum(np.sum(x.numpy() ** 2) for x in ours.values()))
-  differences = dict.fromkeys(_BOUNDS, 0.0)
-  differences["output"] = float(np.max(np.abs(output - output_of_peer)))
-  differences["loss"] = abs(float(value) - value_of_peer) / abs(float(value))
-  for name, tensor in ours.items():
-    mine, other = tensor.numpy(), theirs[name]
-    if name.endswith("bias_hh"):  # Its other gates are those of bias_ih.
-      other = np.where(mine == 0, 0, other)
-    norms = np.linalg.norm(mine), np.linalg.norm(other)
-    # One is zero but for rounding: a bias of all queries changes nothing.
-    scale = max(norms[0], 1e-3 * whole)
-    for key, difference in (
-      ("gradient norm", abs(norms[0] - norms[1])),
-      ("gradient", np.linalg.norm(mine - other)),
-    ):
-      differences[key] = max(differences[key], float(difference / scale))
-  for name, difference in differences.items():
-    if not difference <= _BOUNDS[name]:
-      raise ValueError(
-        f"Expected the peer to compute the same, got a difference of the "
-        f"{name} of {difference:.1e} where {_BOUNDS[name]:g} is allowed: it is "
-        "another model, and its time says nothing."
-      )
-  return differences
 
 
 def matmul_seconds(size: int, dtype: Any, repeats: int) -> float:
@@ -249,18 +127,22 @@ def _seconds(call, *args):
   return time.perf_counter() - start
 
 
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
-  """Measures; prints a table and returns what the last line holds."""
+def _settings(
+  arguments: argparse.Namespace,
+) -> tuple[Any, Any, jax.sharding.Mesh, dict[str, Any]]:
+  """What is measured.
+
+  Returns:
+    The config, the task, a mesh of one device and what of them is reported.
+  """
   config = configuration.load_config(arguments.config)
-  # The paper's, which the peer has too, whatever the recipe's.
+  # The paper's, which the peer has too, whatever the variant's.
   config.optim.name, config.optim.schedule = "adam", "exponential"
   if arguments.precision:
     config.model.precision = arguments.precision
-  batch_size = arguments.batch_size or config.train.batch_size
+  config.train.batch_size = arguments.batch_size or config.train.batch_size
   if config.data.name == "clevr":
     config.data.name = "clevr_scenes"
-  # A compilation cache of the environment would hide the time of compiling.
-  jax.config.update("jax_enable_compilation_cache", False)
   mesh = jax.make_mesh(
     (1,),
     (mesh_lib.AXIS,),
@@ -274,55 +156,75 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     sharding=mesh_lib.batch_sharding(mesh),
     warn=False,
   ).info
-  task = tasks.create_task(config, info)
-  batch = random_batch(task, batch_size, info.max_objects)
-  ours = _JaxSide(config, task, batch, mesh)
-  bfloat16 = config.model.precision == "bfloat16"
   backend = jax.default_backend()
-  size = arguments.matmul_size or _MATMUL_SIZE[backend]
-  sides: dict[str, Any] = {"step": ours}
-  ceilings = [
-    lambda: matmul_seconds(
-      size, jnp.bfloat16 if bfloat16 else jnp.float32, arguments.steps
-    )
-  ]
-  result: dict[str, Any] = {
-    "config": arguments.config,
-    "batch_size": batch_size,
-    "precision": config.model.precision,
-    "data": f"random arrays of the shape of {info.name}",
-    "work": "forward, backward, Adam",
-    "device": f"{backend}, {jax.devices()[0].device_kind}",
-    "threads": arguments.threads if backend == "cpu" else None,
-    "jax": jax.__version__,
-    "peer": arguments.peer,
+  return (
+    config,
+    tasks.create_task(config, info),
+    mesh,
+    {
+      "config": arguments.config,
+      "batch_size": config.train.batch_size,
+      "precision": config.model.precision,
+      "data": f"random arrays of the shape of {info.name}",
+      "work": "forward, backward, Adam",
+      "device": f"{backend}, {jax.devices()[0].device_kind}",
+      "threads": arguments.threads if backend == "cpu" else None,
+      "jax": jax.__version__,
+      "peer": arguments.peer,
+      "max_objects": info.max_objects,
+    },
+  )
+
+
+def _create_peer(arguments, config, task, batch, params):
+  """The peer's train step, once it is known to compute the same.
+
+  Returns:
+    A pair: the step, and what is reported of the comparison.
+  """
+  # PyTorch need not be installed where there is no peer.
+  torch_peer = importlib.import_module("experiments.benchmarks.torch_peer")
+  torch_step = importlib.import_module("experiments.benchmarks.torch_step")
+  torch_step.configure(arguments.threads)
+  peer = torch_peer.Peer(task)
+  peer.load_state_dict(torch_peer.to_state_dict(params["params"]))
+  differences = torch_step.check_peer(task, params, batch, peer)
+  compiled = arguments.peer == "torch_compile"
+  step = torch_step.TrainStep(
+    peer,
+    config.optim,
+    *torch_peer.to_tensors(batch),
+    (len(batch["image"]), config.model.num_slots, config.model.slot_size),
+    bfloat16=config.model.precision == "bfloat16",
+    compile_mode=arguments.compile_mode if compiled else None,
+  )
+  return step, {
+    "peer_runs_on": torch_step.describe(),
+    "differences": differences,
   }
-  torch_peer: Any = None
-  if arguments.peer != "none":
-    torch_peer = importlib.import_module("experiments.benchmarks.torch_peer")
-    torch_peer.configure(arguments.threads)
-    result["peer_runs_on"] = torch_peer.describe()
-    params = jax.device_get(ours.state.params)
-    peer = torch_peer.Peer(task)
-    peer.load_state_dict(torch_peer.to_state_dict(params["params"]))
-    result["differences"] = check_peer(task, params, batch, peer)
-    theirs = torch_peer.TrainStep(
-      peer,
-      config.optim,
-      *torch_peer.to_tensors(batch),
-      (batch_size, config.model.num_slots, config.model.slot_size),
-      bfloat16=bfloat16,
-      compile_mode=arguments.compile_mode
-      if arguments.peer == "torch_compile"
-      else None,
-    )
-    sides["peer_step"] = theirs
-    if backend == "cpu":
-      ceilings.append(
-        lambda: torch_peer.matmul_seconds(
-          size, bfloat16=bfloat16, repeats=arguments.steps
-        )
+
+
+def _ceilings(arguments, size, *, bfloat16):
+  """Functions that time a product of two large matrices of the given size."""
+  dtype = jnp.bfloat16 if bfloat16 else jnp.float32
+  ceilings = [lambda: matmul_seconds(size, dtype, arguments.steps)]
+  if arguments.peer != "none" and jax.default_backend() == "cpu":
+    torch_step = importlib.import_module("experiments.benchmarks.torch_step")
+    ceilings.append(
+      lambda: torch_step.matmul_seconds(
+        size, bfloat16=bfloat16, repeats=arguments.steps
       )
+    )
+  return ceilings
+
+
+def _time(arguments, sides, ceilings):
+  """Lets the sides take turns.
+
+  Returns:
+    A triple: seconds of each side's first call, seconds of a step in each turn,
+    and the fewest seconds of the ceilings, before and after.
+  """
   first = {name: _seconds(side, 1) for name, side in sides.items()}
   for side in sides.values():
     side(arguments.turn)
@@ -332,28 +234,52 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for name, side in sides.items():
       times[name].append(_seconds(side, arguments.turn) / arguments.turn)
   fastest += [ceiling() for ceiling in ceilings]
-  flops = 3 * batch_size * forward_flops(task.model, task.image_shape)
-  ceiling = 2 * size**3 / min(fastest)
+  return first, times, min(fastest)
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+  """Measures; prints a table and returns what the last line holds."""
+  # A compilation cache of the environment would hide the time of compiling.
+  jax.config.update("jax_enable_compilation_cache", False)
+  config, task, mesh, result = _settings(arguments)
+  batch = random_batch(task, result["batch_size"], result.pop("max_objects"))
+  ours = _JaxSide(config, task, batch, mesh)
+  sides: dict[str, Any] = {"step": ours}
+  if arguments.peer != "none":
+    params = jax.device_get(ours.state.params)
+    sides["peer_step"], told = _create_peer(
+      arguments, config, task, batch, params
+    )
+    result |= told
+  size = arguments.matmul_size or _MATMUL_SIZE[jax.default_backend()]
+  bfloat16 = config.model.precision == "bfloat16"
+  first, times, fastest = _time(
+    arguments, sides, _ceilings(arguments, size, bfloat16=bfloat16)
+  )
+  work = (
+    3 * flops.forward_flops(task.model, task.image_shape) * len(batch["image"])
+  )
+  ceiling = 2 * size**3 / fastest
   for name, values in times.items():
     result[f"{name}_seconds"] = statistics.median(values)
     result[f"{name}_seconds_min"] = min(values)
-    rate = flops / result[f"{name}_seconds"]
+    rate = work / result[f"{name}_seconds"]
     result[f"{name}_model_flops_per_second"] = rate
     result[f"{name}_ceiling_share"] = rate / ceiling
   result |= {
     "steps": arguments.steps,
     "turn": arguments.turn,
-    "model_flops_per_step": flops,
+    "model_flops_per_step": work,
     "ceiling_flops_per_second": ceiling,
     "step_compile_seconds": ours.compile_seconds,
     "step_memory_bytes": ours.peak_memory_bytes,
   }
-  if torch_peer is not None:
+  if "peer_step" in sides:
     result["ratio"] = result["peer_step_seconds"] / result["step_seconds"]
     result["peer_step_compile_seconds"] = max(
       0.0, first["peer_step"] - result["peer_step_seconds"]
     )
-    result["peer_step_memory_bytes"] = torch_peer.peak_memory_bytes()
+    result["peer_step_memory_bytes"] = sides["peer_step"].peak_memory_bytes
   _print(result, sides)
   return result
 

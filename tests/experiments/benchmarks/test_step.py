@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import slot_attention_jax as sa
+from experiments.benchmarks import flops as flops_lib
 from experiments.benchmarks import step
 from slot_attention_jax.tasks import object_discovery, set_prediction
 
@@ -20,10 +21,10 @@ _ENCODER = {
 
 def test_flops_of_the_papers_models():
   clevr = sa.SlotAttentionAutoEncoder.from_preset("clevr")
-  flops = step.forward_flops(clevr, (128, 128, 3))
+  flops = flops_lib.forward_flops(clevr, (128, 128, 3))
   assert flops == pytest.approx(42e9, rel=0.02)
   predictor = sa.SlotAttentionClassifier.from_preset("clevr")
-  flops = step.forward_flops(predictor, (128, 128, 3))
+  flops = flops_lib.forward_flops(predictor, (128, 128, 3))
   assert flops == pytest.approx(1.4e9, rel=0.05)
 
 
@@ -40,7 +41,7 @@ def test_flops_by_hand():
   encoder = 16 * 9 * 3 * 4 + 4 * 4 * 4 * 6 + 4 * (6 * 10 + 10 * 8)
   slots = 4 * 8 * 8 * 2 + 2 * 2 * 4 * 8 + 2 * 7 * 8 * 8 + 2 * 2 * 8 * 12
   head = 2 * 7 * (8 + 5)
-  flops = step.forward_flops(model, (4, 4, 3))
+  flops = flops_lib.forward_flops(model, (4, 4, 3))
   assert flops == 2 * (encoder + slots + head)
 
 
@@ -87,19 +88,20 @@ def _set_prediction():
 
 @pytest.mark.parametrize("create", [_discovery, _set_prediction])
 def test_the_peer_computes_the_same(create):
-  torch_peer = pytest.importorskip(
-    "experiments.benchmarks.torch_peer", reason="no torch"
-  )
+  torch = pytest.importorskip("torch")
+  torch.set_num_threads(1)  # More of them wait for each other.
+  from experiments.benchmarks import torch_peer, torch_step
+
   task = create()
   params = jax.device_get(task.init(jax.random.key(0)))
   batch = step.random_batch(task, 2, max_objects=4)
   peer = torch_peer.Peer(task)
   peer.load_state_dict(torch_peer.to_state_dict(params["params"]))
-  step.check_peer(task, params, batch, peer)
+  torch_step.check_peer(task, params, batch, peer)
   # A slot attention that is not the package's is found out.
   peer.slot_attention.epsilon = 0.1
   with pytest.raises(ValueError, match="another model"):
-    step.check_peer(task, params, batch, peer)
+    torch_step.check_peer(task, params, batch, peer)
 
 
 @pytest.mark.slow
