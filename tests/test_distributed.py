@@ -434,8 +434,8 @@ def test_a_machine_of_no_cluster_is_told_so(tmp_path, cache):
     (("localhost:1", None, None), "got no num_processes and no process_id"),
     (("localhost", 2, 0), "host:port of process 0"),
     (("localhost:0", 2, 0), "host:port of process 0"),
-    (("localhost:1", 2, 2), "got process_id 2 of 2"),
-    (("localhost:1", 2, -1), "got process_id -1 of 2"),
+    (("localhost:1", 2, 2), "got 2 with num_processes=2"),
+    (("localhost:1", 2, -1), "got -1 with num_processes=2"),
   ],
 )
 def test_flags_that_do_not_fit_together(given, message):

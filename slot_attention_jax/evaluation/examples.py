@@ -17,7 +17,7 @@ from slot_attention_jax.runtime import mesh as mesh_lib
 
 
 def metric_name(info: types.DatasetInfo, name: str) -> str:
-  """Full name of a metric: it always says which data it is of.
+  """Full name of a metric, which includes the data and the split.
 
   Args:
     info: the dataset's.
@@ -100,8 +100,8 @@ def evaluate_examples(
     seed: of the slot noise.
 
   Returns:
-    What `task.evaluate` gives, of all examples [N, ...]; `task.summarize` makes
-    metrics of it.
+    The results of `task.evaluate` for all examples [N, ...], which
+    `task.summarize` turns into metrics.
 
   Raises:
     ValueError: if the dataset is endless.

@@ -158,7 +158,10 @@ def _select(
   """The arrays that a task scores, and `num_slots`; checks their shapes."""
   required = next(iter(shapes))
   if required not in arrays:
-    raise ValueError(f"Expected {required!r} in {path}, got {sorted(arrays)}.")
+    raise ValueError(
+      f"Expected {required!r} in {path}, which the task of the config scores, "
+      f"got {sorted(arrays.keys() - {'num_slots'})}."
+    )
   selected = {}
   for name, example_shape in shapes.items():
     if name not in arrays:

@@ -1,4 +1,4 @@
-"""An evaluation as Markdown: what was measured, and what determines it."""
+"""An evaluation as Markdown: what was measured, and under which conditions."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ _MEANING = {
   "mse": "mean squared error on [-1, 1]; lower",
   "psnr": "peak signal-to-noise ratio in dB, clipped; higher",
   "loss": "Hungarian Huber loss; lower",
-  "distance": "of matched positions, in the data's units; lower",
-  "recall": "objects whose match has a confidence above 0.5; higher",
-  "precision": "such predictions that are matched to objects; higher",
-  "count_accuracy": "images with as many such predictions as objects; higher",
+  "distance": "distance of matched positions in the data's units; lower",
+  "recall": "share of objects whose match has a confidence above 0.5; higher",
+  "precision": "share of such predictions that are matched to objects; higher",
+  "count_accuracy": "share of images with as many of them as objects; higher",
 }
 
 
 def markdown(content: dict[str, Any]) -> str:
-  """The report as Markdown tables.
+  """Formats an evaluation as Markdown tables.
 
   Args:
     content: of `evaluation.json`.
@@ -32,12 +32,15 @@ def markdown(content: dict[str, Any]) -> str:
   Returns:
     The text.
   """
-  facts = {
-    "updates": content["step"],
+  conditions = {
+    "steps": content["step"],
     "K, T": f"{content['num_slots']}, {content['num_iterations']}",
     **content["protocol"],
   }
-  lines = [f"# {facts['model']} on {facts['data']}/{facts['split']}", ""]
+  lines = [
+    f"# {conditions['model']} on {conditions['data']}/{conditions['split']}",
+    "",
+  ]
   cells: dict[str, list[str]] = {}
   for name, value in content["metrics"].items():
     error = content["standard_errors"].get(name)
@@ -52,15 +55,15 @@ def markdown(content: dict[str, Any]) -> str:
   for short in sorted(cells, key=_order):
     values = cells[short][: len(titles)]
     lines.append(f"| {short} | {' | '.join(values)} | {_meaning(short)} |")
-  lines += ["", "| what determines it | |", "|---|---|"]
-  for name, value in facts.items():
+  lines += ["", "| conditions | |", "|---|---|"]
+  for name, value in conditions.items():
     if value is not None and value != "":
       lines.append(f"| {name.replace('_', ' ')} | {value} |")
   return "\n".join(lines) + "\n"
 
 
 def _order(short: str) -> tuple[int, float, str]:
-  """The most important first: AP, what has a place, and the rest by name."""
+  """Average precision first, then in the order above, then by name."""
   if short.startswith("ap_"):
     return -1, -float(short.removeprefix("ap_")), short
   names = list(_MEANING)
@@ -70,11 +73,11 @@ def _order(short: str) -> tuple[int, float, str]:
 
 def _meaning(short: str) -> str:
   if short == "accuracy_all":
-    return "matched objects of which all properties are right; 0 to 1, higher"
+    return "share of objects with all properties right; 0 to 1, higher"
   for prefix, words in (
     ("ap_", "average precision at the distance {}; 0 to 1, higher"),
-    ("accuracy_", "matched objects whose {} is right; 0 to 1, higher"),
-    ("within_", "matched objects nearer than {}; 0 to 1, higher"),
+    ("accuracy_", "share of objects whose {} is right; 0 to 1, higher"),
+    ("within_", "share of objects matched within {}; 0 to 1, higher"),
   ):
     if short.startswith(prefix):
       return words.format(short.removeprefix(prefix))

@@ -67,7 +67,7 @@ def output_grid(
 def decomposition_grid(
   images: np.ndarray, output: models.AutoEncoderOutput, *, min_size: int = 96
 ) -> np.ndarray:
-  """A grid with one row per image: how the slots explain it.
+  """A grid with one row per image: how the slots decompose it.
 
   Columns: image, reconstruction, segmentation by the largest mask (one color
   per slot), then each slot's image where its mask is, on white.
@@ -107,7 +107,7 @@ def decomposition_grid(
 def attention_grid(
   images: np.ndarray, attention: np.ndarray, *, min_size: int = 96
 ) -> np.ndarray:
-  """A grid with one row per image: where each slot looks at the last step.
+  """A grid with one row per image: where each slot attends in the end.
 
   Args:
     images: [B, H, W, 3] in [-1, 1].

@@ -1,4 +1,4 @@
-"""Why average precision is what it is: each property on its own."""
+"""Accuracy of each property, which explains an average precision."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,11 +18,11 @@ def attribute_counts(
   layout: types.PropertyLayout,
   thresholds: Sequence[float] = (1.0, 0.5, 0.25, 0.125),
 ) -> dict[str, jax.Array]:
-  """Counts, for each image, what is right about its matched objects.
+  """Counts, for each image, which properties of its objects are right.
 
   Predictions and targets are matched one-to-one at the least total cost; with
-  `losses.pairwise_huber` as the cost that is the matching of training, padding
-  included. `attribute_scores` makes shares of the counts of a whole split.
+  `losses.pairwise_huber` as the cost, that is the matching of training, padding
+  included. `attribute_scores` turns the counts of a split into shares.
 
   Args:
     predictions: [B, K, P], in [0, 1], ordered as `layout` says.
@@ -97,13 +97,13 @@ def attribute_counts(
 
   present = (targets[..., flag][..., 0] > 0.5).sum(axis=1)  # [B]
   out = {"objects": present.astype(jnp.float32), "matched": count(real)}
-  everything = jnp.ones_like(real)
+  all_right = jnp.ones_like(real)
   for prop in layout.of_kind("categorical"):
     columns = layout.slice(prop.name)
     same = predicted[..., columns].argmax(-1) == actual[..., columns].argmax(-1)
-    everything &= same
+    all_right &= same
     out[f"correct_{prop.name}"] = count(same)
-  out["correct_all"] = count(everything)
+  out["correct_all"] = count(all_right)
   position = layout[layout.position]
   columns = layout.slice(position.name)
   offset = (predicted[..., columns] - actual[..., columns]) * (
@@ -114,16 +114,16 @@ def attribute_counts(
   for threshold in thresholds:
     out[f"within_{threshold:g}"] = count(distance < threshold)
   out["detected"] = count(predicted[..., flag][..., 0] > 0.5)
-  shown = (predictions[..., flag][..., 0] > 0.5).sum(axis=1)  # [B]
-  out["predicted"] = shown.astype(jnp.float32)
-  out["count_correct"] = (shown == present).astype(jnp.float32)
+  confident = (predictions[..., flag][..., 0] > 0.5).sum(axis=1)  # [B]
+  out["predicted"] = confident.astype(jnp.float32)
+  out["count_correct"] = (confident == present).astype(jnp.float32)
   return out
 
 
 def attribute_scores(
   counts: Mapping[str, np.ndarray],
 ) -> dict[str, tuple[float, float | None]]:
-  """Shares of the objects of a whole split, with their standard errors.
+  """Shares of the objects of a split, with their standard errors.
 
   Args:
     counts: of `attribute_counts`, of all images [N].

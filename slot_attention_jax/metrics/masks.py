@@ -1,4 +1,4 @@
-"""From what a model gives to segmentations."""
+"""From the outputs of a model to masks of the image."""
 
 import jax
 import jax.numpy as jnp

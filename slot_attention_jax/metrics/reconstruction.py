@@ -18,7 +18,7 @@ def psnr(
 
   The reconstruction is clipped to the range of images first, as it is when it
   is shown; a model's MSE, which is its loss, is not, and `clip=False` gives the
-  decibels of that. Over a data set it is the mean of the images' decibels, not
+  decibels of that. Over a dataset it is the mean of the images' decibels, not
   the decibels of the mean.
 
   Args:

@@ -57,7 +57,7 @@ def ratio_and_standard_error(
     \mathrm{SE}^2 = \frac{N}{N - 1}
       \frac{\sum_n (a_n - r b_n)^2}{(\sum_n b_n)^2},
 
-  linearised in the sums, since the objects of an image are not independent of
+  linearized in the sums, since the objects of an image are not independent of
   each other but images are. With :math:`b_n = 1` it is the mean and its error.
 
   Args:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: JSON, PNG, anything."""
+"""Atomic writes of files: JSON, PNG, anything."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def jsonable(value: Any) -> Any:
-  """Copies nested values, with infinity and NaN, which JSON lacks, as text."""
+  """Copies nested values; infinity and NaN, unknown to JSON, become text."""
   if isinstance(value, dict):
     return {k: jsonable(v) for k, v in value.items()}
   if isinstance(value, tuple | list):
@@ -22,7 +22,7 @@ def jsonable(value: Any) -> Any:
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-  """Writes JSON, whole or not at all."""
+  """Writes JSON atomically."""
   text = json.dumps(jsonable(content), indent=2, allow_nan=False)
   with atomic_write(path) as temporary:
     temporary.write_text(text + "\n")
@@ -30,7 +30,7 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A file to write to, which becomes `path` at the end if nothing failed.
+  """Gives a temporary file, which replaces `path` at the end if nothing failed.
 
   Args:
     path: the file; its directory is made if it does not exist.
@@ -48,7 +48,7 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def save_png(path: str | pathlib.Path, image: np.ndarray) -> None:
-  """Writes an image [H, W, 3] or [H, W] uint8 as PNG."""
+  """Writes an image [H, W, 3] or [H, W] uint8 as PNG, atomically."""
   from PIL import Image
 
   with atomic_write(pathlib.Path(path)) as temporary:

@@ -1,4 +1,4 @@
-"""The device mesh: state replicated, batches split along one axis."""
+"""The device mesh: the state is replicated, batches are split."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def create_mesh() -> jax.sharding.Mesh:
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-  """Sharding of arrays that every device holds whole."""
+  """Sharding of arrays that every device holds in full."""
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
@@ -52,16 +52,16 @@ def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
 
 
 def under_mesh(compiled: Any, mesh: jax.sharding.Mesh) -> Any:
-  """A compiled function that is called with the mesh in context.
+  """Makes a compiled function run with the mesh as context.
 
   Args:
     compiled: made by `jax.jit`.
-    mesh: what `jax.sharding.get_abstract_mesh()` gives while it is traced; the
+    mesh: what `jax.sharding.get_abstract_mesh()` returns during tracing; the
       matching asks for it.
 
   Returns:
-    A function of the same arguments, with a method `lower` of these arguments
-    and `platforms`.
+    A function of the same arguments. Its attribute `lower` takes these
+    arguments and `platforms`.
   """
 
   def call(*args):

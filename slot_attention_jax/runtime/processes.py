@@ -1,4 +1,4 @@
-"""Several processes that run one program: their start and their end."""
+"""Several processes that run one program: start, agreement, exit."""
 
 import contextlib
 import logging as python_logging
@@ -23,18 +23,18 @@ def initialize(
   num_processes: int | None = None,
   process_id: int | None = None,
 ) -> bool:
-  """Starts JAX's multi-process runtime, before anything else of JAX runs.
+  """Starts JAX's multi-process runtime; call it before anything else of JAX.
 
   Args:
-    detect: take what is not given from the cluster's environment, as
-      `jax.distributed.initialize` finds it: Cloud TPU, SLURM, Open MPI,
+    detect: whether to take the other arguments from the cluster's environment,
+      as `jax.distributed.initialize` does: Cloud TPU, SLURM, Open MPI,
       Kubernetes.
-    coordinator_address: `"host:port"` of process 0, where it will listen.
-    num_processes: how many there are.
-    process_id: which one this is, from 0.
+    coordinator_address: `"host:port"` on which process 0 will listen.
+    num_processes: number of processes.
+    process_id: index of this process, from 0.
 
   Returns:
-    Whether it was started: not if nothing is given and `detect` is False.
+    Whether the runtime was started; not if there are no arguments.
 
   Raises:
     ValueError: if some but not all of the last three are given, they do not fit
@@ -58,8 +58,8 @@ def initialize(
   if coordinator_address is None or num_processes is None or process_id is None:
     raise ValueError(
       f"Expected all of {', '.join(_FLAGS)} or none, got no "
-      f"{' and no '.join(missing)}. Give each process the same first two and "
-      "its own process_id; or none, and let --distributed find them."
+      f"{' and no '.join(missing)}. Give all processes the same first two and "
+      "each its own process_id, or none of them and use --distributed."
     )
   host, _, port = coordinator_address.rpartition(":")
   if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
@@ -69,14 +69,14 @@ def initialize(
     )
   if not 0 <= process_id < num_processes:
     raise ValueError(
-      "Expected a process_id of 0 to num_processes - 1, got process_id "
-      f"{process_id} of {num_processes} processes."
+      f"Expected a process_id from 0 to {num_processes - 1}, got {process_id} "
+      f"with num_processes={num_processes}."
     )
   jax.distributed.initialize(
     coordinator_address,
     num_processes,
     process_id,
-    # What was said is what is meant, also within a job of a cluster.
+    # Within a job of a cluster, too, the arguments decide.
     cluster_detection_method="deactivate",
   )
   return True
@@ -86,21 +86,22 @@ def _detect() -> None:
   try:
     jax.distributed.initialize()
   except ValueError as error:
+    # JAX raises no error of its own where it detects no cluster.
     if "defined" not in str(error):
       raise
     raise ValueError(
-      "Expected --distributed within a job on a Cloud TPU, SLURM, Open MPI or "
-      f"Kubernetes, found none of them ({error}) Elsewhere give "
-      "each process --coordinator_address=HOST:PORT, --num_processes and "
-      "--process_id; on a single machine leave --distributed away."
+      "Expected --distributed on a Cloud TPU or in a SLURM, Open MPI or "
+      f"Kubernetes job, detected none of them ({error}) Elsewhere give each "
+      "process --coordinator_address=HOST:PORT, --num_processes and "
+      "--process_id; on a single machine omit --distributed."
     ) from error
 
 
 def assert_equal_across_processes(what: str, value: Any, remedy: str) -> None:
-  """Raises ValueError in all processes unless each has the same value.
+  """Raises ValueError in all processes unless all have the same value.
 
-  What differs between processes would hang them or spoil the run much later.
-  All of them must call it.
+  A difference would make the processes hang, or spoil the run much later. All
+  processes must call this.
 
   Args:
     what: what the value is, for the message.
@@ -111,14 +112,14 @@ def assert_equal_across_processes(what: str, value: Any, remedy: str) -> None:
   digests = np.ravel(multihost_utils.process_allgather(digest))
   if others := np.flatnonzero(digests != digests[0]).tolist():
     raise ValueError(
-      f"Expected the same {what} in all {len(digests)} processes, got another "
-      f"than that of process 0 in {others}; here, in {jax.process_index()}, it "
-      f"is {value}. {remedy}"
+      f"Expected the same {what} in all {len(digests)} processes, but it "
+      f"differs from that of process 0 in {others}; in this process, "
+      f"{jax.process_index()}, it is {value}. {remedy}"
     )
 
 
 def broadcast_from_process_0(answer: bool) -> bool:
-  """The answer of process 0, in all processes; all of them must call it."""
+  """Returns the answer of process 0; all processes must call this."""
   return bool(multihost_utils.broadcast_one_to_all(np.uint8(answer)))
 
 
@@ -126,10 +127,10 @@ def broadcast_from_process_0(answer: bool) -> bool:
 def exit_together_on_error() -> Iterator[None]:
   """Ends this process at once if it fails, so that the others end as well.
 
-  A process that leaves by an exception would wait, in JAX's shutdown, for the
-  others, which wait for it in a collective. Ended at once, it is missed: the
-  others fail within seconds in the collective, or else when the coordinator
-  tells them, after the heartbeat timeout of 100 s. Alone, it does nothing.
+  After an exception, JAX's shutdown would wait for the other processes, which
+  wait for this one in a collective. If it ends at once, the others fail within
+  seconds in the collective, or else after the coordinator's heartbeat timeout
+  of 100 s. With a single process this does nothing.
   """
   try:
     yield

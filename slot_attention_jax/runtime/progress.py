@@ -47,15 +47,15 @@ class Progress(contextlib.AbstractContextManager):
     # Not with the module: the library itself draws no bars.
     import tqdm
 
-    stream = stream or sys.stderr
+    terminal: Any = stream or sys.stderr
     self._bar: Any = tqdm.tqdm(
       total=total,
       desc=description,
       unit=f" {unit}",
       initial=initial,
-      disable=not stream.isatty(),
+      disable=not terminal.isatty(),
       dynamic_ncols=True,
-      file=stream,
+      file=terminal,
       mininterval=_DRAW_SECONDS,
       miniters=1,
       smoothing=0.1,

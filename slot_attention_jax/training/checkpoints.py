@@ -30,9 +30,9 @@ class Checkpointer(contextlib.AbstractContextManager):
   """Saves and restores the checkpoints of one run.
 
   Saving is asynchronous: `save` returns when the state is copied to the host,
-  so that it may be donated to the next step at once; the files are written in
-  the background. Leave the context, or call `close`, before the process ends.
-  With several processes each of them makes the same calls.
+  so that it may be donated to the next step at once; files are written in the
+  background. Leave the context, or call `close`, before the process ends.
+  With several processes, all of them must make the same calls.
 
   Before its first `save` it only reads, also beside a run that is training.
 
@@ -107,7 +107,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     metrics: Mapping[str, Any] | None = None,
     force: bool = False,
   ) -> bool:
-    """Starts to save a checkpoint named by `state.step`.
+    """Starts to save a checkpoint, named by `state.step`.
 
     Args:
       state: the state; its arrays may be donated as soon as this returns.

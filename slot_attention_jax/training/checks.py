@@ -1,4 +1,4 @@
-"""Checks of a config, before a run and against the run that it resumes."""
+"""Checks of a config: its values, and against the run that it resumes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a run is, in JSON beside it: config, data, versions, devices."""
+"""What a run is, in JSON files: config, data, versions, devices."""
 
 import dataclasses
 import datetime
@@ -19,7 +19,7 @@ def write_metadata(
   info: types.DatasetInfo,
   command: str = "",
 ) -> None:
-  """Saves beside the run what it is: config, data, versions, devices.
+  """Writes `config.json` and `metadata.json` into the directory of a run.
 
   Args:
     path: directory of the run.
@@ -36,7 +36,7 @@ def write_metadata(
       "own_scenes": info.own_scenes,
       "configured_data": config["data"]["name"],
       "num_examples": info.num_examples,
-      # The numbers that a set predictor makes have no meaning without it.
+      # Without it the outputs of a set predictor have no meaning.
       "layout": info.layout and dataclasses.asdict(info.layout),
       "seed": config["seed"],
       "started": datetime.datetime.now(datetime.UTC).isoformat(),

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules, the paper's first."""
+"""Optimizers and learning-rate schedules: the paper's, and others."""
 
 from typing import Any
 
@@ -31,12 +31,12 @@ def warmup_exponential_decay(
 
   Args:
     learning_rate: the base rate, > 0; reached by neither factor alone.
-    warmup_steps: updates of the warm-up; 0: none.
+    warmup_steps: steps of the warm-up; 0: none.
     decay_rate: factor per `decay_steps`, in (0, 1]; 1: no decay.
-    decay_steps: updates for one factor, >= 1.
+    decay_steps: steps for one factor, >= 1.
 
   Returns:
-    A function from updates done (0 at the first update) to the rate.
+    A function from steps done (0 at the first step) to the rate.
 
   Raises:
     ValueError: on values out of range.
@@ -78,11 +78,11 @@ def warmup_cosine_decay(
 
   Args:
     learning_rate: the base rate, > 0.
-    warmup_steps: updates of the warm-up; 0: none.
-    decay_steps: updates until the rate is zero, >= 1; the length of the run.
+    warmup_steps: steps of the warm-up; 0: none.
+    decay_steps: steps until the rate is zero, >= 1; the length of the run.
 
   Returns:
-    A function from updates done (0 at the first update) to the rate.
+    A function from steps done (0 at the first step) to the rate.
 
   Raises:
     ValueError: on values out of range.
@@ -119,19 +119,19 @@ def adam(
   b2: float = 0.999,
   eps: float = 1e-8,
 ) -> optax.GradientTransformation:
-  r"""Adam with epsilon where TensorFlow has it.
+  r"""Adam, with epsilon where TensorFlow adds it.
 
   .. math::
     \Delta\theta_t = -\eta \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
       \frac{m_t}{\sqrt{v_t} + \epsilon}
 
-  optax, as PyTorch, adds epsilon to the bias-corrected
-  :math:`\sqrt{v_t / (1 - \beta_2^t)}` instead, where it counts 32 times less
-  at the first update: parameters with gradients below 1e-6 then start
-  differently. The difference fades over about a thousand updates.
+  optax, like PyTorch, adds epsilon to the bias-corrected
+  :math:`\sqrt{v_t / (1 - \beta_2^t)}` instead, where it weighs 32 times less
+  at the first step: parameters with gradients below 1e-6 then start
+  differently. The difference fades over about a thousand steps.
 
   Args:
-    learning_rate: a rate or a schedule over updates done.
+    learning_rate: a rate or a schedule over steps done.
     b1: decay of the mean of the gradients, in [0, 1).
     b2: decay of the mean of their squares, in [0, 1).
     eps: epsilon, >= 0.
@@ -157,7 +157,7 @@ def adam(
 
   def update(updates, state, params=None):
     del params
-    # Its moments, not its step, whose epsilon stands elsewhere.
+    # Its moments, but not its update, which adds epsilon elsewhere.
     moments: Any = scale.update(updates, state)[1]
     count = moments.count.astype(jnp.float32)
     factor = jnp.sqrt(1.0 - b2**count) / (1.0 - b1**count)
@@ -179,14 +179,14 @@ def muon(
   b2: float = 0.999,
   eps: float = 1e-8,
 ) -> optax.GradientTransformation:
-  """Muon for the kernels, Adam for all else, both with Nesterov's momentum.
+  """Muon for the kernels, Adam for all else, both with Nesterov momentum.
 
-  The momentum of a kernel, as a matrix from all that an output sees to the
-  outputs, is made orthogonal, and scaled to the size that Adam's updates have
-  (a root mean square of 0.2), so that both can have one learning rate.
+  The momentum of a kernel, as a matrix from all inputs of an output to the
+  outputs, is orthogonalized, and scaled to the size of Adam's updates (a root
+  mean square of 0.2), so that both can share a learning rate.
 
   Args:
-    learning_rate: a rate or a schedule over updates done.
+    learning_rate: a rate or a schedule over steps done.
     beta: decay of the mean of the kernels' gradients, in [0, 1).
     b1: of Adam, see `adam`.
     b2: of Adam.
@@ -212,7 +212,7 @@ def muon(
 
 
 def _matrices(params: Any) -> Any:
-  """Axes of each parameter as those of a matrix; None: it is no kernel."""
+  """Which axes of a parameter are those of a matrix; None: it is no kernel."""
 
   def dimension_numbers(path, param):
     names = [getattr(entry, "key", "") for entry in path]

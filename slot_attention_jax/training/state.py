@@ -9,13 +9,13 @@ import optax
 class TrainState(flax.struct.PyTreeNode):
   """Everything that a training step reads and replaces.
 
-  There are no functions in it: the model and the optimizer are made from the
-  config, so that a checkpoint is data and the same state serves another model
-  of the same parameters. The state is a pytree; `state.replace(step=...)`
-  makes a changed copy.
+  It holds no functions: the model and the optimizer are made from the config,
+  so that a checkpoint is data and the same state serves another model of the
+  same parameters. The state is a pytree; `state.replace(step=...)` returns a
+  changed copy.
 
   Attributes:
-    step: [] int32, updates done so far.
+    step: [] int32, steps done so far.
     params: parameters of the model, a nested dict of arrays.
     opt_state: state of the optimizer.
     key: [] typed key (`jax.random.key`). It never changes: the randomness of a
@@ -34,7 +34,7 @@ def create(
   optimizer: optax.GradientTransformation,
   key: jax.Array,
 ) -> TrainState:
-  """Makes the state before the first update.
+  """Creates the state before the first step.
 
   A pure function, for use under `jax.jit` (parameters are then made where
   they belong) and under `jax.eval_shape` (the shapes a checkpoint is restored

@@ -108,7 +108,7 @@ def update_function(
 
   def step(state, batch):
     key = jax.random.fold_in(state.key, state.step)
-    # Drawn for the whole batch: the same whatever the number of devices.
+    # For the whole batch: the same noise on any number of devices.
     batch_size = jax.tree.leaves(batch)[0].shape[0]
     noise = task.draw_noise(state.params, batch_size, key)
     loss, grads = loss_and_grads(state.params, batch, noise)
@@ -129,10 +129,10 @@ def update_function(
 
 
 def _on_each_device(loss_and_grads, mesh):
-  """Means of a function's results over the devices, each on its examples.
+  """Runs a function on each device's examples and averages the results.
 
-  Left to itself, the partitioner adds up the gradients where they arise, the
-  weights shared over the iterations of Slot Attention once per iteration.
+  Left to itself, the partitioner reduces gradients where they arise: those of
+  the weights that the iterations of Slot Attention share, once per iteration.
 
   Args:
     loss_and_grads: function of (params, batch, noise) whose results are means
@@ -147,7 +147,7 @@ def _on_each_device(loss_and_grads, mesh):
 
   def local(params, batch, noise):
     results = loss_and_grads(params, batch, noise)
-    # As one vector: an all-reduce each is what not all backends combine.
+    # As one vector, because not all backends combine several all-reduces.
     vector, unravel = flatten_util.ravel_pytree(results)
     return unravel(jax.lax.pmean(vector, mesh_lib.AXIS))
 

@@ -1,4 +1,4 @@
-"""A limit on the wall time of a run, for devices that are there for minutes."""
+"""A limit on the wall time of a run, for devices that are lent for minutes."""
 
 import time
 from collections.abc import Callable
@@ -9,17 +9,17 @@ from slot_attention_jax.runtime import processes
 
 
 class TimeLimit:
-  """Says after which call of the step a run is to stop.
+  """Decides after which step a run stops.
 
-  All processes get the same answer, that of process 0's clock. Alone, a process
-  looks at its clock after every call. Several of them have to communicate for
-  it, so they do so once in `every_steps` updates.
+  All processes get the same answer, by the clock of process 0. A single process
+  looks at its clock after every call of the step. Several have to communicate,
+  so they do it once in `every_steps` steps.
 
   Args:
-    minutes: wall time from `began` on; 0: no limit.
+    minutes: wall time since `began`; 0: no limit.
     began: when the run began, in seconds of `clock`.
-    every_steps: updates between two looks of several processes.
-    clock: gives seconds, for tests.
+    every_steps: steps between two looks at the clock of several processes.
+    clock: returns seconds, for tests.
 
   Example:
     >>> from slot_attention_jax.training import time_limit
@@ -42,13 +42,13 @@ class TimeLimit:
     self._began = began
     self._every = every_steps
     self._clock = clock
-    self._looked_at: int | None = None
+    self._last_look: int | None = None
 
   def reached(self, step: int) -> bool:
-    """Whether the time is up; each process calls it after the same calls.
+    """Whether the time is up; all processes must call it after the same steps.
 
     Args:
-      step: updates done.
+      step: steps done.
 
     Returns:
       The same in all processes.
@@ -56,8 +56,8 @@ class TimeLimit:
     if not self._minutes:
       return False
     if jax.process_count() > 1:
-      if step // self._every == self._looked_at:
+      if step // self._every == self._last_look:
         return False
-      self._looked_at = step // self._every
-    up = self._clock() - self._began >= 60 * self._minutes
-    return processes.broadcast_from_process_0(up)
+      self._last_look = step // self._every
+    time_is_up = self._clock() - self._began >= 60 * self._minutes
+    return processes.broadcast_from_process_0(time_is_up)

@@ -142,3 +142,28 @@ def test_endless_data_are_an_error():
   setting = Setting("discovery")
   with pytest.raises(ValueError, match=r"evaluation split, got 'train'.*endl"):
     examples.evaluate(setting.task, None, None, setting.data(4, "train"))
+
+
+class FewImages:
+  """Three images in a batch of eight; the other rows only fill it up."""
+
+  batch_size = 8
+
+  def batch(self, step):
+    numbers = np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1)
+    image = np.broadcast_to(numbers, (8, 2, 2, 3))
+    return {"image": image, "valid": np.arange(8) < 3}
+
+
+@pytest.mark.parametrize(("asked", "drawn"), [(2, 2), (3, 3), (8, 3)])
+def test_rows_that_fill_up_the_batch_are_not_drawn(asked, drawn, monkeypatch):
+  monkeypatch.setattr(examples, "_apply", lambda *args: args[2])
+  monkeypatch.setattr(
+    examples.visualize, "output_grid", lambda images, output: images
+  )
+  images = examples.draw(None, {}, FewImages(), asked)
+  assert images[:, 0, 0, 0].tolist() == list(range(drawn))
+
+
+def test_no_images_are_drawn_if_none_are_asked_for():
+  assert examples.draw(None, {}, FewImages(), 0) is None

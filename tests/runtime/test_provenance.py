@@ -1,7 +1,10 @@
 """Tests of what a run says about its code, also without an installation."""
 
 import importlib.metadata
+import pathlib
 import subprocess
+
+import pytest
 
 from slot_attention_jax.runtime import provenance
 
@@ -57,3 +60,12 @@ def test_without_a_repository_there_is_no_commit(tmp_path, monkeypatch):
     provenance, "__file__", str(tmp_path / "a" / "b" / "provenance.py")
   )
   assert "commit" not in provenance.code_version()
+
+
+def test_this_checkout_has_its_commit():
+  root = pathlib.Path(provenance.__file__).parents[2]
+  command = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
+  result = subprocess.run(command, capture_output=True, text=True, check=False)
+  if result.returncode:
+    pytest.skip("These files are no checkout.")
+  assert f"commit {result.stdout.strip()}" in provenance.code_version()

@@ -408,3 +408,27 @@ def test_save_refuses_what_it_cannot_store(tmp_path):
     with pytest.raises(ValueError, match=r"best_metric 'ari', got \['loss'\]"):
       checkpointer.save(state_at(1), {}, {"loss": 1.0})
   assert on_disk(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+  ("path", "level", "text", "kept"),
+  [
+    ("/env/lib/orbax/checkpoint/_src/a.py", logging.INFO, "Saved.", False),
+    ("/env/lib/orbax/checkpoint/_src/a.py", logging.WARNING, "Bad.", True),
+    (
+      "/env/lib/orbax/checkpoint/manager.py",
+      logging.WARNING,
+      "Requested `tracked_metric`; did not provide metrics.",
+      False,
+    ),
+    # In a directory that happens to have the name.
+    ("/x/orbax-env/slot_attention_jax/train.py", logging.INFO, "Step 1", True),
+    ("/x/orbax/slot_attention_jax/train.py", logging.INFO, "Step 1", True),
+  ],
+)
+def test_of_log_lines_only_those_of_orbax_are_dropped(
+  tmp_path, path, level, text, kept
+):
+  record = logging.LogRecord("absl", level, path, 1, text, (), None)
+  with checkpoints.Checkpointer(tmp_path):
+    assert bool(absl_logging.get_absl_logger().filter(record)) == kept
