@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from slot_attention_jax import data as data_lib
-from slot_attention_jax.data import procedural, types
+from slot_attention_jax.data import procedural, tfrecord, types
 from slot_attention_jax.data.export import scene_json, scene_tfrecord
 from slot_attention_jax.data.multi_object import layouts
 from slot_attention_jax.evaluation import examples, visualize
@@ -251,7 +251,7 @@ def _write(
       record = scene_tfrecord.serialize(
         layout, image, segmentation, objects, properties
       )
-      records.write(scene_tfrecord.frame(record))
+      records.write(tfrecord.frame(record))
       entry = scene_json.scene_entry(
         index=i,
         file_name=names[i],

@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from slot_attention_jax.data import prepare
-from slot_attention_jax.data.export import scene_tfrecord
+from slot_attention_jax.data import prepare, tfrecord
 from slot_attention_jax.data.multi_object import (
   dataset,
   layouts,
@@ -81,7 +80,7 @@ def time_preparation(records: list[bytes], count: int) -> dict[str, float]:
     file = root / "repeated.tfrecords"
     with gzip.open(file, "wb", 6) as out:
       for i in range(count):
-        out.write(scene_tfrecord.frame(records[i % len(records)]))
+        out.write(tfrecord.frame(records[i % len(records)]))
     report = prepare.prepare(
       "clevr_with_masks", source=str(file), data_dir=root
     )
@@ -125,7 +124,7 @@ def main() -> None:
   arguments = parser.parse_args()
   logging.set_verbosity(logging.ERROR)
   with arguments.file.open("rb") as file:
-    records = list(records_lib.read_records(file, file.name))
+    records = list(tfrecord.read_records(file, file.name))
   result: dict[str, Any] = {
     "date": datetime.date.today().isoformat(),
     "hardware": f"{os.cpu_count()} cores, {platform.machine()}",

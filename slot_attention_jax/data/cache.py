@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import errno
-import fcntl
+import glob
 import hashlib
 import io
 import json
@@ -103,7 +103,6 @@ def build_or_load(
     )
   root = default_directory() if directory is None else pathlib.Path(directory)
   root = root.expanduser().absolute()
-  root.mkdir(parents=True, exist_ok=True)
   specs = {k: ((num_examples, *s), np.dtype(d)) for k, (s, d) in arrays.items()}
   full = {
     "format": _FORMAT,
@@ -115,16 +114,18 @@ def build_or_load(
   digest = hashlib.sha256(json.dumps(full, sort_keys=True).encode())
   path = root / f"{label}-{digest.hexdigest()[:16]}"
 
-  with _lock(path, fcntl.LOCK_SH):
-    cached = _load(path, full)
+  # Without a lock: a finished cache appears at once and never changes, and its
+  # reader may not be allowed to write here.
+  cached = _load(path, full)
   if cached is not None:
     return cached
-  with _lock(path, fcntl.LOCK_EX):
-    # Another process may have built it since the shared lock was let go.
+  root.mkdir(parents=True, exist_ok=True)
+  with _lock(path):
+    # Another process may have built it in the meantime.
     cached = _load(path, full)
     if cached is not None:
       return cached
-    for leftover in root.glob(f"{path.name}.tmp-*"):
+    for leftover in root.glob(f"{glob.escape(path.name)}.tmp-*"):
       logging.info("Removing an interrupted build, %s.", leftover)
       shutil.rmtree(leftover)
     _build(path, full, specs, examples, label)
@@ -138,24 +139,46 @@ def build_or_load(
 
 
 @contextlib.contextmanager
-def _lock(path: pathlib.Path, kind: int) -> Iterator[None]:
-  """Holds the lock of a cache; the system frees it if the process dies."""
-  with open(f"{path}.lock", "a+") as file:
-    try:
-      fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-      logging.warning("Waiting for another process that uses %s.", path)
-      fcntl.flock(file, kind)
+def _lock(path: pathlib.Path) -> Iterator[None]:
+  """Holds the lock of a build; the system frees it if the process dies."""
+  import filelock
+
+  lock = filelock.FileLock(f"{path}.lock")
+  try:
+    lock.acquire(timeout=0)
+  except filelock.Timeout:
+    logging.warning("Waiting for another process that builds %s.", path)
+    lock.acquire()
+  try:
     yield
+  finally:
+    lock.release()
 
 
-def _checksum(path: pathlib.Path) -> int:
-  """crc32 of a file."""
+def _checksums() -> dict[str, Callable[[int, bytes], int]]:
+  """Functions (checksum so far, more bytes) -> checksum, the fastest first.
+
+  Caches of earlier versions have `crc32` alone.
+  """
+  functions = {"crc32": lambda value, data: zlib.crc32(data, value)}
+  try:
+    import google_crc32c
+  except ImportError:
+    return functions
+  if google_crc32c.implementation != "c":  # Slower than zlib by far.
+    return functions
+  return {"crc32c": google_crc32c.extend, **functions}
+
+
+def _is_intact(path: pathlib.Path, record: Mapping[str, int]) -> bool:
+  """Whether a file has the checksum of its record."""
+  checksums = _checksums()
+  name = next((name for name in checksums if name in record), "crc32")
   value = 0
   with path.open("rb") as file:
     while chunk := file.read(_CHUNK):
-      value = zlib.crc32(chunk, value)
-  return value
+      value = checksums[name](value, chunk)
+  return value == record[name]
 
 
 def _load(path: pathlib.Path, fingerprint: dict[str, Any]) -> Cache | None:
@@ -171,7 +194,7 @@ def _load(path: pathlib.Path, fingerprint: dict[str, Any]) -> Cache | None:
       file, record = path / f"{name}.npy", metadata["files"][f"{name}.npy"]
       if file.stat().st_size != record["size"]:
         raise ValueError(f"{file.name} has lost or gained bytes")
-      if _checksum(file) != record["crc32"]:
+      if not _is_intact(file, record):
         raise ValueError(f"{file.name} has the wrong checksum")
       array = np.load(file, mmap_mode="r")
       if list(array.shape) != shape or array.dtype != np.dtype(dtype):
@@ -209,8 +232,10 @@ def _build(
     files = _write(temporary, specs, examples, label)
     metadata = {"fingerprint": fingerprint, "files": files}
     file = temporary / _METADATA
-    file.write_text(json.dumps(metadata, indent=2), encoding="utf-8")
-    _sync(file)
+    with file.open("w", encoding="utf-8") as opened:
+      json.dump(metadata, opened, indent=2)
+      opened.flush()
+      os.fsync(opened.fileno())
     _sync(temporary)
     temporary.chmod(0o755)  # mkdtemp's 0o700 would lock out other users.
     temporary.rename(path)
@@ -220,9 +245,11 @@ def _build(
     raise
 
 
-def _sync(path: pathlib.Path) -> None:
-  """Forces a file or directory to the disk before it is relied upon."""
-  descriptor = os.open(path, os.O_RDONLY)
+def _sync(directory: pathlib.Path) -> None:
+  """Forces the names in a directory to the disk before they are relied upon."""
+  if os.name == "nt":  # Windows opens no directories.
+    return
+  descriptor = os.open(directory, os.O_RDONLY)
   try:
     os.fsync(descriptor)
   finally:
@@ -237,7 +264,9 @@ def _write(
 ) -> dict[str, dict[str, int]]:
   """Writes the .npy files, a row per example; returns sizes and checksums."""
   total = next(iter(specs.values()))[0][0]
-  records = {f"{name}.npy": {"size": 0, "crc32": 0} for name in specs}
+  checksums = _checksums()
+  start = {"size": 0} | dict.fromkeys(checksums, 0)
+  records = {f"{name}.npy": dict(start) for name in specs}
   row = -1
   with contextlib.ExitStack() as stack:
     bar = stack.enter_context(
@@ -250,8 +279,10 @@ def _write(
 
     def write(file: str, data: bytes) -> None:
       files[file].write(data)
-      records[file]["size"] += len(data)
-      records[file]["crc32"] = zlib.crc32(data, records[file]["crc32"])
+      record = records[file]
+      record["size"] += len(data)
+      for name, update in checksums.items():
+        record[name] = update(record[name], data)
 
     for name, (shape, dtype) in specs.items():
       header = io.BytesIO()

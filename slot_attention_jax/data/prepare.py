@@ -9,13 +9,12 @@ PNG images, which need a fraction of the space and of the time. Neither
 TensorFlow nor a second copy of the file is needed. The last line is one JSON
 object: what was prepared, and its counts.
 
-While it runs a few scenes are in memory. Nothing is left of a run that failed,
-and what a killed one left is removed by the next.
+While it runs a few scenes are in memory. Of a run that failed nothing is left
+but a hidden lock file, and what a killed one left is removed by the next.
 """
 
 import argparse
 import contextlib
-import fcntl
 import itertools
 import json
 import os
@@ -29,15 +28,13 @@ from typing import Any
 
 from absl import logging
 
+from slot_attention_jax.data import tfrecord
 from slot_attention_jax.data.images import tfds_files
 from slot_attention_jax.data.multi_object import (
   dataset,
   files,
   layouts,
   remote_file,
-)
-from slot_attention_jax.data.multi_object import (
-  records as records_lib,
 )
 from slot_attention_jax.runtime import progress
 
@@ -84,30 +81,32 @@ def prepare(
   variant = layouts.variant_of(name, variant)
   if max_records is not None and max_records < 1:
     raise ValueError(f"Expected max_records of at least 1, got {max_records}.")
+  if "://" in os.fspath(data_dir):
+    raise ValueError(
+      f"Expected a --data_dir on a file system, got {data_dir}. Prepare the "
+      "data in a local directory and copy it there; gs:// is read from."
+    )
   root = pathlib.Path(data_dir).expanduser().absolute()
   path = files.locate(name, variant, source)
-  with _directories(root, [part for part in (name, variant) if part]) as parent:
-    target = parent / dataset.VERSION
+  parts = [part for part in (name, variant) if part]
+  target = root.joinpath(*parts, dataset.VERSION)
+  with _locked(root, parts), _parent_of(target) as parent:
     if target.exists():
       return _check_same(target, path, max_records)
+    # What a killed run left; nobody else is at work here.
+    for leftover in parent.glob(f"{_INCOMPLETE}*"):
+      logging.info("Removing an interrupted preparation, %s.", leftover)
+      shutil.rmtree(leftover)
     return _convert(name, variant, target, path, max_records)
 
 
 @contextlib.contextmanager
-def _directories(
-  root: pathlib.Path, parts: Sequence[str]
-) -> Iterator[pathlib.Path]:
-  """Makes and locks the directory of a set; removes it if nothing is in it."""
-  parent = root.joinpath(*parts)
-  made = [p for p in (parent, *parent.parents) if not p.exists()]
-  parent.mkdir(parents=True, exist_ok=True)
+def _parent_of(target: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Makes the parent directories; removes those in which nothing came to be."""
+  made = [p for p in target.parents if not p.exists()]
+  target.parent.mkdir(parents=True, exist_ok=True)
   try:
-    with _locked(parent):
-      # What a killed run left; nobody else is at work here.
-      for leftover in parent.glob(f"{_INCOMPLETE}*"):
-        logging.info("Removing an interrupted preparation, %s.", leftover)
-        shutil.rmtree(leftover)
-      yield parent
+    yield target.parent
   finally:
     for directory in made:
       with contextlib.suppress(OSError):  # It is not empty.
@@ -115,21 +114,27 @@ def _directories(
 
 
 @contextlib.contextmanager
-def _locked(parent: pathlib.Path) -> Iterator[None]:
-  """Holds the lock of a directory; the system frees it if the process dies."""
-  path = parent / ".prepare.lock"
-  with path.open("a+") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise ValueError(
-        f"Another process is preparing {parent}. Wait for it, or choose "
-        "another --data_dir."
-      ) from None
-    try:
-      yield
-    finally:
-      path.unlink(missing_ok=True)
+def _locked(root: pathlib.Path, parts: Sequence[str]) -> Iterator[None]:
+  """Holds the lock of a dataset; the system frees it if the process dies.
+
+  The file stays: if it were removed, a process that waits for it and one that
+  makes it again could both believe that they hold the lock.
+  """
+  import filelock
+
+  root.mkdir(parents=True, exist_ok=True)
+  lock = filelock.FileLock(root / f".prepare-{'-'.join(parts)}.lock")
+  try:
+    lock.acquire(timeout=0)
+  except filelock.Timeout:
+    raise ValueError(
+      f"Another process is preparing {'/'.join(parts)} in {root}. Wait for it, "
+      "or choose another --data_dir."
+    ) from None
+  try:
+    yield
+  finally:
+    lock.release()
 
 
 def _check_same(
@@ -179,7 +184,7 @@ def _convert(
       tempfile.TemporaryDirectory(prefix=_INCOMPLETE, dir=target.parent)
     )
     file, size, position = stack.enter_context(_opened(path))
-    records = records_lib.read_records(file, source)
+    records = tfrecord.read_records(file, source)
     records, shown = itertools.islice(records, max_records), None
     if max_records is not None:
       number = itertools.count()

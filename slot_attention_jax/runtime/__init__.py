@@ -1,4 +1,4 @@
-"""What any program needs: the mesh, processes, files, progress, threads.
+"""What any program needs: the mesh, processes, files, progress.
 
 Nothing here knows slots, models, data or configs.
 """

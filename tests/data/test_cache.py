@@ -4,10 +4,17 @@ import json
 import multiprocessing
 import os
 import pathlib
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
 import time
 import types as builtin_types
+import zlib
 
+import google_crc32c
 import numpy as np
 import pytest
 
@@ -173,6 +180,101 @@ def test_two_processes_build_one_cache(tmp_path):
   assert values[0] == values[1] == [[i, i] for i in range(5)]
   assert len(list(tmp_path.glob("built-*"))) == 1
   _check(_build(tmp_path, examples=_forbidden))
+
+
+@pytest.fixture
+def unwritable(tmp_path):
+  """A finished cache whose files and directories nobody here may write."""
+  # The root user may write everything, and pytest's directories are private.
+  root = pathlib.Path(tempfile.mkdtemp())
+  directory = _build(root).directory
+  for path in (*directory.iterdir(), *root.glob("*.lock")):
+    path.chmod(0o444)
+  for path in (directory, root):
+    path.chmod(0o555)
+  user = os.geteuid()
+  if not user:
+    os.seteuid(65534)
+  yield root
+  os.seteuid(user)
+  for path in (root, directory):
+    path.chmod(0o755)
+  shutil.rmtree(root)
+
+
+def test_a_cache_that_cannot_be_written_is_read(unwritable):
+  with pytest.raises(PermissionError):
+    (unwritable / "file").touch()
+  _check(_build(unwritable, examples=_forbidden))
+
+
+def test_reading_takes_no_lock(tmp_path, monkeypatch):
+  _build(tmp_path)
+
+  def lock(path):
+    raise AssertionError(f"{path} was locked.")
+
+  monkeypatch.setattr(cache, "_lock", lock)
+  _check(_build(tmp_path, examples=_forbidden))
+
+
+def test_caches_of_earlier_versions_are_read(tmp_path):
+  # They have the checksums of zlib alone, and the same names and fingerprints.
+  directory = _build(tmp_path).directory
+  assert directory.name == "numbers-f0824fadd2456295"
+  path = directory / "metadata.json"
+  metadata = json.loads(path.read_text())
+  for file, record in metadata["files"].items():
+    content = (directory / file).read_bytes()
+    assert record.pop("crc32c") == google_crc32c.value(content)
+    assert record == {"size": len(content), "crc32": zlib.crc32(content)}
+  path.write_text(json.dumps(metadata))
+  _check(_build(tmp_path, examples=_forbidden))
+  _flip(directory)
+  with pytest.raises(AssertionError, match="was built although"):
+    _build(tmp_path, examples=_forbidden)
+
+
+def test_leftovers_are_found_whatever_the_name(tmp_path):
+  def build():
+    return cache.build_or_load(
+      tmp_path,
+      fingerprint={},
+      num_examples=5,
+      arrays=_ARRAYS,
+      examples=lambda: _examples(5),
+      label="photos[1]*",
+    )
+
+  directory = build().directory
+  leftover = directory.with_name(f"{directory.name}.tmp-abc")
+  directory.rename(leftover)
+  assert build().directory == directory
+  assert not leftover.exists()
+
+
+def test_the_package_works_where_there_is_no_fcntl(tmp_path):
+  code = """
+    import sys
+    import warnings
+    sys.modules["fcntl"] = None  # As on Windows.
+    import numpy as np
+    import slot_attention_jax
+    from slot_attention_jax.data import cache, prepare
+    cached = cache.build_or_load(
+      sys.argv[1], fingerprint={}, num_examples=2, arrays={"x": ((), np.int32)},
+      examples=lambda: iter([{"x": 3}, {"x": 4}]), label="numbers")
+    print(cached.arrays["x"].tolist(), slot_attention_jax.__name__)
+    """
+  done = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=pathlib.Path(__file__).parents[2],
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.strip() == "[3, 4] slot_attention_jax"
 
 
 @pytest.mark.parametrize(("size", "got"), [(4, "got 4"), (6, "got more")])

@@ -1,6 +1,7 @@
 """Prefetching keeps the order, passes errors on and ends its thread."""
 
 import threading
+import time
 
 import pytest
 
@@ -8,7 +9,7 @@ from slot_attention_jax.data import prefetch
 
 
 def _threads():
-  return [t for t in threading.enumerate() if t.name == "prefetch"]
+  return [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
 def test_order_and_start():
@@ -76,3 +77,30 @@ def test_without_depth_batches_are_made_in_turn_by_the_caller():
   assert next(batches) == (4, 4)
   batches.close()
   assert _threads() == []
+
+
+def test_parallel_map_keeps_the_order_and_few_items_under_way():
+  taken, done = 0, 0
+
+  def items():
+    nonlocal taken
+    for i in range(50):
+      taken += 1
+      assert taken - done <= 7
+      yield i
+
+  results = prefetch.parallel_map(
+    lambda i: (time.sleep(0.002 * (i % 3)), i)[1], items(), workers=3, ahead=5
+  )
+  for expected in range(50):
+    assert next(results) == expected
+    done += 1
+  with pytest.raises(StopIteration):
+    next(results)
+
+
+def test_errors_of_parallel_map_come_in_their_turn():
+  results = prefetch.parallel_map(lambda i: 1 // i, iter([2, 1, 0, 1]))
+  assert [next(results), next(results)] == [0, 1]
+  with pytest.raises(ZeroDivisionError):
+    next(results)

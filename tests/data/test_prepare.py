@@ -11,15 +11,12 @@ import sys
 import numpy as np
 import pytest
 
-from slot_attention_jax.data import prepare, procedural, types
+from slot_attention_jax.data import prepare, procedural, tfrecord, types
 from slot_attention_jax.data.export import scene_tfrecord
 from slot_attention_jax.data.multi_object import (
   files,
   layouts,
   remote_file,
-)
-from slot_attention_jax.data.multi_object import (
-  records as records_lib,
 )
 from slot_attention_jax.runtime import progress
 from tests.data.multi_object import masks_files
@@ -42,7 +39,9 @@ def examples(path):
 
 
 def left_in(directory):
-  return sorted(p.name for p in pathlib.Path(directory).rglob("*"))
+  """Names of all files, but for the locks, which stay."""
+  paths = pathlib.Path(directory).rglob("*")
+  return sorted(p.name for p in paths if not p.match(".*.lock"))
 
 
 def test_clevr_is_prepared_with_tfds_s_labels(tmp_path):
@@ -181,7 +180,6 @@ def test_prepared_data_are_left_alone(tmp_path):
   after = {
     p: p.stat().st_mtime_ns for p in (tmp_path / "tetrominoes").rglob("*")
   }
-  # The directory itself: a lock came and went.
   assert after == before
 
 
@@ -366,14 +364,11 @@ def test_order_and_contents_are_kept_over_several_shards(tmp_path, monkeypatch):
 def test_few_scenes_are_in_memory_at_once(tmp_path, monkeypatch):
   """As many as the threads are ahead, whatever the length of the file."""
   from slot_attention_jax.data.multi_object import (
-    records as records_lib,
-  )
-  from slot_attention_jax.data.multi_object import (
     tfds_builders,
   )
 
   read, written, most = 0, 0, 0
-  parse = records_lib.read_records
+  parse = tfrecord.read_records
   convert = tfds_builders.Tally.add
 
   def reading(*args):
@@ -388,7 +383,7 @@ def test_few_scenes_are_in_memory_at_once(tmp_path, monkeypatch):
     written += 1
     convert(self, *args)
 
-  monkeypatch.setattr(records_lib, "read_records", reading)
+  monkeypatch.setattr(tfrecord, "read_records", reading)
   monkeypatch.setattr(tfds_builders.Tally, "add", adding)
   file = tmp_path / "x.tfrecords"
   masks_files.write_scenes(file, "tetrominoes", "", [3] * 100)
@@ -454,11 +449,23 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path):
 def test_two_processes_do_not_prepare_the_same(tmp_path):
   directory = tmp_path / "clevr_with_masks"
   arguments = {"source": str(masks_files.CLEVR), "data_dir": tmp_path}
-  with prepare._directories(tmp_path, ["clevr_with_masks"]) as parent:
-    assert parent == directory
-    with pytest.raises(ValueError, match="Another process is preparing"):
-      prepare.prepare("clevr_with_masks", **arguments)
+  with (
+    prepare._locked(tmp_path, ["clevr_with_masks"]),
+    pytest.raises(ValueError, match="Another process is preparing"),
+  ):
+    prepare.prepare("clevr_with_masks", **arguments)
   assert not directory.exists()
+  # The lock keeps its file: whoever waits for it waits for this one.
+  (lock,) = tmp_path.iterdir()
+  before = lock.stat().st_ino
+  prepare.prepare("clevr_with_masks", **arguments)
+  assert lock.stat().st_ino == before
+
+
+def test_a_bucket_is_no_place_to_write_to():
+  with pytest.raises(ValueError, match=r"file system, got gs://bucket"):
+    prepare.prepare("tetrominoes", data_dir="gs://bucket")
+  assert not pathlib.Path("gs:").exists()
 
 
 def command(*arguments):
@@ -494,7 +501,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
   """Ctrl-C raises KeyboardInterrupt wherever the main thread is."""
   file = tmp_path / "x.tfrecords"
   masks_files.write_scenes(file, "tetrominoes", "", [3] * 200)
-  read = records_lib.read_records
+  read = tfrecord.read_records
 
   def interrupted(*args):
     for i, record in enumerate(read(*args)):
@@ -503,12 +510,12 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
         raise KeyboardInterrupt
       yield record
 
-  monkeypatch.setattr(records_lib, "read_records", interrupted)
+  monkeypatch.setattr(tfrecord, "read_records", interrupted)
   with pytest.raises(SystemExit, match="Nothing is left"):
     prepare.main(
       ["--name=tetrominoes", f"--source={file}", f"--data_dir={tmp_path / 'd'}"]
     )
-  assert not (tmp_path / "d").exists()
+  assert left_in(tmp_path / "d") == []
 
 
 def damaged(data, rng):

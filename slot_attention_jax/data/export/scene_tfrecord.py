@@ -10,7 +10,6 @@ References:
 """
 
 import dataclasses
-import struct
 from collections.abc import Mapping
 
 import numpy as np
@@ -126,34 +125,3 @@ def serialize(
     ids[1 : 1 + present] = 1 + np.array(order)[objects[name] - layout.first_id]
     add_bytes(name, ids)
   return example.SerializeToString(deterministic=True)
-
-
-def frame(record: bytes) -> bytes:
-  """Frames a record as TFRecord files hold it, with its checksums.
-
-  A record is its length (uint64), a checksum of the length (uint32), the data
-  and a checksum of the data (uint32), all little-endian. A checksum is a
-  CRC-32C, rotated by 15 bits with a constant added.
-
-  Args:
-    record: the data.
-
-  Returns:
-    The framed record, to be appended to a file.
-
-  Example:
-    >>> from slot_attention_jax.data import export_tfrecord
-    >>> export_tfrecord.frame(b"")[-4:].hex()
-    'd8ea82a2'
-  """
-  length = struct.pack("<Q", len(record))
-  return length + masked_crc(length) + record + masked_crc(record)
-
-
-def masked_crc(data: bytes) -> bytes:
-  """The checksum that `frame` adds: CRC-32C, rotated and shifted, 4 bytes."""
-  import google_crc32c
-
-  crc = google_crc32c.value(data)
-  rotated = (crc >> 15) | (crc << 17)
-  return struct.pack("<I", (rotated + 0xA282EAD8) & 0xFFFFFFFF)

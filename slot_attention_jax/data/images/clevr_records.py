@@ -6,15 +6,13 @@ framed `tf.train.Example` messages, for which it brings its own parser.
 
 import io
 import os
-import struct
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from slot_attention_jax.data import cache, transforms, types
+from slot_attention_jax.data import cache, prefetch, tfrecord, transforms, types
 from slot_attention_jax.data.images import tfds_files
-from slot_attention_jax.runtime import threads
 
 VERSION = "3.1.0"
 MAX_OBJECTS = 10
@@ -81,7 +79,7 @@ def load_split(
       "num_objects": ((), np.int32),
       "file_name": ((), f"S{_NAME_BYTES}"),
     },
-    examples=lambda: threads.map_in_order(
+    examples=lambda: prefetch.parallel_map(
       decode, _records(builder, split, files)
     ),
     label=f"clevr-{split}-{height}x{width}-{crop or 'full'}",
@@ -109,8 +107,9 @@ def _records(builder: Any, split: str, files: list[Any]) -> Iterator[bytes]:
   """The serialised examples of a split, in the order of the files."""
   file_format = builder.info.file_format.value
   if file_format == "tfrecord":
-    for file in files:
-      yield from _tfrecords(file)
+    for path in files:
+      with path.open("rb") as file:
+        yield from tfrecord.read_records(file, str(path))
   elif file_format == "array_record":
     import tensorflow_datasets as tfds
 
@@ -123,24 +122,6 @@ def _records(builder: Any, split: str, files: list[Any]) -> Iterator[bytes]:
       f"{file_format}. Prepare it with tfds.builder('clevr', "
       "file_format='array_record').download_and_prepare()."
     )
-
-
-def _tfrecords(path: Any) -> Iterator[bytes]:
-  """The records of a TFRecord file.
-
-  A record is its length (uint64), a checksum of the length (uint32), the data
-  and a checksum of the data (uint32), all little-endian. The checksums, of a
-  kind that Python lacks, are passed over: images carry their own.
-  """
-  with path.open("rb") as file:
-    while header := file.read(12):
-      length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else 0
-      data = file.read(length)
-      if len(header) != 12 or len(data) != length or len(file.read(4)) != 4:
-        raise ValueError(
-          f"{path} ends within a record. Prepare or copy the data again."
-        )
-      yield data
 
 
 def _example(

@@ -20,8 +20,13 @@ import jax
 import numpy as np
 from absl import logging
 
-from slot_attention_jax.data import cache, cached_dataset, transforms, types
-from slot_attention_jax.runtime import threads
+from slot_attention_jax.data import (
+  cache,
+  cached_dataset,
+  prefetch,
+  transforms,
+  types,
+)
 
 SPLITS = ("train", "validation", "test")
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -113,7 +118,7 @@ def create_folder(
     },
     num_examples=len(examples),
     arrays=arrays,
-    examples=lambda: threads.map_in_order(decode, iter(examples)),
+    examples=lambda: prefetch.parallel_map(decode, iter(examples)),
     label=f"folder-{root.name}-{height}x{width}-{crop or 'full'}",
   )
   rows = [i for i, e in enumerate(examples) if split in (e.split, "all")]

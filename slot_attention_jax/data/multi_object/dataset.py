@@ -12,10 +12,15 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from slot_attention_jax.data import cache, cached_dataset, transforms, types
+from slot_attention_jax.data import (
+  cache,
+  cached_dataset,
+  prefetch,
+  transforms,
+  types,
+)
 from slot_attention_jax.data.images import clevr_records, tfds_files
 from slot_attention_jax.data.multi_object import layouts, splits
-from slot_attention_jax.runtime import threads
 
 VERSION = "1.0.0"
 NAMES = tuple(layouts.LAYOUTS)
@@ -207,7 +212,7 @@ def _load(builder, stored, name, records, resolution, crop, cache_dir):
     },
     num_examples=stop - first,
     arrays=arrays,
-    examples=lambda: threads.map_in_order(
+    examples=lambda: prefetch.parallel_map(
       decode, _records(builder, stored, first, stop)
     ),
     label=f"{name}-{first}-{stop}-{height}x{width}-{crop or 'full'}",

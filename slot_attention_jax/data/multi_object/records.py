@@ -1,114 +1,16 @@
-"""Reads the files of multi_object_datasets, without TensorFlow.
+"""Parses the records of multi_object_datasets, without TensorFlow.
 
-A file is a GZIP stream of framed `tf.train.Example` messages, each with one
-bytes feature in which every pixel is a string of its own: a million strings for
-a CLEVR scene. Their payload is read as one array.
+A record is a `tf.train.Example` with bytes features in which every pixel is a
+string of its own: a million strings for a CLEVR scene. Their payload is read as
+one array.
 """
 
 import functools
-import gzip
-import struct
-import zlib
-from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from slot_attention_jax.data.export import scene_tfrecord
 from slot_attention_jax.data.multi_object import layouts
-
-# Ten times the largest record, CLEVR's; a damaged length is no allocation.
-_LONGEST = 32 << 20
-_ADVICE = "Download or copy the file again."
-
-
-def read_records(file: IO[bytes], name: str) -> Iterator[bytes]:
-  """Yields the records of a TFRecord file, compressed with GZIP or not.
-
-  A record is its length (uint64), a checksum of the length (uint32), the data
-  and a checksum of the data (uint32), all little-endian. Both are checked. One
-  record is in memory at a time.
-
-  Args:
-    file: the file, at its beginning.
-    name: of the file, for messages.
-
-  Yields:
-    The data of each record.
-
-  Raises:
-    ValueError: if it is no such file, ends too soon, or is damaged.
-  """
-  beginning = file.read(2)
-  stream: Any = _Rejoined(beginning, file)
-  if beginning == b"\x1f\x8b":
-    stream = gzip.GzipFile(fileobj=stream, mode="rb")
-  count = 0
-  try:
-    while header := _read(stream, 12):
-      length = _length(header, name, count)
-      body = _read(stream, length + 4)
-      if len(body) != length + 4:
-        raise ValueError(f"{name} ends within record {count}. {_ADVICE}")
-      data = body[:length]
-      if scene_tfrecord.masked_crc(data) != body[length:]:
-        raise ValueError(
-          f"Record {count} of {name} has the wrong checksum: the file is "
-          f"damaged. {_ADVICE}"
-        )
-      yield data
-      count += 1
-  except EOFError as error:
-    raise ValueError(
-      f"{name} ends within its compressed data, after record {count}: the "
-      f"download was cut off. {_ADVICE}"
-    ) from error
-  except (gzip.BadGzipFile, zlib.error) as error:
-    raise ValueError(
-      f"The compressed data of {name} are damaged after record {count} "
-      f"({error}). {_ADVICE}"
-    ) from error
-  if not count:
-    raise ValueError(f"Expected records in {name}, found none. {_ADVICE}")
-
-
-class _Rejoined:
-  """A stream of which the first bytes were read already."""
-
-  def __init__(self, beginning: bytes, rest: IO[bytes]):
-    self._beginning, self._rest = beginning, rest
-
-  def read(self, size: int = -1) -> bytes:
-    """Reads up to `size` bytes."""
-    if not self._beginning:
-      return self._rest.read(size)
-    first = self._beginning if size < 0 else self._beginning[:size]
-    self._beginning = self._beginning[len(first) :]
-    return first
-
-
-def _read(stream: Any, size: int) -> bytes:
-  """Reads `size` bytes, fewer only at the end."""
-  parts = []
-  while size and (part := stream.read(size)):
-    parts.append(part)
-    size -= len(part)
-  return b"".join(parts)
-
-
-def _length(header: bytes, name: str, count: int) -> int:
-  """The length of a record from its 12 bytes of header."""
-  if len(header) == 12 and scene_tfrecord.masked_crc(header[:8]) == header[8:]:
-    length = struct.unpack("<Q", header[:8])[0]
-    if length <= _LONGEST:
-      return length
-  if count == 0:
-    raise ValueError(
-      f"Expected {name} to be a TFRecord file of multi_object_datasets, but it "
-      f"begins with {header!r}. Is it what its name says, or the page of an "
-      f"error? {_ADVICE}"
-    )
-  raise ValueError(f"{name} is damaged after record {count}. {_ADVICE}")
 
 
 @functools.cache
@@ -262,7 +164,7 @@ def _misfit(
   what = (
     f"It fits {' or '.join(fitting)}."
     if fitting
-    else f"It fits no set that is known. {_ADVICE}"
+    else "It fits no known dataset. Download or copy the file again."
   )
   return (
     f"Expected the feature {name!r} of {where} to have {int(np.prod(shape))} "

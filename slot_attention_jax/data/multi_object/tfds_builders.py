@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds  # noqa: TID253
 
-from slot_attention_jax.data import types
+from slot_attention_jax.data import prefetch, types
 from slot_attention_jax.data.multi_object import (
   dataset,
   layouts,
@@ -34,7 +34,6 @@ from slot_attention_jax.data.multi_object import (
 from slot_attention_jax.data.multi_object import (
   records as records_lib,
 )
-from slot_attention_jax.runtime import threads
 
 _DESCRIPTION = """
 Scenes of several objects with a mask for each, from multi_object_datasets
@@ -187,10 +186,12 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     if not (self.data_path / "dataset_info.json").exists():
       config = self.builder_config
       choice = f" --variant={config.name}" if config else ""
+      # The data lie in ROOT/name/version, or ROOT/name/variant/version.
+      root = self.data_path.parents[2 if config else 1]
       raise ValueError(
-        f"Expected {self.info.full_name} to be prepared in {self.data_dir}. Do "
-        "so by:\n  python -m slot_attention_jax.data.prepare "
-        f"--name={self.name}{choice} --data_dir={self._data_dir_root}"
+        f"Expected {self.info.full_name} to be prepared in {self.data_dir}. "
+        "Prepare it with:\n  python -m slot_attention_jax.data.prepare "
+        f"--name={self.name}{choice} --data_dir={root}"
       )
     super().download_and_prepare(**kwargs)
 
@@ -233,7 +234,7 @@ def write(builder: Any, records: Iterator[bytes], source: str) -> Tally:
     batch.clear()
 
   convert = functools.partial(builder.convert, source=source)
-  for scene, example in threads.map_in_order(convert, enumerate(records)):
+  for scene, example in prefetch.parallel_map(convert, enumerate(records)):
     tally.add(scene, example["num_objects"])
     batch.append(example)
     if len(batch) == _BATCH:

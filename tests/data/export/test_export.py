@@ -1,6 +1,5 @@
 """Tests of the layouts that scenes are exported in."""
 
-import struct
 import types as python_types
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 
 from slot_attention_jax.data import procedural, types
 from slot_attention_jax.data.export import scene_json, scene_tfrecord
-from slot_attention_jax.interop import crc32c
 
 CLEVR = types.CLEVR_LAYOUT
 
@@ -237,22 +235,6 @@ def test_layouts_that_do_not_fit_are_errors(tfds):
     )
   with pytest.raises(ValueError, match="Expected up to 10 objects"):
     scene_tfrecord.serialize(layout, *scene(11, (4, 12)), objects, CLEVR)
-
-
-def test_frames_hold_lengths_and_checksums():
-  for record in (b"", b"scene", bytes(range(256)) * 3):
-    framed = scene_tfrecord.frame(record)
-    length, check, data, end = (
-      framed[:8],
-      framed[8:12],
-      framed[12:-4],
-      framed[-4:],
-    )
-    assert struct.unpack("<Q", length)[0] == len(record)
-    assert data == record
-    # The package's own CRC-32C, held to RFC 3720 by its tests.
-    assert struct.unpack("<I", check)[0] == crc32c.masked_crc32c(length)
-    assert struct.unpack("<I", end)[0] == crc32c.masked_crc32c(record)
 
 
 def entry(objects, **extras):

@@ -113,7 +113,22 @@ def test_truncated_tfrecord(tmp_path, lost):
   data_dir, file = _copy(tmp_path, _TFRECORD)
   with file.open("r+b") as opened:
     opened.truncate(file.stat().st_size - lost)
-  with pytest.raises(ValueError, match="ends within a record"):
+  with pytest.raises(
+    ValueError, match=r"clevr-validation.* ends within record"
+  ):
+    _load(data_dir, "validation", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("at", [3, 9, -3, -40])
+def test_a_flipped_bit_of_a_tfrecord_is_an_error(tmp_path, at):
+  # In the length, in its checksum, in the checksum of the data, in the data:
+  # near its end are annotations, which no image format checks.
+  data_dir, file = _copy(tmp_path, _TFRECORD)
+  content = bytearray(file.read_bytes())
+  content[at] ^= 1
+  file.write_bytes(content)
+  message = "Expected .* TFRecord file" if at > 0 else "has the wrong checksum"
+  with pytest.raises(ValueError, match=message):
     _load(data_dir, "validation", tmp_path / "cache")
 
 
@@ -187,7 +202,7 @@ def test_reads_without_tensorflow(file_format, tmp_path):
       return find_spec(name, *args, **kwargs)
 
     importlib.machinery.PathFinder.find_spec = without_tensorflow
-    from slot_attention_jax.data import clevr, clevr_records
+    from slot_attention_jax.data.images import clevr, clevr_records
 
     cached = clevr_records.load_split(
       clevr.find_clevr(sys.argv[1]), "validation",
@@ -212,7 +227,7 @@ def test_equals_tensorflows_reader(tmp_path):
     import sys
     import numpy as np
     import tensorflow as tf
-    from slot_attention_jax.data import clevr, clevr_records
+    from slot_attention_jax.data.images import clevr, clevr_records
 
     builder = clevr.find_clevr(sys.argv[1])
     cached = clevr_records.load_split(

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from slot_attention_jax.data.export import scene_tfrecord
+from slot_attention_jax.data import tfrecord
 from slot_attention_jax.data.multi_object import layouts
 
 CLEVR = (
@@ -56,7 +56,7 @@ def write(path, records):
   path.parent.mkdir(parents=True, exist_ok=True)
   with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
     for record in records:
-      file.write(scene_tfrecord.frame(record))
+      file.write(tfrecord.frame(record))
   return path
 
 
