@@ -95,7 +95,7 @@ def evaluate_model(
       task=config.task,
       data_name=config.data.name,
       max_objects=config.data.max_objects or None,
-      crop=from_config.crop_of(config) or "",
+      crop=from_config.resolve_crop(config) or "",
       seed=config.eval.seed,
     ),
   }

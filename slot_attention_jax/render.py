@@ -61,7 +61,7 @@ def render(config: Any, workdir: str) -> dict[str, float]:
   if jax.process_index():
     return {}
   family = data_lib.create_family(config)
-  layout = scene_tfrecord.layout_of(family)
+  layout = scene_tfrecord.get_layout(family)
   dataset = _dataset(config, family)
   path = pathlib.Path(workdir).expanduser().absolute()
   stem = f"{family.name}_{config.eval.split}"

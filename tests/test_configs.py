@@ -287,10 +287,10 @@ def test_the_paper_s_data():
   discovery, prediction = map(sa.load_config, ("clevr_discovery", "clevr_set"))
   assert discovery.task == "discovery"
   assert discovery.data.max_objects == 6
-  assert from_config.crop_of(discovery) == "paper"
+  assert from_config.resolve_crop(discovery) == "paper"
   assert prediction.task == "set_prediction"
   assert prediction.data.max_objects == 0
-  assert from_config.crop_of(prediction) is None
+  assert from_config.resolve_crop(prediction) is None
   assert prediction.data.tfds.num_train_eval == 512
   assert prediction.eval.thresholds == (float("inf"), 1.0, 0.5, 0.25, 0.125)
   assert prediction.model.encoder_strides == (1, 2, 2, 1)

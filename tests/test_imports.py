@@ -48,6 +48,7 @@ NUMERICS_ONLY = (
   "matching",
   "losses",
   "metrics.",
+  "data.properties",
   "data.types",
   "data.transforms",
   "data.procedural.",

@@ -428,7 +428,7 @@ def test_clevr_scenes(tmp_path, monkeypatch):
   assert len(set(counts)) > 1, "the seed must draw several counts"
   assert metrics["clevr_boxes/validation/num_objects"] == sum(counts)
   # The original set has an order of its own.
-  colors = layouts.layout_of("clevr_with_masks").ids["color"]
+  colors = layouts.get_layout("clevr_with_masks").ids["color"]
   for i, record in enumerate(
     records(tmp_path / "clevr_boxes_validation.tfrecords")
   ):

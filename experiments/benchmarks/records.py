@@ -25,7 +25,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from slot_attention_jax.data import prepare, tfrecord
+from slot_attention_jax.data import (
+  cached_dataset,
+  prepare,
+  tfrecord,
+  transforms,
+)
 from slot_attention_jax.data.multi_object import (
   dataset,
   layouts,
@@ -34,7 +39,7 @@ from slot_attention_jax.data.multi_object import (
   records as records_lib,
 )
 
-_LAYOUT = layouts.layout_of("clevr_with_masks")
+_LAYOUT = layouts.get_layout("clevr_with_masks")
 
 
 def parse_by_messages(record: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -91,19 +96,14 @@ def time_preparation(records: list[bytes], count: int) -> dict[str, float]:
       (1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
     )
     start = time.perf_counter()
-    dataset.create_multi_object(
-      dataset.find_multi_object("clevr_with_masks", "", root),
+    dataset.open(
+      root,
       "records[:]",
+      transforms.ImageSpec((128, 128), "paper", root / "cache"),
+      cached_dataset.Batching(
+        1, jax.NamedSharding(mesh, jax.P("data")), train=True
+      ),
       name="clevr_with_masks",
-      variant="",
-      resolution=(128, 128),
-      crop="paper",
-      max_objects=None,
-      batch_size=1,
-      sharding=jax.NamedSharding(mesh, jax.P("data")),
-      seed=0,
-      train=True,
-      cache_dir=root / "cache",
     )
     cached = time.perf_counter() - start
   return {

@@ -1,5 +1,6 @@
 """Batches from cached arrays, each a pure function of (seed, step)."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -10,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from slot_attention_jax.data import transforms, types
+from slot_attention_jax.data import cache, transforms, types
 
 _MASK = (1 << 64) - 1
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 
 
 def _splitmix64(value: np.ndarray) -> np.ndarray:
-  """The finaliser of splitmix64, a bijection of uint64 that mixes all bits."""
+  """The finalizer of splitmix64, a bijection of uint64 that mixes all bits."""
   value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
   value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
   return value ^ (value >> np.uint64(31))
@@ -51,6 +52,27 @@ def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
   index = np.arange(1, size + 1, dtype=np.uint64)
   keys = _splitmix64(start + index * np.uint64(_GOLDEN_GAMMA))
   return np.argsort(keys, kind="stable")
+
+
+@dataclasses.dataclass(frozen=True)
+class Batching:
+  """How examples become batches.
+
+  Attributes:
+    batch_size: B, over all devices.
+    sharding: how batches lie on the devices, split along their first axis.
+    seed: decides the order in training.
+    train: endless and shuffled, or one pass in order.
+    on_device: whether to hold the examples in the memory of every device;
+      `"auto"` does so on accelerators if they fit into half of the memory that
+      is free.
+  """
+
+  batch_size: int
+  sharding: jax.sharding.NamedSharding
+  seed: int = 0
+  train: bool = False
+  on_device: bool | Literal["auto"] = "auto"
 
 
 class CachedDataset(types.Dataset):
@@ -122,7 +144,7 @@ class CachedDataset(types.Dataset):
       raise ValueError(f"{info.name} {info.split}: expected at least 1 row.")
     if "image" in arrays and arrays["image"].dtype != np.uint8:
       raise ValueError(
-        f"Expected uint8 images, got {arrays['image'].dtype}. Normalisation is "
+        f"Expected uint8 images, got {arrays['image'].dtype}. Normalization is "
         "done on the device."
       )
     if on_device not in (True, False, "auto"):
@@ -140,7 +162,6 @@ class CachedDataset(types.Dataset):
     self.batch_size = batch_size
     self._rows = np.asarray(rows, np.int64)
     self._sharding = sharding
-    self._seed = seed
     self._shuffle = shuffle
     self._order = functools.lru_cache(maxsize=2)(
       functools.partial(permutation, seed, size=len(rows))
@@ -237,6 +258,42 @@ class CachedDataset(types.Dataset):
     """The rows [count, B] int32 of `count` batches."""
     chosen = [self._select(first + i)[0] for i in range(count)]
     return np.stack(chosen).astype(np.int32)
+
+
+def from_cache(
+  cached: cache.Cache,
+  rows: np.ndarray,
+  info: types.DatasetInfo,
+  batching: Batching,
+) -> CachedDataset:
+  """Batches of some rows of a cache.
+
+  Args:
+    cached: its `image`, and `segmentation` and `target` if `info` has them,
+      are served.
+    rows: [n] integers, the selected rows, in the order of the split.
+    info: what is known about the data.
+    batching: how examples become batches.
+
+  Returns:
+    The dataset.
+
+  Raises:
+    ValueError: as of `CachedDataset`.
+  """
+  names = ["image"]
+  names += ["segmentation"] if info.has_segmentation else []
+  names += ["target"] if info.layout is not None else []
+  return CachedDataset(
+    {name: cached.arrays[name] for name in names},
+    rows,
+    info,
+    batch_size=batching.batch_size,
+    sharding=batching.sharding,
+    seed=batching.seed,
+    shuffle=batching.train,
+    on_device=batching.on_device,
+  )
 
 
 def _finish(raw: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -1,21 +1,25 @@
 """Datasets by the names a config uses."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from absl import logging
 
-from slot_attention_jax.data import procedural, types
+from slot_attention_jax.data import (
+  cached_dataset,
+  procedural,
+  transforms,
+  types,
+)
 from slot_attention_jax.data.images import clevr, folder
 from slot_attention_jax.data.multi_object import dataset as multi_object
-from slot_attention_jax.data.procedural import fixed_scenes
 
 SCENES = ("clevr_scenes", "multi_dsprites_scenes", "tetrominoes_scenes")
 NAMES = ("clevr", *multi_object.NAMES, "folder", *SCENES)
 _ON_DEVICE = {"auto": "auto", "yes": True, "no": False}
 _REGISTERED: dict[str, Callable[..., types.Dataset]] = {}
-# Data by name, with the family of scenes that takes their place.
+# Data by name, with the synthetic scenes that can stand in for them.
 _STAND_INS = {
   "clevr": "clevr_scenes",
   "clevr_with_masks": "clevr_scenes",
@@ -36,7 +40,7 @@ _READERS: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 
 def register(name: str, create: Callable[..., types.Dataset]) -> None:
-  """Makes a dataset of one's own known to configs; see docs/own_data.md.
+  """Makes a dataset of your own known to configs; see docs/own_data.md.
 
   Args:
     name: what `data.name` is set to; one that was registered before is
@@ -66,18 +70,18 @@ def create_dataset(
 ) -> types.Dataset:
   """The batches that a config asks for.
 
-  Data that were prepared are used; where none were, and no directory was
-  named, the package's own scenes take their place and one warning says so,
-  unless `data.fallback` is False or there are none of the kind.
+  Prepared data are used. Where there are none, and no directory was named,
+  synthetic scenes stand in for them and one warning says so, unless
+  `data.fallback` is False or there are none of the kind.
 
   Args:
     config: a whole `ConfigDict`; its `data` group, `task` and `seed` are read.
     split: `"train"` for training, or an evaluation split: `"validation"` or
-      `"test"` of any dataset, `"train_eval"` of TFDS's CLEVR, those that
-      `multi_object_splits` has for the sets with masks, `"all"` of a folder.
+      `"test"` of any dataset, `"train_eval"` of TFDS's CLEVR, those of
+      `multi_object.splits` for multi-object datasets, `"all"` of a folder.
     batch_size: global batch size.
     sharding: sharding of the batch axis.
-    warn: whether to say so if own scenes take the place of data; a run's second
+    warn: whether to warn if synthetic scenes stand in for data; a run's second
       dataset need not.
 
   Returns:
@@ -85,13 +89,42 @@ def create_dataset(
 
   Raises:
     FileNotFoundError: if there are no data where they should be.
-    ValueError: on an unknown name or split, or a split without what the task
-      needs.
+    ValueError: on an unknown name or split, a split without what the task
+      needs, or a key that the source of the data does not read.
   """
   data = config.data
-  batches = {"batch_size": batch_size, "sharding": sharding}
   if data.name in _REGISTERED:
-    return _REGISTERED[data.name](config, split, **batches)
+    return _REGISTERED[data.name](
+      config, split, batch_size=batch_size, sharding=sharding
+    )
+  _check(data)
+  batching = cached_dataset.Batching(
+    batch_size=batch_size,
+    sharding=sharding,
+    seed=config.seed,
+    train=split == "train",
+    on_device=_ON_DEVICE[data.on_device],
+  )
+  if data.name in SCENES:
+    return _open_scenes(config, split, batching)
+  if _needs_stand_in(data):
+    if warn:
+      logging.warning(
+        "NO %s DATA FOUND: training and evaluating on synthetic scenes (%s) at "
+        "%dx%d instead. Numbers of this run are not numbers on %s. Set "
+        "data.fallback=False to make this an error.",
+        data.name.upper(),
+        create_family(config).name,
+        *data.resolution,
+        data.name,
+      )
+    return _open_scenes(config, split, batching)
+  _check_unread(data, data.name)
+  return _open_files(config, split, batching)
+
+
+def _check(data: Any) -> None:
+  """Raises ValueError on a source that does not exist or cannot be."""
   if data.name not in NAMES:
     raise ValueError(
       f"Expected data.name out of {[*NAMES, *_REGISTERED]}, got {data.name!r}."
@@ -101,80 +134,24 @@ def create_dataset(
       f"Expected data.on_device out of {list(_ON_DEVICE)}, got "
       f"{data.on_device!r}."
     )
-  on_device = _ON_DEVICE[data.on_device]
-  if data.name not in SCENES:
-    dataset = _read(config, split, on_device=on_device, **batches)
-    if dataset is not None:
-      return dataset
-  elif data.data_dir:
+  if data.name in SCENES and data.data_dir:
     raise ValueError(
       f"Expected data.data_dir to be empty for data.name={data.name!r}, which "
       f"is rendered, got {data.data_dir!r}. Remove the override."
     )
-  return create_own_scenes(
-    config, split, on_device=on_device, warn=warn, **batches
-  )
-
-
-def _read(config: Any, split: str, **arguments: Any) -> types.Dataset | None:
-  """Batches of data on disk; None if own scenes shall take their place."""
-  data = config.data
-  name, data_dir = data.name, data.data_dir or None
-  max_objects = data.max_objects or None
-  train = split == "train"
-  arguments |= {
-    "resolution": tuple(data.resolution),
-    "crop": crop_of(config),
-    "seed": config.seed,
-    "train": train,
-    "cache_dir": data.cache_dir or None,
-  }
-  required = not (data.fallback and has_stand_in(name))
-  if name == "folder":
-    if data_dir is None:
-      raise ValueError(
-        "Expected data.data_dir to name the folder of images for "
-        "data.name='folder', got ''."
-      )
-    _check_unread(data, name)
-    split = data.folder.train_split if train else split
-    return folder.create_folder(
-      data_dir, split, max_objects=max_objects, **arguments
+  if data.name == "folder" and not data.data_dir:
+    raise ValueError(
+      "Expected data.data_dir to name the folder of images for "
+      "data.name='folder', got ''."
     )
-  if name == "clevr":
-    builder = clevr.find_clevr(data_dir, required=required)
-    if builder is None:
-      return None
-    _check_unread(data, name)
-    return clevr.create_clevr(
-      builder,
-      split,
-      task=config.task,
-      max_objects=max_objects,
-      num_train_eval=data.tfds.num_train_eval,
-      **arguments,
-    )
-  builder = multi_object.find_multi_object(
-    name, data.variant, data_dir, required=required
-  )
-  if builder is None:
-    return None
-  _check_unread(data, name)
-  return multi_object.create_multi_object(
-    builder,
-    data.tfds.train_split if train else split,
-    name=name,
-    variant=data.variant,
-    max_objects=max_objects,
-    **arguments,
-  )
 
 
 def _check_unread(data: Any, source: str) -> None:
   """Raises ValueError if a key is set that the source of data does not read."""
   for key, (default, readers) in _READERS.items():
-    *group, name = key.split(".")
-    value = data[group[0]][name] if group else data[name]
+    value = data
+    for part in key.split("."):
+      value = value[part]
     if source not in readers and value != default:
       raise ValueError(
         f"Expected data.{key} to be {default!r} for data.name={data.name!r}, "
@@ -183,72 +160,69 @@ def _check_unread(data: Any, source: str) -> None:
       )
 
 
-def create_own_scenes(
-  config: Any,
-  split: str,
-  *,
-  batch_size: int,
-  sharding: jax.sharding.NamedSharding,
-  on_device: bool | Literal["auto"] = "auto",
-  warn: bool = True,
+def _needs_stand_in(data: Any) -> bool:
+  """Whether synthetic scenes stand in for data that are not there."""
+  if data.data_dir or not data.fallback or data.name not in _STAND_INS:
+    return False
+  if data.name == "clevr":
+    return not clevr.is_prepared()
+  return not multi_object.is_prepared(data.name, data.variant)
+
+
+def _open_files(
+  config: Any, split: str, batching: cached_dataset.Batching
 ) -> types.Dataset:
-  """Batches of scenes that the package renders.
-
-  Args:
-    config: a whole `ConfigDict`; its `data` group and `seed` are read.
-    split: `"train"`, `"validation"`, `"test"`, or `"train_eval"`, which is the
-      same as `"validation"`.
-    batch_size: global batch size.
-    sharding: sharding of the batch axis.
-    on_device: whether `data.scenes.num_train` are held in device memory.
-    warn: whether to say so if they take the place of data.
-
-  Returns:
-    A dataset, endless if `split` is `"train"`.
-
-  Raises:
-    ValueError: on an unknown split, or a key that does not fit the scenes.
-  """
+  """Batches of files on disk."""
   data = config.data
-  family = create_family(config)
-  resolution = tuple(data.resolution)
-  if warn and data.name in _STAND_INS:
-    logging.warning(
-      "NO %s DATA FOUND: using the package's own scenes %r at %dx%d instead. "
-      "Numbers of this run are not numbers on %s.",
-      data.name.upper(),
-      family.name,
-      *resolution,
-      data.name,
+  data_dir = data.data_dir or None
+  max_objects = data.max_objects or None
+  images = transforms.ImageSpec(
+    resolution=tuple(data.resolution),
+    crop=resolve_crop(config),
+    cache_dir=data.cache_dir or None,
+  )
+  if data.name == "folder":
+    split = data.folder.train_split if batching.train else split
+    return folder.open(
+      data.data_dir, split, images, batching, max_objects=max_objects
     )
-  if data.scenes.num_train < 0:
-    raise ValueError(
-      "Expected data.scenes.num_train of at least 0, which is without end, got "
-      f"{data.scenes.num_train}."
+  if data.name == "clevr":
+    return clevr.open(
+      data_dir,
+      split,
+      images,
+      batching,
+      task=config.task,
+      max_objects=max_objects,
+      num_train_eval=data.tfds.num_train_eval,
     )
-  if split == "train" and data.scenes.num_train:
-    return fixed_scenes.create_fixed_scenes(
-      family,
-      num_scenes=data.scenes.num_train,
-      resolution=resolution,
-      batch_size=batch_size,
-      sharding=sharding,
-      seed=config.seed,
-      on_device=on_device,
-    )
-  return procedural.SceneDataset(
-    family,
-    split="validation" if split == "train_eval" else split,
-    batch_size=batch_size,
-    sharding=sharding,
-    resolution=resolution,
-    seed=config.seed,
-    num_examples=None if split == "train" else data.scenes.num_eval,
+  return multi_object.open(
+    data_dir,
+    data.tfds.train_split if batching.train else split,
+    images,
+    batching,
+    name=data.name,
+    variant=data.variant,
+    max_objects=max_objects,
+  )
+
+
+def _open_scenes(
+  config: Any, split: str, batching: cached_dataset.Batching
+) -> types.Dataset:
+  """Batches of synthetic scenes."""
+  return procedural.open(
+    create_family(config),
+    split,
+    tuple(config.data.resolution),
+    batching,
+    num_eval=config.data.scenes.num_eval,
+    num_train=config.data.scenes.num_train,
   )
 
 
 def create_family(config: Any) -> procedural.SceneFamily:
-  """The scenes that a config names, or that stand in for its data.
+  """The synthetic scenes that a config names, or that stand in for its data.
 
   Args:
     config: a whole `ConfigDict`; its `data` group is read.
@@ -264,8 +238,8 @@ def create_family(config: Any) -> procedural.SceneFamily:
   name = _STAND_INS.get(data.name, data.name)
   if name not in SCENES:
     raise ValueError(
-      f"Expected data.name out of {sorted((*SCENES, *_STAND_INS))}, of which "
-      f"there are rendered scenes, got {data.name!r}."
+      f"Expected data.name out of {sorted((*SCENES, *_STAND_INS))}, for which "
+      f"there are synthetic scenes, got {data.name!r}."
     )
   _check_unread(data, name)
   given = tuple(data.scenes.num_objects)
@@ -285,18 +259,13 @@ def create_family(config: Any) -> procedural.SceneFamily:
   return procedural.Clevr(
     num_objects=(low, min(high, data.max_objects or high)),
     frame=tuple(data.scenes.frame),
-    crop=crop_of(config),
+    crop=resolve_crop(config),
     textured=data.variant == "textured",
     held_out=data.scenes.held_out,
   )
 
 
-def has_stand_in(name: str) -> bool:
-  """Whether own scenes can take the place of the data of a name."""
-  return name in _STAND_INS
-
-
-def crop_of(config: Any) -> Any:
+def resolve_crop(config: Any) -> transforms.Crop:
   """The crop of `data.crop`, as `transforms.preprocess_image` takes it."""
   name, crop = config.data.name, config.data.crop
   if crop != "auto":

@@ -78,7 +78,7 @@ def prepare(
     raise ValueError(
       f"Expected a name out of {list(dataset.NAMES)}, got {name!r}."
     )
-  variant = layouts.variant_of(name, variant)
+  variant = layouts.resolve_variant(name, variant)
   if max_records is not None and max_records < 1:
     raise ValueError(f"Expected max_records of at least 1, got {max_records}.")
   if "://" in os.fspath(data_dir):

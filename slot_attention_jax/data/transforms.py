@@ -1,6 +1,8 @@
-"""Crops, resizing and normalisation of images, as the reference does them."""
+"""Crops, resizing and normalization of images, as the reference does them."""
 
+import dataclasses
 import functools
+import os
 from typing import Any, Literal
 
 import jax
@@ -15,20 +17,36 @@ _PAPER_TOP, _PAPER_LEFT, _PAPER_SIDE, _PAPER_HEIGHT = 29, 64, 192, 240
 Crop = Literal["paper", "literal", "center"] | None
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageSpec:
+  """How the images of a dataset are prepared, and where they are kept.
+
+  Attributes:
+    resolution: (h, w) of the images, in pixels.
+    crop: see `preprocess_image`.
+    cache_dir: the directory of all caches; None for
+      `cache.default_directory()`.
+  """
+
+  resolution: tuple[int, int]
+  crop: Crop = None
+  cache_dir: str | os.PathLike[str] | None = None
+
+
 def crop_window(
   height: int, width: int, literal: bool = False
 ) -> tuple[int, int, int, int]:
   """The paper's square window around the objects of a CLEVR image.
 
   The window was chosen for images of 240 x 320. For other sizes it is scaled
-  by `height / 240` and, as on 240 x 320, centred horizontally.
+  by `height / 240` and, as on 240 x 320, centered horizontally.
 
   Args:
     height: rows of the image.
     width: columns of the image.
     literal: take rows 29:221 and columns 64:256 whatever the size, as the
       reference's code does. On 320 x 480 images, which TFDS gives, that is a
-      tighter window off the centre.
+      tighter window off the center.
 
   Returns:
     `(top, bottom, left, right)`: the window is `[top:bottom, left:right]`.
@@ -82,10 +100,13 @@ def _interpolation(
 
 
 def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Resizes bilinearly, with half-pixel centres and without antialiasing.
+  """Resizes bilinearly, with half-pixel centers and without antialiasing.
 
-  Equals `tf.image.resize(image, size)`; `jax.image.resize` and Pillow
-  antialias by default and differ by up to a tenth of the range.
+  Equals `tf.image.resize(image, size)`. Written out because no library gives
+  the same bits: Pillow antialiases; `jax.image.resize(antialias=False)` and
+  `scipy.ndimage.zoom(order=1)` round otherwise, which changes up to 1% of the
+  pixels of a cache by a gray level, and the one compiles for each size of an
+  image, the other takes four times as long.
 
   Args:
     image: [H, W, C], any real dtype.
@@ -124,7 +145,7 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def normalize(image: types.Array) -> Any:
-  """Maps grey levels to `[-1, 1]`.
+  """Maps gray levels to `[-1, 1]`.
 
   Works on NumPy arrays (returns NumPy) and on JAX arrays, also under jit.
 
@@ -139,10 +160,15 @@ def normalize(image: types.Array) -> Any:
   return (level / np.float32(255) - np.float32(0.5)) * np.float32(2)
 
 
+def to_uint8(image: np.ndarray) -> np.ndarray:
+  """Rounds an image [...] in [-1, 1] to gray levels [...] uint8."""
+  return np.round((np.clip(image, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
+
+
 def preprocess_image(
   image: np.ndarray, resolution: tuple[int, int], crop: Crop
 ) -> np.ndarray:
-  """Crops, resizes and normalises one image, as the reference does.
+  """Crops, resizes and normalizes one image, as the reference does.
 
   Args:
     image: [H, W, 3] uint8.
@@ -172,7 +198,7 @@ def preprocess_image(
     raise ValueError(
       f"Expected an image [H, W, 3] uint8, got {image.shape} {image.dtype}."
     )
-  # The reference normalises before it crops; per pixel that is the same.
+  # The reference normalizes before it crops; per pixel that is the same.
   image = normalize(_cropped(image, crop))
   return np.clip(resize_bilinear(image, resolution), -1.0, 1.0)
 
@@ -182,7 +208,7 @@ def preprocess_segmentation(
 ) -> np.ndarray:
   """Crops and resizes a segmentation as `preprocess_image` does its image.
 
-  Each pixel takes the id at its centre, as `tf.image.resize(method="nearest")`.
+  Each pixel takes the id at its center, as `tf.image.resize(method="nearest")`.
 
   Args:
     segmentation: [H, W] integers.

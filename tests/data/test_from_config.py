@@ -390,7 +390,7 @@ def test_variants_that_do_not_exist_are_an_error(over_batch, no_data):
 )
 def test_the_crop_follows_from_the_data(name, crop, expected):
   config = clevr_set.get_config(f"data.name={name},data.crop={crop}")
-  assert from_config.crop_of(config) == expected
+  assert from_config.resolve_crop(config) == expected
 
 
 def test_a_split_of_training_needs_data_that_have_one(over_batch, no_data):

@@ -9,6 +9,7 @@ import pytest
 
 from configs import quickstart
 from slot_attention_jax import data, train
+from slot_attention_jax.data import from_config
 
 GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "own_data.md"
 # Set in the config of the guide's example, which is the quickstart's.
@@ -33,7 +34,7 @@ def scenes(tmp_path, monkeypatch):
   np.savez(tmp_path / "scenes.npz", images=images, segments=segments)
   monkeypatch.chdir(tmp_path)
   yield tmp_path
-  data._REGISTERED.clear()
+  from_config._REGISTERED.clear()
 
 
 def test_the_example_of_the_guide_trains_on_one_s_own_data(scenes, monkeypatch):

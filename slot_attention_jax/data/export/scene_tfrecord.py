@@ -21,7 +21,7 @@ from slot_attention_jax.data.multi_object import layouts
 _SETS = ("tetrominoes", "multi_dsprites", "clevr_with_masks")
 
 
-def layout_of(family: procedural.SceneFamily) -> layouts.RecordLayout:
+def get_layout(family: procedural.SceneFamily) -> layouts.RecordLayout:
   """The layout that a family's scenes are stored in.
 
   Args:

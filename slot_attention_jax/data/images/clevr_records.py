@@ -5,7 +5,6 @@ framed `tf.train.Example` messages, for which it brings its own parser.
 """
 
 import io
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,22 +23,14 @@ _CATEGORICAL = ("size", "material", "shape", "color")
 
 
 def load_split(
-  builder: Any,
-  split: str,
-  *,
-  resolution: tuple[int, int],
-  crop: transforms.Crop,
-  cache_dir: str | os.PathLike[str] | None = None,
+  builder: Any, split: str, images: transforms.ImageSpec
 ) -> cache.Cache:
   """Loads a whole TFDS split from the cache, decoding it on the first use.
 
   Args:
-    builder: TFDS builder of the prepared data, from `find_clevr`.
+    builder: TFDS builder of the prepared data, from `clevr.find_builder`.
     split: TFDS split: `"train"`, `"validation"` or `"test"`.
-    resolution: (h, w) of the images.
-    crop: see `transforms.preprocess_image`.
-    cache_dir: the directory of all caches; None for
-      `cache.default_directory()`.
+    images: how the images are cropped, resized and cached.
 
   Returns:
     A cache with the arrays, in the order of the files (not of the names):
@@ -58,18 +49,18 @@ def load_split(
   _check_labels(builder)
   info = builder.info.splits[split]
   files = tfds_files.find_files(builder, split)
-  height, width = resolution
+  height, width = images.resolution
 
   def decode(record: bytes) -> dict[str, Any]:
-    return _example(record, resolution, crop)
+    return _example(record, images)
 
   return cache.build_or_load(
-    cache_dir,
+    images.cache_dir,
     fingerprint={
       **tfds_files.fingerprint(builder, files),
       "split": split,
       "resolution": [height, width],
-      "crop": crop,
+      "crop": images.crop,
       "preprocessing": _PREPROCESSING,
     },
     num_examples=info.num_examples,
@@ -82,7 +73,7 @@ def load_split(
     examples=lambda: prefetch.parallel_map(
       decode, _records(builder, split, files)
     ),
-    label=f"clevr-{split}-{height}x{width}-{crop or 'full'}",
+    label=f"clevr-{split}-{height}x{width}-{images.crop or 'full'}",
   )
 
 
@@ -104,7 +95,7 @@ def _check_labels(builder: Any) -> None:
 
 
 def _records(builder: Any, split: str, files: list[Any]) -> Iterator[bytes]:
-  """The serialised examples of a split, in the order of the files."""
+  """The serialized examples of a split, in the order of the files."""
   file_format = builder.info.file_format.value
   if file_format == "tfrecord":
     for path in files:
@@ -124,10 +115,8 @@ def _records(builder: Any, split: str, files: list[Any]) -> Iterator[bytes]:
     )
 
 
-def _example(
-  record: bytes, resolution: tuple[int, int], crop: transforms.Crop
-) -> dict[str, Any]:
-  """Decodes one serialised `tf.train.Example` into the cache's arrays."""
+def _example(record: bytes, images: transforms.ImageSpec) -> dict[str, Any]:
+  """Decodes one serialized `tf.train.Example` into the cache's arrays."""
   from PIL import Image
   from tensorflow_datasets.proto import tf_example_pb2
 
@@ -141,10 +130,10 @@ def _example(
   # The archive's images are RGBA; as in TensorFlow, alpha is dropped.
   with Image.open(io.BytesIO(feature["image"].bytes_list.value[0])) as image:
     raw = np.asarray(image.convert("RGB"))
-  image = transforms.preprocess_image(raw, resolution, crop)
+  image = transforms.preprocess_image(raw, images.resolution, images.crop)
   target, count = encode_objects(feature, name)
   return {
-    "image": np.round((image + 1.0) * 127.5).astype(np.uint8),
+    "image": transforms.to_uint8(image),
     "target": target,
     "num_objects": count,
     "file_name": name,

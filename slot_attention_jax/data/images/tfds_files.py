@@ -16,14 +16,14 @@ def root_directory(data_dir: str | os.PathLike[str] | None) -> str:
   return os.path.expanduser(default if data_dir is None else data_dir)
 
 
-def find_builder(
+def find_directory(
   name: str,
   version: str,
   data_dir: str | os.PathLike[str] | None,
   *,
   variant: str = "",
 ) -> Any | None:
-  """Finds a dataset that was prepared.
+  """Finds the directory of a prepared dataset, without importing TFDS.
 
   Args:
     name: of the TFDS dataset.
@@ -34,7 +34,7 @@ def find_builder(
     variant: the name of TFDS's builder config; "" if there is none.
 
   Returns:
-    A TFDS builder that reads the data; None if they are not there.
+    An `epath.Path`; None if the data are not there.
   """
   from etils import epath  # Also reads gs://; TFDS brings it along.
 
@@ -43,7 +43,6 @@ def find_builder(
   # A directory may be given at any height: .../, .../name, .../name/version.
   for start in range(len(parts) + 1):
     path = root.joinpath(*parts[start:])
-    # Looked at before TFDS is imported, which takes seconds.
     description = path / "dataset_info.json"
     if not description.exists():
       continue
@@ -51,11 +50,30 @@ def find_builder(
     # Datasets without variants have no key, or an empty one.
     keys = ("name", "configName", "version")
     if tuple(found.get(k) or "" for k in keys) == (name, variant, version):
-      import tensorflow_datasets as tfds
-
-      logging.info("Reading %s from %s.", name, path)
-      return tfds.builder_from_directory(path)
+      return path
   return None
+
+
+def find_builder(
+  name: str,
+  version: str,
+  data_dir: str | os.PathLike[str] | None,
+  *,
+  variant: str = "",
+) -> Any | None:
+  """Finds a prepared dataset; arguments as of `find_directory`.
+
+  Returns:
+    A TFDS builder that reads the data; None if they are not there.
+  """
+  path = find_directory(name, version, data_dir, variant=variant)
+  if path is None:
+    return None
+  # Only now, for it takes seconds.
+  import tensorflow_datasets as tfds
+
+  logging.info("Reading %s from %s.", name, path)
+  return tfds.builder_from_directory(path)
 
 
 def find_files(builder: Any, split: str) -> list[Any]:

@@ -133,7 +133,7 @@ LAYOUTS: Mapping[str, Mapping[str, RecordLayout]] = {
 }
 
 
-def variant_of(name: str, variant: str = "") -> str:
+def resolve_variant(name: str, variant: str = "") -> str:
   """The variant of a set, or its default one for ""; ValueError if unknown."""
   if name not in LAYOUTS:
     raise ValueError(f"Expected a set out of {list(LAYOUTS)}, got {name!r}.")
@@ -146,7 +146,7 @@ def variant_of(name: str, variant: str = "") -> str:
   return variant
 
 
-def layout_of(name: str, variant: str = "") -> RecordLayout:
+def get_layout(name: str, variant: str = "") -> RecordLayout:
   """The layout of a set.
 
   Args:
@@ -159,4 +159,4 @@ def layout_of(name: str, variant: str = "") -> RecordLayout:
   Raises:
     ValueError: on an unknown set or variant.
   """
-  return LAYOUTS[name][variant_of(name, variant)]
+  return LAYOUTS[name][resolve_variant(name, variant)]

@@ -1,4 +1,10 @@
-"""Files of the web, and of public Google Cloud buckets, as streams."""
+"""Web files, and those of public Google Cloud buckets, as streams that resume.
+
+The files have gigabytes and are converted as they come, so what is needed is a
+stream that goes on where a connection broke. Of the libraries tried, fsspec and
+smart_open raise an error there; pooch and huggingface_hub try again, but need
+the whole file on disk.
+"""
 
 import http.client
 import io
@@ -22,7 +28,7 @@ def is_remote(path: str) -> bool:
 
 
 class RemoteFile(io.RawIOBase):
-  """Reads a file of the web from its beginning to its end.
+  """Reads a web file from its beginning to its end.
 
   A connection that breaks is made again, from the byte that is next.
 

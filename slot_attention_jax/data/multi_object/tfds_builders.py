@@ -90,7 +90,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def layout(self) -> layouts.RecordLayout:
     """Of the records."""
     config = self.builder_config
-    return layouts.layout_of(self.name, config.name if config else "")
+    return layouts.get_layout(self.name, config.name if config else "")
 
   def _info(self) -> tfds.core.DatasetInfo:
     layout = self.layout
@@ -342,7 +342,7 @@ def create_builder(
   Raises:
     ValueError: on an unknown variant.
   """
-  variant = layouts.variant_of(name, variant)
+  variant = layouts.resolve_variant(name, variant)
   cls = _BUILDERS[name]
   return cls(
     data_dir=os.fspath(data_dir),

@@ -1,13 +1,12 @@
-"""A fixed number of rendered scenes to train on, as a data set would have."""
-
-from typing import Literal
+"""A fixed number of rendered scenes to train on, as a dataset on disk has."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from slot_attention_jax.data import cached_dataset, procedural
+from slot_attention_jax.data import cached_dataset
+from slot_attention_jax.data.procedural import scenes
 from slot_attention_jax.runtime import progress
 
 # Scenes that a device renders at once.
@@ -15,14 +14,10 @@ _RENDER_BATCH = 64
 
 
 def create_fixed_scenes(
-  family: procedural.SceneFamily,
-  *,
+  family: scenes.SceneFamily,
   num_scenes: int,
   resolution: tuple[int, int],
-  batch_size: int,
-  sharding: jax.sharding.NamedSharding,
-  seed: int,
-  on_device: bool | Literal["auto"],
+  batching: cached_dataset.Batching,
 ) -> cached_dataset.CachedDataset:
   """Renders scenes once and serves them in epochs.
 
@@ -35,10 +30,7 @@ def create_fixed_scenes(
     num_scenes: how many, >= 1: the same for every seed, batch size and number
       of devices; fewer are the first of more.
     resolution: (H, W) in pixels.
-    batch_size: B, over all devices.
-    sharding: sharding of the batch axis.
-    seed: decides the order of training.
-    on_device: see `cached_dataset.CachedDataset`.
+    batching: how they become batches, of training.
 
   Returns:
     An endless dataset of split "train". Images are rounded to 8 bits, as those
@@ -48,11 +40,11 @@ def create_fixed_scenes(
     ValueError: if there are no scenes, or the batch does not divide over the
       devices.
   """
-  rendered = procedural.SceneDataset(
+  rendered = scenes.SceneDataset(
     family,
     split="train",
-    batch_size=_RENDER_BATCH * sharding.num_devices,
-    sharding=sharding,
+    batch_size=_RENDER_BATCH * batching.sharding.num_devices,
+    sharding=batching.sharding,
     resolution=resolution,
     num_examples=num_scenes,
   )
@@ -72,20 +64,20 @@ def create_fixed_scenes(
     arrays,
     np.arange(num_scenes),
     rendered.info,
-    batch_size=batch_size,
-    sharding=sharding,
-    seed=seed,
+    batch_size=batching.batch_size,
+    sharding=batching.sharding,
+    seed=batching.seed,
     shuffle=True,
-    on_device=on_device,
+    on_device=batching.on_device,
   )
 
 
 @jax.jit
 def _compact(batch):
   """A batch in the dtypes of files, without `valid`."""
-  grey = jnp.round((jnp.clip(batch["image"], -1.0, 1.0) + 1.0) * 127.5)
+  gray = jnp.round((jnp.clip(batch["image"], -1.0, 1.0) + 1.0) * 127.5)
   return {
-    "image": grey.astype(jnp.uint8),
+    "image": gray.astype(jnp.uint8),
     "segmentation": batch["segmentation"].astype(jnp.uint8),
     "target": batch["target"],
   }

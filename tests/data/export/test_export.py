@@ -110,13 +110,13 @@ def clevr_objects():
   ],
 )
 def test_layouts_have_the_readers_shapes(scenes, reader, resolution, expected):
-  layout = scene_tfrecord.layout_of(scenes)
+  layout = scene_tfrecord.get_layout(scenes)
   assert (layout.reader, layout.resolution) == (reader, resolution)
   assert layout.shapes(resolution) == expected
 
 
 def test_more_objects_than_the_readers_make_room_for_more_entities():
-  layout = scene_tfrecord.layout_of(family("clevr_scenes", 14))
+  layout = scene_tfrecord.get_layout(family("clevr_scenes", 14))
   assert layout.shapes((2, 2))["mask"] == (15, 2, 2, 1)
 
 
@@ -129,7 +129,7 @@ def test_tetrominoes_records(tfds):
     "shape": np.array([18, 4], np.int32),
     "color": np.array([[1, 0, 0], [0, 1, 1]], np.float32),
   }
-  layout = scene_tfrecord.layout_of(own)
+  layout = scene_tfrecord.get_layout(own)
   record = scene_tfrecord.serialize(
     layout, image, segmentation, objects, own.layout
   )
@@ -159,7 +159,7 @@ def test_tetrominoes_records(tfds):
 
 @pytest.mark.parametrize("variant", ["binarized", "colored_on_colored"])
 def test_multi_dsprites_records(variant, tfds):
-  layout = scene_tfrecord.layout_of(
+  layout = scene_tfrecord.get_layout(
     family("multi_dsprites_scenes", variant=variant)
   )
   image, segmentation = scene(3)
@@ -184,7 +184,7 @@ def test_multi_dsprites_records(variant, tfds):
 
 
 def test_clevr_records(tfds):
-  layout = scene_tfrecord.layout_of(family("clevr_scenes", 10))
+  layout = scene_tfrecord.get_layout(family("clevr_scenes", 10))
   record = scene_tfrecord.serialize(layout, *scene(2), clevr_objects(), CLEVR)
   got = parse(record)
   assert set(got) == set(layout.shapes((4, 6)))
@@ -207,7 +207,7 @@ def test_clevr_records(tfds):
 
 
 def test_a_scene_without_objects_is_all_background(tfds):
-  layout = scene_tfrecord.layout_of(family("clevr_scenes", 10))
+  layout = scene_tfrecord.get_layout(family("clevr_scenes", 10))
   objects = {k: v[:0] for k, v in clevr_objects().items()}
   record = scene_tfrecord.serialize(layout, *scene(0), objects, CLEVR)
   got = parse(record)
@@ -217,10 +217,10 @@ def test_a_scene_without_objects_is_all_background(tfds):
 
 def test_layouts_that_do_not_fit_are_errors(tfds):
   with pytest.raises(ValueError, match=r"'objects_room'.*Add its layout"):
-    scene_tfrecord.layout_of(family("objects_room"))
+    scene_tfrecord.get_layout(family("objects_room"))
   with pytest.raises(ValueError, match="Expected a variant of multi_dsprites"):
-    scene_tfrecord.layout_of(family("multi_dsprites_scenes"))
-  layout = scene_tfrecord.layout_of(family("clevr_scenes"))
+    scene_tfrecord.get_layout(family("multi_dsprites_scenes"))
+  layout = scene_tfrecord.get_layout(family("clevr_scenes"))
   objects = clevr_objects()
   with pytest.raises(ValueError, match=r"described by \['rotation'\]"):
     scene_tfrecord.serialize(
@@ -307,7 +307,7 @@ def test_entries_of_other_families_keep_their_units():
 
 
 def test_ids_may_begin_at_1(tfds):
-  layout = scene_tfrecord.layout_of(
+  layout = scene_tfrecord.get_layout(
     family("multi_dsprites_scenes", variant="binarized")
   )
   got = scene_json.scene_entry(

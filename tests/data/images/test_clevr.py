@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 
-from slot_attention_jax.data import types
+from slot_attention_jax.data import cached_dataset, transforms, types
 from slot_attention_jax.data.images import clevr
 
 pytestmark = pytest.mark.usefixtures("tfds")
@@ -26,20 +26,14 @@ _VALIDATION_OBJECTS = [7, 8, 10, 7, 5, 7]
 @pytest.fixture
 def create(cache_dir, sharding):
   def create(split, *, data_dir=_ARRAY_RECORD, **kwargs):
-    arguments = {
-      "task": "discovery",
-      "resolution": (16, 16),
-      "crop": "paper",
-      "max_objects": None,
-      "batch_size": 4,
-      "sharding": sharding,
-      "seed": 0,
-      "train": False,
-      "cache_dir": cache_dir,
-      "num_train_eval": 4,
-    }
-    builder = clevr.find_clevr(data_dir)
-    return clevr.create_clevr(builder, split, **(arguments | kwargs))
+    images = transforms.ImageSpec(
+      kwargs.pop("resolution", (16, 16)), kwargs.pop("crop", "paper"), cache_dir
+    )
+    batching = cached_dataset.Batching(
+      kwargs.pop("batch_size", 4), sharding, train=kwargs.pop("train", False)
+    )
+    arguments = {"task": "discovery", "num_train_eval": 4} | kwargs
+    return clevr.open(data_dir, split, images, batching, **arguments)
 
   return create
 
@@ -86,14 +80,6 @@ def test_filter_counts_the_whole_scene(create):
     create("train", max_objects=2)
 
 
-def test_limit(create):
-  dataset = create("train", max_objects=9, limit=2)
-  assert _counts(dataset) == [9, 8]
-  assert dataset.info.num_examples == 2
-  with pytest.raises(ValueError, match="at least 1 or None, got 0"):
-    create("train", limit=0)
-
-
 def test_info_and_batch(create):
   dataset = create(
     "validation", task="set_prediction", resolution=(16, 24), crop=None
@@ -130,7 +116,9 @@ def test_test_split_has_no_annotations(create):
 
 
 def test_errors(create):
-  with pytest.raises(ValueError, match=r"data\.num_train_eval in \[1, 11\]"):
+  with pytest.raises(
+    ValueError, match=r"data\.tfds\.num_train_eval in \[1, 11\]"
+  ):
     create("train", num_train_eval=12)
   with pytest.raises(ValueError, match="got 'val'"):
     create("val")
@@ -144,13 +132,13 @@ def test_errors(create):
   "below", ["", "clevr", "clevr/3.1.0"], ids=["root", "name", "version"]
 )
 def test_finds_named_directory(below):
-  builder = clevr.find_clevr(str(_ARRAY_RECORD / below))
+  builder = clevr.find_builder(str(_ARRAY_RECORD / below))
   assert builder.info.full_name == "clevr/3.1.0"
 
 
 def test_named_directory_without_the_data(tmp_path):
   with pytest.raises(FileNotFoundError) as error:
-    clevr.find_clevr(tmp_path)
+    clevr.find_builder(tmp_path)
   message = str(error.value)
   assert str(tmp_path) in message
   assert "pip install" in message
@@ -161,16 +149,17 @@ def test_named_directory_without_the_data(tmp_path):
 def test_another_dataset_is_not_clevr(tmp_path):
   (tmp_path / "dataset_info.json").write_text('{"name": "mnist"}')
   with pytest.raises(FileNotFoundError, match=r"clevr:3\.1\.0"):
-    clevr.find_clevr(tmp_path)
+    clevr.find_builder(tmp_path)
 
 
 def test_default_place(monkeypatch, tmp_path):
   monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
   monkeypatch.setenv("HOME", str(tmp_path))
-  assert clevr.find_clevr(None) is None
+  assert not clevr.is_prepared()
   shutil.copytree(_ARRAY_RECORD, tmp_path / "tensorflow_datasets")
-  assert clevr.find_clevr(None).info.name == "clevr"
+  assert clevr.is_prepared()
+  assert clevr.find_builder().info.name == "clevr"
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "empty"))
-  assert clevr.find_clevr(None) is None
+  assert not clevr.is_prepared()
   monkeypatch.setenv("TFDS_DATA_DIR", str(_TFRECORD))
-  assert str(clevr.find_clevr(None).data_dir).startswith(str(_TFRECORD))
+  assert str(clevr.find_builder().data_dir).startswith(str(_TFRECORD))

@@ -32,11 +32,9 @@ _VALIDATION_OBJECTS = [7, 8, 10, 7, 5, 7]
 
 def _load(data_dir, split, cache_dir, crop="paper"):
   cached = clevr_records.load_split(
-    clevr.find_clevr(data_dir),
+    clevr.find_builder(data_dir),
     split,
-    resolution=(16, 16),
-    crop=crop,
-    cache_dir=cache_dir,
+    transforms.ImageSpec((16, 16), crop, cache_dir),
   )
   order = np.argsort(cached.arrays["file_name"])
   return {name: array[order] for name, array in cached.arrays.items()}
@@ -74,7 +72,7 @@ def test_annotations_and_names(file_format, cache_dir):
 @pytest.mark.parametrize("crop", ["paper", None])
 def test_images_equal_tfds_own_decoding(cache_dir, crop):
   arrays = _load(_ARRAY_RECORD, "validation", cache_dir, crop)
-  source = clevr.find_clevr(_ARRAY_RECORD).as_data_source("validation")
+  source = clevr.find_builder(_ARRAY_RECORD).as_data_source("validation")
   names = arrays["file_name"].tolist()
   for example in source:
     assert example["image"].shape == (64, 96, 4)  # RGBA, as in the archive.
@@ -143,17 +141,13 @@ def test_prepared_anew_is_decoded_anew(tmp_path):
 
 
 def test_changed_labels(monkeypatch, cache_dir):
-  builder = clevr.find_clevr(_ARRAY_RECORD)
+  builder = clevr.find_builder(_ARRAY_RECORD)
   monkeypatch.setattr(
     builder.info.features["objects"].feature["shape"], "_int2str", ["x"] * 3
   )
   with pytest.raises(ValueError, match=r"labels .* of shape"):
     clevr_records.load_split(
-      builder,
-      "validation",
-      resolution=(16, 16),
-      crop=None,
-      cache_dir=cache_dir,
+      builder, "validation", transforms.ImageSpec((16, 16), None, cache_dir)
     )
 
 
@@ -166,7 +160,8 @@ def test_decodes_any_image_size():
   feature = example.features.feature
   feature["image"].bytes_list.value.append(feature_image.getvalue())
   feature["file_name"].bytes_list.value.append(b"a.png")
-  out = clevr_records._example(example.SerializeToString(), (8, 12), "paper")
+  images = transforms.ImageSpec((8, 12), "paper")
+  out = clevr_records._example(example.SerializeToString(), images)
   assert out["image"].shape == (8, 12, 3)
   assert np.unique(out["image"].reshape(-1, 3), axis=0).tolist() == [
     [255, 0, 0]
@@ -202,11 +197,12 @@ def test_reads_without_tensorflow(file_format, tmp_path):
       return find_spec(name, *args, **kwargs)
 
     importlib.machinery.PathFinder.find_spec = without_tensorflow
+    from slot_attention_jax.data import transforms
     from slot_attention_jax.data.images import clevr, clevr_records
 
     cached = clevr_records.load_split(
-      clevr.find_clevr(sys.argv[1]), "validation",
-      resolution=(16, 16), crop="paper", cache_dir=sys.argv[2])
+      clevr.find_builder(sys.argv[1]), "validation",
+      transforms.ImageSpec((16, 16), "paper", sys.argv[2]))
     try:
       import tensorflow
     except ImportError:
@@ -227,12 +223,13 @@ def test_equals_tensorflows_reader(tmp_path):
     import sys
     import numpy as np
     import tensorflow as tf
+    from slot_attention_jax.data import transforms
     from slot_attention_jax.data.images import clevr, clevr_records
 
-    builder = clevr.find_clevr(sys.argv[1])
+    builder = clevr.find_builder(sys.argv[1])
     cached = clevr_records.load_split(
       builder, "validation",
-      resolution=(16, 16), crop=None, cache_dir=sys.argv[2])
+      transforms.ImageSpec((16, 16), None, sys.argv[2]))
     names = cached.arrays["file_name"].tolist()
     worst, seen = 0.0, 0
     for example in builder.as_dataset("validation"):

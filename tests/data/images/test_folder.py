@@ -1,9 +1,14 @@
 """Folders of images: layouts, splits, masks, and what is wrong with one."""
 
+import os
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from slot_attention_jax.data import cached_dataset, transforms
 from slot_attention_jax.data.images import folder
 
 SIZE = (12, 16)
@@ -12,16 +17,16 @@ SIZE = (12, 16)
 @pytest.fixture
 def create(tmp_path, sharding):
   def create(directory, split="all", **kwargs):
-    arguments = {
-      "resolution": (8, 8),
-      "crop": None,
-      "batch_size": 4,
-      "sharding": sharding,
-      "seed": 0,
-      "train": False,
-      "cache_dir": tmp_path / "cache",
-    }
-    return folder.create_folder(directory, split, **(arguments | kwargs))
+    images = {k: kwargs.pop(k) for k in ("resolution", "crop") if k in kwargs}
+    images = {"resolution": (8, 8), "cache_dir": tmp_path / "cache"} | images
+    train = kwargs.pop("train", False)
+    return folder.open(
+      directory,
+      split,
+      transforms.ImageSpec(**images),
+      cached_dataset.Batching(4, sharding, train=train),
+      **kwargs,
+    )
 
   return create
 
@@ -178,7 +183,7 @@ def test_what_is_wrong_with_a_folder_is_said(create, tmp_path):
     create(root, "dev")
   save(root / "images" / "b.png", gray(0))
   save(root / "masks" / "b.png", MASK)
-  with pytest.raises(ValueError, match=r"1 of 2 have none.*images/a.png"):
+  with pytest.raises(ValueError, match=r"1 of 2 have none.*image 'a'.*b\.png"):
     create(root)
   save(root / "masks" / "a.png", MASK[:4])
   with pytest.raises(ValueError, match=r"a.png to have the size .*\(4, 16\)"):
@@ -198,3 +203,126 @@ def test_what_is_wrong_with_a_folder_is_said(create, tmp_path):
     create(root)
   # What failed left nothing behind that could be taken for a cache.
   assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+
+
+@pytest.mark.parametrize(
+  ("image", "mask"),
+  [
+    ("a.png", "masks/a.png"),
+    ("a.PNG", "masks/a.PNG"),
+    ("a.jpg", "masks/a.PNG"),
+    ("a.png", "masks/a_mask.png"),
+    ("a_mask.png", "masks/a_mask.png"),
+    ("a.png", "Masks/a.png"),
+    ("a.png", "mask/a_MASK.png"),
+  ],
+)
+def test_masks_are_found_by_name_in_upper_and_lower_case(
+  image, mask, create, tmp_path
+):
+  root = tmp_path / "mine"
+  save(root / "images" / image, gray(0))
+  save(root / mask, MASK)
+  dataset = create(root, resolution=SIZE)
+  assert rows_of(dataset)["segmentation"].max() == 2
+
+
+@pytest.mark.parametrize(
+  "mask",
+  [
+    "masks/a.jpg",
+    "masks/a.tif",
+    "masks/a.npy",
+    "masks/a.png.png",
+    "masks/sub/a.png",
+    "masks/A.png",
+    "masks/b.png",
+  ],
+)
+def test_a_folder_of_masks_that_do_not_fit_is_an_error(mask, create, tmp_path):
+  root = tmp_path / "mine"
+  save(root / "images" / "a.png", gray(0))
+  (root / mask).parent.mkdir(parents=True)
+  (root / mask).touch()
+  name = mask.split("/")[1]
+  with pytest.raises(ValueError, match=rf"a mask in .* there are \['{name}'\]"):
+    create(root)
+
+
+def test_two_masks_of_an_image_and_two_folders_are_errors(create, tmp_path):
+  root = tmp_path / "mine"
+  save(root / "images" / "a.png", gray(0))
+  save(root / "masks" / "a.png", MASK)
+  save(root / "masks" / "a_mask.png", MASK)
+  with pytest.raises(ValueError, match=r"one mask .*'a\.png', 'a_mask\.png'"):
+    create(root)
+  (root / "Masks").mkdir()
+  with pytest.raises(ValueError, match=r"one folder .*'Masks', 'masks'"):
+    create(root)
+
+
+def save_png16(path, pixels, color_type):
+  """Writes [H, W, C] uint16 as PNG, which Pillow does for gray alone."""
+
+  def chunk(kind, data):
+    crc = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + crc
+
+  height, width, _ = pixels.shape
+  rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+  header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_bytes(
+    b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", header)
+    + chunk(b"IDAT", zlib.compress(rows))
+    + chunk(b"IEND", b"")
+  )
+
+
+# Channels and color type of a PNG.
+KINDS = {
+  "gray": (1, 0), "gray, alpha": (2, 4), "rgb": (3, 2), "rgba": (4, 6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_of_16_bits_keep_their_upper_8(kind, create, tmp_path):
+  channels, color_type = KINDS[kind]
+  ramp = np.linspace(0, 65535, 64).astype(np.uint16)
+  pixels = np.tile(ramp[None, :, None], (64, 1, channels))
+  if channels in (2, 4):
+    pixels[..., -1] = 65535
+  save_png16(tmp_path / "mine" / "a.png", pixels, color_type)
+  image = rows_of(create(tmp_path / "mine", resolution=(64, 64)))["image"][0]
+  levels = np.round((image + 1) * 127.5).astype(int)
+  assert (levels == (ramp >> 8)[None, :, None]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_of_16_bits_keep_every_value_or_are_errors(
+  kind, create, tmp_path
+):
+  channels, color_type = KINDS[kind]
+  ids = np.arange(4, dtype=np.uint16).repeat(4)
+  pixels = np.tile(ids[None, :, None], (12, 1, channels))
+  root = tmp_path / "mine"
+  save(root / "images" / "a.png", gray(0))
+  save_png16(root / "masks" / "a.png", pixels, color_type)
+  if kind == "gray":
+    rows = rows_of(create(root, resolution=SIZE))
+    assert (rows["segmentation"][0] == ids).all()
+  else:
+    with pytest.raises(ValueError, match=r"a.png to have gray .* 16 bits"):
+      create(root)
+
+
+def test_folders_of_one_name_do_not_share_a_cache(create, tmp_path):
+  for place, level in (("x", 20), ("y", 200)):
+    root = tmp_path / place / "mine"
+    save(root / "0.png", gray(level))
+    os.utime(root / "0.png", (1, 1))
+    size = (root / "0.png").stat().st_size
+  assert size == (tmp_path / "x" / "mine" / "0.png").stat().st_size
+  assert levels_of(create(tmp_path / "x" / "mine")) == [20]
+  assert levels_of(create(tmp_path / "y" / "mine")) == [200]

@@ -62,7 +62,7 @@ def write(path, records):
 
 def write_scenes(path, name, variant, counts, seed=0):
   """Writes scenes of so many objects each; returns their arrays and ids."""
-  layout = layouts.layout_of(name, variant)
+  layout = layouts.get_layout(name, variant)
   rng = np.random.default_rng(seed)
   scenes = [scene(layout, rng, count) for count in counts]
   write(path, (serialize(arrays) for arrays, _ in scenes))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from slot_attention_jax.data import prepare, transforms, types
+from slot_attention_jax.data import cached_dataset, prepare, transforms, types
 from slot_attention_jax.data.multi_object import (
   dataset as dataset_lib,
 )
@@ -42,19 +42,21 @@ def data_dir(tmp_path_factory):
 @pytest.fixture
 def create(data_dir, sharding, cache_dir):
   def create(name, split, variant="", **kwargs):
-    arguments = {
-      "resolution": layouts.layout_of(name, variant).resolution,
-      "crop": None,
-      "max_objects": None,
-      "batch_size": 4,
-      "sharding": sharding,
-      "seed": 0,
-      "train": False,
-      "cache_dir": cache_dir,
-    }
-    builder = dataset_lib.find_multi_object(name, variant, data_dir[0])
-    return dataset_lib.create_multi_object(
-      builder, split, name=name, variant=variant, **(arguments | kwargs)
+    resolution = layouts.get_layout(name, variant).resolution
+    images = transforms.ImageSpec(
+      kwargs.pop("resolution", resolution), kwargs.pop("crop", None), cache_dir
+    )
+    batching = cached_dataset.Batching(
+      4, sharding, train=kwargs.pop("train", False)
+    )
+    return dataset_lib.open(
+      data_dir[0],
+      split,
+      images,
+      batching,
+      name=name,
+      variant=variant,
+      **kwargs,
     )
 
   return create
@@ -83,7 +85,7 @@ def test_the_name_tells_a_part_from_the_set(data_dir, create, monkeypatch):
   assert info.name == "tetrominoes:1.0.0[8_of_tetrominoes_.tfrecords]"
   assert info.split == "records[:]"
   assert not info.own_scenes
-  builder = dataset_lib.find_multi_object("tetrominoes", "", data_dir[0])
+  builder = dataset_lib.find_builder("tetrominoes", "", data_dir[0])
   builder.info.metadata["complete"] = True
   name = dataset_lib._data_name(builder, "tetrominoes", "")
   assert name == "tetrominoes:1.0.0"
@@ -187,19 +189,17 @@ def test_data_are_found_at_any_height(data_dir):
     root / "objects_room" / "six_objects",
     root / "objects_room" / "six_objects" / "1.0.0",
   ):
-    builder = dataset_lib.find_multi_object(
-      "objects_room", "six_objects", folder
-    )
+    builder = dataset_lib.find_builder("objects_room", "six_objects", folder)
     assert builder.info.splits["test"].num_examples == 8
   with pytest.raises(FileNotFoundError, match=r"identical_color:1\.0\.0"):
-    dataset_lib.find_multi_object("objects_room", "identical_color", root)
+    dataset_lib.find_builder("objects_room", "identical_color", root)
   with pytest.raises(FileNotFoundError, match="--name=tetrominoes"):
     # Not what its place says.
-    dataset_lib.find_multi_object("tetrominoes", "", root / "objects_room")
+    dataset_lib.find_builder("tetrominoes", "", root / "objects_room")
 
 
 def test_a_missing_file_and_another_order_are_errors(
-  create, data_dir, tmp_path, monkeypatch
+  data_dir, sharding, tmp_path, monkeypatch
 ):
   import shutil
 
@@ -212,22 +212,17 @@ def test_a_missing_file_and_another_order_are_errors(
       (number + 1, record) for number, record in real(*a)
     ),
   )
-  builder = dataset_lib.find_multi_object("tetrominoes", "", tmp_path)
-  arguments = {
-    "name": "tetrominoes",
-    "variant": "",
-    "resolution": (7, 7),
-    "crop": None,
-    "max_objects": None,
-    "batch_size": 4,
-    "sharding": None,
-    "seed": 0,
-    "train": False,
-    "cache_dir": tmp_path / "cache",
-  }
+
+  def open_all():
+    images = transforms.ImageSpec((7, 7), None, tmp_path / "cache")
+    batching = cached_dataset.Batching(4, sharding)
+    return dataset_lib.open(
+      tmp_path, "records[:]", images, batching, name="tetrominoes"
+    )
+
   with pytest.raises(ValueError, match="record 1 of the original file, got 0"):
-    dataset_lib.create_multi_object(builder, "records[:]", **arguments)
+    open_all()
   (file,) = copy.glob("*.array_record*")
   file.unlink()
   with pytest.raises(FileNotFoundError, match=r"1 of the 1 files .*missing"):
-    dataset_lib.create_multi_object(builder, "records[:]", **arguments)
+    open_all()

@@ -10,7 +10,7 @@ from tests.data.multi_object import masks_files
 
 pytestmark = pytest.mark.usefixtures("tfds")
 
-CLEVR = layouts.layout_of("clevr_with_masks")
+CLEVR = layouts.get_layout("clevr_with_masks")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_damaged_messages_are_errors_or_read():
   rng = np.random.default_rng(0)
   outcomes = {"error": 0, "read": 0}
   for name in ("tetrominoes", "objects_room"):
-    layout = layouts.layout_of(name)
+    layout = layouts.get_layout(name)
     arrays, _ = masks_files.scene(layout, rng, 2)
     record = masks_files.serialize(arrays)
     heads = [record.find(key.encode()) for key in arrays]
@@ -155,7 +155,7 @@ def test_damaged_messages_are_errors_or_read():
   ],
 )
 def test_every_layout_is_read_as_it_was_written(name, variant):
-  layout = layouts.layout_of(name, variant)
+  layout = layouts.get_layout(name, variant)
   room = layout.num_entities - layout.background_parts
   arrays, ids = masks_files.scene(layout, np.random.default_rng(0), room)
   record = masks_files.serialize(arrays)
@@ -169,7 +169,7 @@ def test_every_layout_is_read_as_it_was_written(name, variant):
 
 
 def test_pixels_in_no_mask_and_in_several_are_counted():
-  layout = layouts.layout_of("tetrominoes")
+  layout = layouts.get_layout("tetrominoes")
   arrays, _ = masks_files.scene(layout, np.random.default_rng(0), 2)
   arrays["mask"][:, 0, :5] = 0
   arrays["mask"][1:3, 34, :7] = 255
@@ -180,9 +180,9 @@ def test_pixels_in_no_mask_and_in_several_are_counted():
 
 
 def test_a_record_of_another_layout_says_of_which(clevr):
-  layout = layouts.layout_of("multi_dsprites", "binarized")
+  layout = layouts.get_layout("multi_dsprites", "binarized")
   arrays, _ = masks_files.scene(
-    layouts.layout_of("multi_dsprites", "colored_on_colored"),
+    layouts.get_layout("multi_dsprites", "colored_on_colored"),
     np.random.default_rng(0),
     2,
   )
@@ -194,7 +194,7 @@ def test_a_record_of_another_layout_says_of_which(clevr):
   ):
     records_lib.parse_record(record, layout, "record 3 of x")
   del arrays["mask"]
-  with pytest.raises(ValueError, match=r"It fits no set that is known"):
+  with pytest.raises(ValueError, match=r"It fits no known dataset"):
     records_lib.parse_record(masks_files.serialize(arrays), layout, "here")
   with pytest.raises(ValueError, match=r"--name=clevr_with_masks\."):
     records_lib.parse_record(clevr[0], layout, "here")

@@ -24,15 +24,14 @@ def over(num_devices):
 
 
 def create(num_devices=1, **options):
-  settings = {
-    "num_scenes": 10,
-    "resolution": (35, 35),
-    "batch_size": 4,
-    "sharding": over(num_devices),
-    "seed": 0,
-    "on_device": False,
-  }
-  return fixed_scenes.create_fixed_scenes(FAMILY, **(settings | options))
+  num_scenes = options.pop("num_scenes", 10)
+  settings = {"batch_size": 4, "sharding": over(num_devices)}
+  batching = cached_dataset.Batching(
+    **(settings | {"on_device": False} | options)
+  )
+  return fixed_scenes.create_fixed_scenes(
+    FAMILY, num_scenes, (35, 35), batching
+  )
 
 
 def epoch(data, num_scenes=10):
@@ -110,5 +109,5 @@ def test_the_key_of_the_config():
   assert isinstance(training, cached_dataset.CachedDataset)
   assert training.info.num_examples == 6
   assert isinstance(dataset(config, "validation"), procedural.SceneDataset)
-  with pytest.raises(ValueError, match=r"num_train_scenes of at least 0.*-1"):
+  with pytest.raises(ValueError, match=r"scenes.num_train of at least 0.*-1"):
     dataset(tetrominoes.get_config("data.scenes.num_train=-1"))
