@@ -150,7 +150,8 @@ def _find_in(folder: pathlib.Path, root: pathlib.Path) -> Iterator[_Example]:
   for path in paths:
     split = folder.name if folder != root else _split_by_name(path.stem)
     name = path.relative_to(root).as_posix()
-    yield _Example(name, split, path, masks and masks[path.stem])
+    mask = None if masks is None else masks[path.stem]
+    yield _Example(name, split, path, mask)
 
 
 def _split_by_name(stem: str) -> str:
