@@ -70,19 +70,8 @@ def train(config: Any, workdir: str, *, command: str = "") -> dict[str, float]:
     checkpointer = stack.enter_context(_open_checkpointer(config, run))
     state = _create_or_restore(config, run, checkpointer)
     start, total = int(state.step), config.train.num_steps
-    _describe(run, state, total)
-    if jax.process_index() == 0:
-      metadata.write_metadata(
-        run.path, config.to_dict(), run.dataset.info, command
-      )
-    per_call = multi_step.choose_steps_per_call(
-      config.train.steps_per_call,
-      run.dataset,
-      *(total, config.eval.every_steps, config.checkpoint.every_steps, start),
-    )
-    train_step = multi_step.make_step(
-      run.task, run.optimizer, run.schedule, run.mesh, run.dataset, per_call
-    )
+    _describe(config, run, state, command)
+    per_call, train_step = _make_step(config, run, start)
     evaluate = _make_evaluation(config, run)
     writer = stack.enter_context(_open_writer(config, run, start, began))
     batches = stack.enter_context(_open_batches(run.dataset, start, per_call))
@@ -193,9 +182,12 @@ def _create_or_restore(config, run, checkpointer) -> state_lib.TrainState:
   )
 
 
-def _describe(run, state, total):
-  """Logs what is trained, on what, with a table of the parameters."""
+def _describe(config, run, state, command):
+  """Logs what is trained, and writes it beside the run."""
   if jax.process_index() == 0:
+    metadata.write_metadata(
+      run.path, config.to_dict(), run.dataset.info, command
+    )
     try:
       from clu import parameter_overview
 
@@ -207,11 +199,27 @@ def _describe(run, state, total):
   logging.info(
     "Training steps %d to %d on %s, %d parameters, %d %s device(s).",
     int(state.step),
-    total,
+    config.train.num_steps,
     run.dataset.info.name,
     sum(x.size for x in jax.tree.leaves(state.params)),
     run.mesh.size,
     jax.default_backend(),
+  )
+
+
+def _make_step(config, run, start):
+  """Steps per call of the compiled step, and this step."""
+  per_call = multi_step.choose_steps_per_call(
+    config.train.steps_per_call,
+    run.dataset,
+    # Where other work is due.
+    config.train.num_steps,
+    config.eval.every_steps,
+    config.checkpoint.every_steps,
+    start,
+  )
+  return per_call, multi_step.make_step(
+    run.task, run.optimizer, run.schedule, run.mesh, run.dataset, per_call
   )
 
 

@@ -193,9 +193,7 @@ def resume(workdir, count, cache):
   return printed
 
 
-def test_two_processes_train_as_one_though_they_are_killed(
-  alone, cache, tmp_path
-):
+def test_two_killed_and_resumed_processes_train_as_one(alone, cache, tmp_path):
   workdir = tmp_path / "run"
   kill_at_step_5(workdir, 2, cache, victims=[0, 1])
   printed = resume(workdir, 2, cache)
@@ -287,7 +285,7 @@ def run_in_slurm(code, count, cache, directory):
 
 
 @pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 4])
-def test_each_process_reads_its_rows_only(count, cache, tmp_path):
+def test_each_process_reads_only_its_rows(count, cache, tmp_path):
   with run_in_slurm(ROWS, count, cache, tmp_path) as processes:
     printed = processes.printed()
   size = 4 // count
@@ -319,7 +317,7 @@ def test_if_one_fails_the_others_end(cache, tmp_path):
     assert "KeyError: 'gone'" in processes.logs[1].read_text()
 
 
-def test_processes_of_other_settings_all_fail(cache, tmp_path):
+def test_processes_with_different_settings_all_fail(cache, tmp_path):
   last = ["--config.seed=1"]
   with start(tmp_path / "run", 2, cache, last=last) as processes:
     codes = processes.codes(seconds=100)
@@ -390,7 +388,7 @@ def test_process_0_decides_when_the_time_is_up(cache, tmp_path):
 
 
 @pytest.mark.slow
-def test_all_stop_at_the_step_that_process_0_decides(cache, tmp_path):
+def test_all_processes_stop_at_the_same_step(cache, tmp_path):
   script = tmp_path / "stop.py"
   script.write_text(STOP)
   workdir, logs = tmp_path / "run", tmp_path / "logs"
@@ -403,7 +401,7 @@ def test_all_stop_at_the_step_that_process_0_decides(cache, tmp_path):
   assert max(saved) == 4
 
 
-def test_a_workdir_in_a_bucket_is_refused(cache):
+def test_a_workdir_in_a_bucket_is_rejected(cache):
   command = ["-m", "slot_attention_jax.main", f"--config={CONFIG}"]
   command += [f"--compilation_cache={cache}", "--workdir=gs://bucket/run"]
   process = subprocess.run(
@@ -419,7 +417,7 @@ def test_a_workdir_in_a_bucket_is_refused(cache):
   assert not (ROOT / "gs:").exists()
 
 
-def test_a_machine_of_no_cluster_is_told_so(tmp_path, cache):
+def test_distributed_outside_a_cluster_is_an_error(tmp_path, cache):
   with start(tmp_path / "run", 1, cache, "--distributed") as processes:
     assert processes.codes() == [1]
     log = processes.logs[0].read_text()
@@ -438,7 +436,7 @@ def test_a_machine_of_no_cluster_is_told_so(tmp_path, cache):
     (("localhost:1", 2, -1), "got -1 with num_processes=2"),
   ],
 )
-def test_flags_that_do_not_fit_together(given, message):
+def test_inconsistent_flags_are_errors(given, message):
   address, count, index = given
   with pytest.raises(ValueError, match=message):
     processes_lib.initialize(
@@ -446,7 +444,7 @@ def test_flags_that_do_not_fit_together(given, message):
     )
 
 
-def test_alone_nothing_is_started_and_errors_are_left_alone():
+def test_a_single_process_starts_nothing_and_raises_errors():
   assert not processes_lib.initialize()
   with pytest.raises(KeyError), processes_lib.exit_together_on_error():
     raise KeyError
@@ -480,7 +478,7 @@ def test_processes_train_as_one(count, uninterrupted):
   ("before", "after"),
   [(2, 2), (4, 4), (2, 1), (1, 2), (2, 4), (4, 2), (4, 1)],
 )
-def test_all_are_killed_and_others_resume(
+def test_killed_processes_are_resumed_by_another_number(
   before, after, uninterrupted, cache, tmp_path
 ):
   workdir = tmp_path / "run"
@@ -494,7 +492,7 @@ def test_all_are_killed_and_others_resume(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 3])
-def test_without_one_of_four_the_others_end(victim, cache, tmp_path):
+def test_if_one_of_four_is_killed_the_others_end(victim, cache, tmp_path):
   """In seconds, or by JAX's heartbeats within 100 s."""
   began = time.monotonic()
   kill_at_step_5(tmp_path / "run", 4, cache, victims=[victim])

@@ -55,7 +55,7 @@ def test_weights_are_evaluated_with_their_own_model(of_weights):
   assert (path / "images" / "evaluation.png").exists()
 
 
-def test_the_report_says_what_determines_its_numbers(of_weights):
+def test_the_report_names_all_conditions(of_weights):
   path, metrics = of_weights
   content = strict_json(path / "evaluation.json")
   protocol = content["protocol"]

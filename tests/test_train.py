@@ -2,17 +2,24 @@
 
 import functools
 import json
+import logging
 import math
 import shutil
+import sys
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from absl import logging as absl_logging
 
 from configs import quickstart
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax import tasks, train
+from slot_attention_jax.data import types
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.tasks import object_discovery
 from slot_attention_jax.training import (
@@ -22,6 +29,7 @@ from slot_attention_jax.training import (
   steps,
   time_limit,
 )
+from slot_attention_jax.training import state as state_lib
 
 # Checkpoints at 2 and 4 and, of the evaluations, at 3 and 4; all are kept. The
 # metric falls, and the "best" is where it is largest: at 3, not the last.
@@ -174,7 +182,7 @@ def stop_after_calls(monkeypatch, calls):
 
 # At a step that has a checkpoint anyway, and a score; at one that has none.
 @pytest.mark.parametrize("calls", [3, 1])
-def test_a_run_whose_time_is_up_goes_on_as_if_it_were_not(
+def test_a_run_stopped_by_the_time_limit_resumes_exactly(
   whole, tmp_path, caplog, monkeypatch, calls
 ):
   stop_after_calls(monkeypatch, calls)
@@ -196,7 +204,7 @@ def test_a_run_whose_time_is_up_goes_on_as_if_it_were_not(
   assert_same_state(state_of(tmp_path), state_of(whole[0]))
 
 
-def test_time_that_is_up_with_the_last_step_is_no_early_stop(
+def test_reaching_the_time_limit_at_the_last_step_is_no_stop(
   whole, tmp_path, caplog, monkeypatch
 ):
   stop_after_calls(monkeypatch, 1)
@@ -206,7 +214,7 @@ def test_time_that_is_up_with_the_last_step_is_no_early_stop(
   assert not warnings_in(caplog)
 
 
-def test_seconds_of_the_pieces_of_a_run_add_up(whole, tmp_path, monkeypatch):
+def test_seconds_add_up_over_resumptions(whole, tmp_path, monkeypatch):
   def seconds():
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["seconds"] for line in lines]
@@ -227,14 +235,14 @@ def test_seconds_of_the_pieces_of_a_run_add_up(whole, tmp_path, monkeypatch):
   assert 1000 < seconds()[2] < 2000
 
 
-def test_a_run_without_a_checkpoint_starts_anew(whole, tmp_path):
+def test_a_run_without_a_checkpoint_restarts(whole, tmp_path):
   workdir = copy_of(whole, tmp_path, 0)
   train.train(tiny(), str(workdir))
   assert rows_of(workdir) == rows_of(whole[0])
   assert_same_state(state_of(workdir), state_of(whole[0]))
 
 
-def test_the_seed_decides_the_result(whole, tmp_path):
+def test_the_seed_determines_the_result(whole, tmp_path):
   train.train(tiny("seed=1"), str(tmp_path))
   assert rows_of(tmp_path)[0] != rows_of(whole[0])[0]
 
@@ -273,12 +281,12 @@ def test_the_config_and_the_data_are_saved_beside_the_run(whole):
     assert "NaN" not in line
 
 
-def test_pictures_are_drawn_at_evaluations(whole):
+def test_images_are_drawn_at_evaluations(whole):
   names = sorted(path.name for path in (whole[0] / "images").iterdir())
   assert names == ["00000003.png", "00000004.png"]
 
 
-def test_no_pictures_if_there_are_to_be_none(whole, tmp_path):
+def test_no_images_if_num_images_is_0(whole, tmp_path):
   workdir = copy_of(whole, tmp_path, 3)
   shutil.rmtree(workdir / "images")
   train.train(tiny("logging.num_images=0"), str(workdir))
@@ -299,7 +307,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
   assert [row["step"] for row in rows_of(tmp_path)] == [1]
 
 
-def test_no_checkpoint_of_a_run_that_is_lost(tmp_path):
+def test_a_diverged_run_saves_no_checkpoint(tmp_path):
   # The update of step 1 destroys the parameters; its loss is still finite. A
   # checkpoint of it would make every later start fail.
   config = tiny(
@@ -333,7 +341,7 @@ def test_bad_settings_are_errors_and_leave_nothing(arg, message, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_another_config_than_the_run_s_is_warned_of(whole, tmp_path, caplog):
+def test_resuming_with_another_config_warns(whole, tmp_path, caplog):
   workdir = copy_of(whole, tmp_path)
   config = tiny("seed=3,train.batch_size=8,optim.b1=0.8,model.epsilon=1e-6")
   train.train(config, str(workdir))
@@ -347,12 +355,12 @@ def test_another_config_than_the_run_s_is_warned_of(whole, tmp_path, caplog):
   assert {w.removeprefix("Resuming with ") for w in resuming} == expected
 
 
-def test_the_same_config_is_not_warned_of(whole, tmp_path, caplog):
+def test_resuming_with_the_same_config_does_not_warn(whole, tmp_path, caplog):
   train.train(tiny(), str(copy_of(whole, tmp_path)))
   assert not warnings_in(caplog)
 
 
-def test_another_model_than_the_run_s_is_an_error(whole, tmp_path):
+def test_resuming_with_another_model_is_an_error(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
   with pytest.raises(ValueError, match="other arrays than expected"):
     train.train(tiny("model.slot_size=8"), str(workdir))
@@ -484,3 +492,27 @@ def test_steps_per_call_needs_data_on_the_devices(tmp_path):
   assert multi_step.choose_steps_per_call(0, OnTheHost(), 4) == 1
   with pytest.raises(ValueError, match="steps_per_call of at least 0, got -1"):
     train.train(tiny("train.steps_per_call=-1"), str(tmp_path))
+
+
+@pytest.mark.parametrize("clu_is_installed", [True, False])
+def test_a_run_logs_its_parameters(
+  clu_is_installed, tmp_path, caplog, monkeypatch
+):
+  absl_logging.get_absl_logger().setLevel(logging.INFO)
+  if not clu_is_installed:
+    monkeypatch.setitem(sys.modules, "clu", None)
+  info = types.DatasetInfo("toys", "train", (8, 8, 3), None)
+  run = SimpleNamespace(
+    path=tmp_path,
+    dataset=SimpleNamespace(info=info),
+    mesh=mesh_lib.create_mesh(),
+  )
+  params = {"dense": {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}}
+  state = state_lib.create(params, optax.identity(), jax.random.key(0))
+  train._describe(tiny(), run, state, "--config=mine")
+  assert ("dense/kernel" in caplog.text) == clu_is_installed
+  assert ("clu is not installed" in caplog.text) != clu_is_installed
+  assert "Training steps 0 to 4 on toys, 9 parameters, 4 cpu" in caplog.text
+  saved = json.loads((tmp_path / "metadata.json").read_text())
+  assert saved["recipe"] == "--config=mine"
+  assert saved["code"]

@@ -46,7 +46,6 @@ from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.models import from_config
 from slot_attention_jax.runtime import mesh as mesh_lib
-from slot_attention_jax.tasks import set_prediction
 from slot_attention_jax.training import optimizers, steps
 
 PEERS = ("torch", "torch_compile", "none")
@@ -68,7 +67,7 @@ def random_batch(task: Any, batch_size: int, max_objects: int) -> dict:
   rng = np.random.default_rng(0)
   shape = (batch_size, *task.image_shape)
   batch = {"image": rng.uniform(-1, 1, shape).astype(np.float32)}
-  if isinstance(task, set_prediction.SetPrediction):
+  if "predictions" in task.prediction_shapes:
     rows, values = (batch_size, max_objects), {}
     for prop in task.layout.of_kind("continuous"):
       values[prop.name] = rng.uniform(prop.low, prop.high, (*rows, prop.size))

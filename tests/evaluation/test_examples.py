@@ -77,7 +77,7 @@ def test_metrics_are_named_after_the_data(expected):
   assert all(np.isfinite(list(metrics.values())))
 
 
-def test_full_names_hold_data_and_split():
+def test_metric_names_include_data_and_split():
   info = Setting("discovery").data(4, "test").info
   assert examples.metric_name(info, "mse") == "tetrominoes_scenes/test/mse"
 
@@ -99,7 +99,7 @@ def test_metrics_are_the_same_on_1_and_4_devices(expected):
   assert_close(Setting(kind, num_devices=1).evaluate(params, 5), metrics)
 
 
-def test_the_seed_decides_the_noise_of_the_slots(expected):
+def test_the_seed_determines_the_slot_noise(expected):
   setting, params, metrics = expected
   assert setting.evaluate(params, 4) == metrics
   assert setting.evaluate(params, 4, seed=1) != metrics
@@ -138,7 +138,7 @@ def test_each_example_counts_once_and_padding_does_not():
   assert firsts == [0, 4, 8]
 
 
-def test_endless_data_are_an_error():
+def test_evaluating_an_endless_split_is_an_error():
   setting = Setting("discovery")
   with pytest.raises(ValueError, match=r"evaluation split, got 'train'.*endl"):
     examples.evaluate(setting.task, None, None, setting.data(4, "train"))

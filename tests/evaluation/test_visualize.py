@@ -48,7 +48,7 @@ def tiles(sheet, size, columns, gap=2):
   return grid
 
 
-def test_decomposition_sheet():
+def test_decomposition_grid():
   images = np.random.default_rng(0).uniform(-1, 1, size=(2, 4, 6, 3))
   sheet = visualize.decomposition_grid(images, output(), min_size=4)
   assert sheet.dtype == np.uint8
@@ -77,12 +77,12 @@ def test_small_images_are_enlarged_by_whole_factors():
   tiles(sheet, (4, 6), columns=6)
 
 
-def test_decomposition_of_other_images():
+def test_decomposition_of_other_images_is_an_error():
   with pytest.raises(ValueError, match=r"\(2, 4, 6, 3\), got \(1, 4, 6, 3\)"):
     visualize.decomposition_grid(np.zeros((1, 4, 6, 3)), output())
 
 
-def test_attention_sheet():
+def test_attention_grid():
   images = np.full((1, 4, 8, 3), -1.0)
   # T 2, K 3, on a grid of 2x4: the last iteration of slot 1 is in one cell.
   attention = np.zeros((1, 2, 3, 8), np.float32)
@@ -97,7 +97,7 @@ def test_attention_sheet():
   np.testing.assert_array_equal(maps[1], expected)
 
 
-def test_attention_that_is_no_grid():
+def test_attention_without_a_fitting_grid_is_an_error():
   with pytest.raises(ValueError, match=r"aspect 4:8, got N = 7"):
     visualize.attention_grid(np.zeros((1, 4, 8, 3)), np.zeros((1, 1, 2, 7)))
 

@@ -67,7 +67,7 @@ def test_ari_matches_reference(foreground_only, equal_to_reference):
 
 @pytest.mark.parametrize("foreground_only", [False, True])
 @pytest.mark.parametrize("flip", [0.0, 0.3, 1.0])
-def test_ari_by_the_formula(flip, foreground_only):
+def test_ari_matches_exact_integer_formula(flip, foreground_only):
   true_ids, pred_ids = _random_ids(1, flip=flip)
   actual = jax.jit(
     lambda t, p: ari.adjusted_rand_index(
@@ -165,7 +165,7 @@ def test_pixels_out_of_range_count_nowhere(metric):
 
 
 @pytest.mark.parametrize("metric", _METRICS)
-def test_images_equal_flat_pixels(metric):
+def test_images_and_flat_pixels_score_the_same(metric):
   true_ids, pred_ids = _random_ids(6)
   sizes = {"num_true_groups": 5, "num_pred_groups": 7}
   images = (x.reshape(6, 15, 20) for x in (true_ids, pred_ids))
@@ -175,7 +175,7 @@ def test_images_equal_flat_pixels(metric):
 
 
 @pytest.mark.parametrize("metric", _METRICS)
-def test_a_sharded_batch_gives_the_same(metric):
+def test_sharding_does_not_change_metrics(metric):
   true_ids, pred_ids = _random_ids(8, shape=(8, 100))
   mesh = jax.make_mesh(
     (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)

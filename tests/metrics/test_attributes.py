@@ -73,7 +73,7 @@ def counted(predictions, targets, thresholds):
 
 
 @pytest.mark.parametrize("num_slots", [6, 3])
-def test_counts_by_loops_over_scipy_s_matching(num_slots):
+def test_counts_match_loops_over_scipy_matching(num_slots):
   predictions, targets = random_sets(num_slots, num_slots=num_slots)
   actual = count(predictions, targets)
   for i in range(len(predictions)):
@@ -103,7 +103,7 @@ def test_exact_predictions_in_any_order_are_all_right():
   )
 
 
-def test_shares_are_of_all_objects_and_their_errors_are_a_bootstrap_s():
+def test_shares_are_of_all_objects_and_errors_match_a_bootstrap():
   predictions, targets = random_sets(3, num_images=200)
   counts = jax.device_get(count(predictions, targets))
   value, error = attributes.attribute_scores(counts)["accuracy_color"]
@@ -115,7 +115,7 @@ def test_shares_are_of_all_objects_and_their_errors_are_a_bootstrap_s():
   assert error == pytest.approx(spread, rel=0.1)
 
 
-def test_batches_pool_to_the_split_and_the_order_of_a_set_is_none():
+def test_batches_pool_to_the_split_in_any_order_of_the_sets():
   predictions, targets = random_sets(5)
   whole = count(predictions, targets)
   rng = np.random.default_rng(0)
@@ -131,7 +131,7 @@ def test_batches_pool_to_the_split_and_the_order_of_a_set_is_none():
       np.testing.assert_allclose(value, whole[name][rows], atol=1e-5)
 
 
-def test_a_single_image_has_no_error_and_no_objects_no_shares():
+def test_no_error_for_one_image_and_no_shares_without_objects():
   predictions, targets = random_sets(0)
   one = scores_of(jnp.asarray(predictions[-1:]), jnp.asarray(targets[-1:]))
   assert {error for _, error in one.values()} == {None}

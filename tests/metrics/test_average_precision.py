@@ -102,7 +102,7 @@ def _random_scenes(layout, seed, num_images=6, num_slots=7, num_objects=5):
   return predictions.astype(np.float32), targets
 
 
-def test_is_the_references(equal_to_reference):
+def test_average_precision_matches_reference(equal_to_reference):
   golden = np.load(_GOLDEN / "set_metrics.npz")
   actual = average_precision.average_precision(
     golden["predictions"],
@@ -135,7 +135,7 @@ def test_is_the_references(equal_to_reference):
   ],
   ids=lambda value: getattr(value, "name", ""),
 )
-def test_by_plain_loops(layout, thresholds, seed):
+def test_average_precision_matches_plain_loops(layout, thresholds, seed):
   predictions, targets = _random_scenes(layout, seed)
   actual = average_precision.average_precision(
     predictions, targets, layout, thresholds
@@ -199,7 +199,7 @@ def test_predictions_are_pooled_over_images():
   np.testing.assert_allclose(actual, [0.25])
 
 
-def test_padding_and_categories_are_not_hit():
+def test_padding_and_other_categories_are_not_hit():
   predictions, targets = _random_scenes(_MIXED, 0)
   none = np.zeros_like(targets)
   for valid in (None, np.ones(6, bool)):

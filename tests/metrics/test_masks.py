@@ -24,7 +24,7 @@ def test_masks_sum_to_1_over_the_slots(attention):
   assert float(maps.min()) >= 0.0
 
 
-def test_at_the_grid_s_size_nothing_is_resized(attention):
+def test_masks_of_the_grid_size_are_not_resized(attention):
   maps = masks.attention_masks(attention, (4, 6), (4, 6))
   for row in range(4):
     for column in range(6):
@@ -33,7 +33,7 @@ def test_at_the_grid_s_size_nothing_is_resized(attention):
       )
 
 
-def test_upsampling_is_bilinear_with_half_pixel_centres(attention):
+def test_upsampling_is_bilinear_with_half_pixel_centers(attention):
   maps = masks.attention_masks(attention, (4, 6), (12, 18))
   grid = np.asarray(attention).reshape(2, 3, 4, 6)
   # The centre of every cell, and a third of the way to the next.
@@ -42,7 +42,7 @@ def test_upsampling_is_bilinear_with_half_pixel_centres(attention):
   np.testing.assert_allclose(maps[:, :, 1::3, 2:-1:3], between, atol=1e-6)
 
 
-def test_each_image_has_its_own_and_slots_are_names(attention):
+def test_images_are_independent_and_slots_permute(attention):
   order = jnp.array([2, 0, 1])
   maps = masks.attention_masks(attention, (4, 6), (9, 13))
   permuted = masks.attention_masks(attention[:, order], (4, 6), (9, 13))

@@ -46,7 +46,7 @@ def _oracle_ious(true_ids, pred_ids, objects, num_pred):
 
 @pytest.mark.parametrize("ignore_background", [True, False])
 @pytest.mark.parametrize(("num_true", "num_pred"), [(5, 7), (5, 3)])
-def test_overlaps_by_numpy(num_true, num_pred, ignore_background):
+def test_overlaps_match_numpy(num_true, num_pred, ignore_background):
   rng = np.random.default_rng(7)
   true_ids = rng.integers(0, num_true, (6, 60))
   true_ids[true_ids == 2] = 3  # An id without pixels.
@@ -88,7 +88,7 @@ def test_overlap_without_objects_is_one(metric):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("ignore_background", [False, True])
-def test_covering_by_its_definition(ids, ignore_background, weighted):
+def test_covering_matches_its_definition(ids, ignore_background, weighted):
   options = {"ignore_background": ignore_background, **GROUPS}
   actual = jax.jit(
     lambda t, p: overlap.segmentation_covering(

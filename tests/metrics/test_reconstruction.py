@@ -11,7 +11,7 @@ from slot_attention_jax import losses
 from slot_attention_jax.metrics import reconstruction
 
 
-def test_psnr_by_its_definition_on_gray_levels():
+def test_psnr_matches_its_definition_on_gray_levels():
   rng = np.random.default_rng(0)
   images = rng.uniform(-1, 1, (3, 8, 9, 3)).astype(np.float32)
   noisy = images + 0.1 * rng.standard_normal(images.shape).astype(np.float32)
@@ -24,7 +24,7 @@ def test_psnr_by_its_definition_on_gray_levels():
   np.testing.assert_allclose(actual, 10 * np.log10(255**2 / mse), atol=1e-3)
 
 
-def test_exact_ones_have_100_db_and_what_is_out_of_range_is_clipped():
+def test_exact_images_have_100_db_and_values_are_clipped():
   images = jnp.array([[[[1.0, -1.0]]], [[[0.5, 0.0]]]])
   assert reconstruction.psnr(images, images).tolist() == [100.0, 100.0]
   assert float(reconstruction.psnr(3 * images, images)[0]) == 100.0
@@ -34,7 +34,7 @@ def test_exact_ones_have_100_db_and_what_is_out_of_range_is_clipped():
 
 
 @pytest.mark.parametrize("clip", [False, True])
-def test_each_image_has_its_own_on_any_range_and_dtype(clip):
+def test_psnr_of_each_image_for_any_range_and_dtype(clip):
   images = jax.random.uniform(jax.random.key(0), (4, 6, 5, 3), minval=-1)
   noise = jax.random.normal(jax.random.key(1), images.shape)
   scale = jnp.array([0.01, 0.1, 0.5, 1.0])[:, None, None, None]
@@ -59,7 +59,7 @@ def test_each_image_has_its_own_on_any_range_and_dtype(clip):
   np.testing.assert_array_equal(low, same)
 
 
-def test_unclipped_it_is_the_decibels_of_the_loss():
+def test_unclipped_psnr_is_the_loss_in_decibels():
   images = jax.random.uniform(jax.random.key(0), (4, 6, 5, 3), minval=-1)
   noisy = images + jax.random.normal(jax.random.key(1), images.shape)
   loss = np.asarray(losses.reconstruction_loss(noisy, images), np.float64)
@@ -69,7 +69,7 @@ def test_unclipped_it_is_the_decibels_of_the_loss():
   assert (clipped > actual).all()
 
 
-def test_other_shapes_and_ranges_are_errors():
+def test_wrong_shapes_and_ranges_are_errors():
   with pytest.raises(ValueError, match=r"\(2, 4\) and \(2, 5\)"):
     reconstruction.psnr(jnp.zeros((2, 4)), jnp.zeros((2, 5)))
   for data_range in (0.0, -2.0, float("nan")):

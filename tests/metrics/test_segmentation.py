@@ -58,7 +58,7 @@ def test_ari_matches_scikit_learn(ids, foreground_only):
     assert float(value) == pytest.approx(expected, abs=1e-6)
 
 
-def test_slots_in_use_and_segments_of_the_background_by_counting(ids):
+def test_slots_in_use_and_background_segments_match_counting(ids):
   true_ids, pred_ids = ids
   slots = segmentation.slots_in_use(
     pred_ids, num_pred_groups=7, min_fraction=0.1
@@ -98,7 +98,7 @@ def test_a_split_background_is_seen_where_fg_ari_sees_nothing():
   assert (full < 0.5, foreground, parts) == (True, 1.0, 2)
 
 
-def test_names_of_groups_and_ignored_pixels_change_nothing(ids):
+def test_relabeling_and_ignored_pixels_change_nothing(ids):
   true_ids, pred_ids = ids
   names = np.array([0, 3, 1, 4, 2])
   renamed = np.where(true_ids < 0, -1, names[true_ids])
@@ -155,7 +155,7 @@ def test_a_sharded_batch_is_scored_image_by_image(ids, name):
   assert len(set(np.asarray(actual).tolist())) > 1
 
 
-def test_bounds(ids):
+def test_metrics_stay_within_their_bounds(ids):
   rng = np.random.default_rng(0)
   pair = (rng.integers(-1, n, ids[0].shape) for n in (5, 7))
   true_ids, pred_ids = pair = tuple(pair)
@@ -177,7 +177,7 @@ def test_bounds(ids):
   # Of 3,000 pixels; in float32 0.001 * 3000 is more than 3.
   [(0.001, 3), (0.00101, 2), (0.0, 4), (0.3, 2), (0.301, 1), (1.0, 0)],
 )
-def test_a_segment_of_just_the_fraction_counts(fraction, parts):
+def test_a_segment_of_exactly_the_fraction_counts(fraction, parts):
   pred_ids = np.repeat([[0, 1, 2, 3]], [2096, 900, 3, 1], axis=1)
   groups = {"num_pred_groups": 5, "min_fraction": fraction}
   slots = segmentation.slots_in_use(pred_ids, **groups)

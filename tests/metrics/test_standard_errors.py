@@ -7,7 +7,7 @@ import pytest
 from slot_attention_jax.metrics import standard_errors
 
 
-def test_mean_and_its_error_by_hand():
+def test_mean_and_error_of_hand_worked_cases():
   # Mean 3; squares 4, 1, 1, 4 over 4 * 3.
   value, error = standard_errors.mean_and_standard_error(
     np.array([1.0, 2.0, 4.0, 5.0])
@@ -16,7 +16,7 @@ def test_mean_and_its_error_by_hand():
   assert type(value) is type(error) is float
 
 
-def test_filler_rows_do_not_count_whatever_they_hold():
+def test_invalid_rows_do_not_count():
   values = np.random.default_rng(0).normal(3.0, 2.0, 50)
   expected = values.mean(), values.std(ddof=1) / 50**0.5
   filled = np.concatenate([[np.nan], values, [np.inf]])
@@ -74,7 +74,7 @@ def test_one_image_has_no_error_and_none_is_an_error():
     standard_errors.mean_and_standard_error(np.zeros(0))
 
 
-def test_a_diverged_image_is_seen():
+def test_a_nan_makes_the_mean_nan():
   value, error = standard_errors.mean_and_standard_error(
     np.array([1.0, np.nan, 2.0])
   )

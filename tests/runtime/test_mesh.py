@@ -22,7 +22,7 @@ def test_batch_sharding_splits_the_leading_axis():
   assert sorted(rows) == [0, 2, 4, 6]
 
 
-def test_replicated_puts_everything_everywhere():
+def test_replicated_puts_all_values_on_all_devices():
   mesh = mesh_lib.create_mesh()
   x = jax.device_put(jnp.arange(3), mesh_lib.replicated(mesh))
   assert len(x.addressable_shards) == 4

@@ -275,7 +275,7 @@ def test_average_precision_of_perfect_and_moved_predictions(prediction):
   assert summary["ap_0.5"] == 0
 
 
-def test_a_full_evaluation_counts_at_finite_thresholds_only(prediction):
+def test_extended_evaluation_counts_at_finite_thresholds_only(prediction):
   # -1 is the reference's sign for no threshold.
   task = dataclasses.replace(
     prediction.task, extended=True, thresholds=(-1.0, float("inf"), 0.5)

@@ -196,7 +196,7 @@ def test_keeps_the_latest_and_the_best(tmp_path, scores, options, kept, best):
     assert checkpointer.best_step() == best
 
 
-def test_saving_again(tmp_path, caplog):
+def test_saving_a_step_twice_keeps_the_first(tmp_path, caplog):
   absl_logging.get_absl_logger().setLevel(logging.INFO)
   with checkpoints.Checkpointer(tmp_path) as checkpointer:
     assert checkpointer.save(state_at(2), {"run": 1})
@@ -250,7 +250,7 @@ def test_relative_directories_become_absolute(tmp_path, monkeypatch):
   assert on_disk(tmp_path / "run") == [1]
 
 
-def test_other_arrays_are_named(tmp_path):
+def test_restoring_other_arrays_names_them(tmp_path):
   fill(tmp_path, [1])
   with checkpoints.Checkpointer(tmp_path) as checkpointer:
     abstract = jax.eval_shape(lambda: init(width=8))
@@ -354,7 +354,7 @@ with checkpoints.Checkpointer(sys.argv[1], keep=2) as checkpointer:
 """
 
 
-def test_killed_while_saving(tmp_path):
+def test_killing_a_save_leaves_complete_checkpoints(tmp_path):
   # Each run checks what it restores and goes on; each is killed at another
   # moment of a save.
   latest = 0
@@ -401,7 +401,7 @@ def test_options_out_of_range(tmp_path, options, message):
     checkpoints.Checkpointer(tmp_path, **options)
 
 
-def test_save_refuses_what_it_cannot_store(tmp_path):
+def test_save_rejects_configs_and_metrics_it_cannot_store(tmp_path):
   with checkpoints.Checkpointer(tmp_path, best_metric="ari") as checkpointer:
     with pytest.raises(ValueError, match=r"config that is JSON.*object"):
       checkpointer.save(state_at(1), {"optimizer": object()})
@@ -426,9 +426,7 @@ def test_save_refuses_what_it_cannot_store(tmp_path):
     ("/x/orbax/slot_attention_jax/train.py", logging.INFO, "Step 1", True),
   ],
 )
-def test_of_log_lines_only_those_of_orbax_are_dropped(
-  tmp_path, path, level, text, kept
-):
+def test_only_log_lines_of_orbax_are_dropped(tmp_path, path, level, text, kept):
   record = logging.LogRecord("absl", level, path, 1, text, (), None)
   with checkpoints.Checkpointer(tmp_path):
     assert bool(absl_logging.get_absl_logger().filter(record)) == kept

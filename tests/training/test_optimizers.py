@@ -22,7 +22,7 @@ def optim_config(**changes):
   return config
 
 
-def test_schedule_against_its_formula():
+def test_exponential_schedule_matches_its_formula():
   rate = schedule()
   for step in (0, 1, 5, 10, 11, 100, 1000):
     expected = 4e-4 * min(1, step / 10) * 0.5 ** (step / 100)
@@ -99,12 +99,12 @@ def test_clipping_by_the_global_norm():
   np.testing.assert_allclose(loose, plain, rtol=1e-6)
 
 
-def test_clip_norm_below_0():
+def test_negative_clip_norm_is_an_error():
   with pytest.raises(ValueError, match=r"clip_norm >= 0 .*got -1.0"):
     optimizers.create_optimizer(optim_config(clip_norm=-1.0))
 
 
-def test_cosine_against_its_formula():
+def test_cosine_schedule_matches_its_formula():
   rate = optimizers.warmup_cosine_decay(2.0, warmup_steps=4, decay_steps=20)
   for step in (0, 1, 4, 10, 19, 20, 50):
     decay = (1 + np.cos(np.pi * min(1, step / 20))) / 2
@@ -125,7 +125,7 @@ def test_the_schedule_of_the_config():
       optimizers.create_optimizer(optim_config(**changes))
 
 
-def test_muon_makes_the_updates_of_kernels_orthogonal():
+def test_muon_orthogonalizes_kernel_updates():
   rng = np.random.default_rng(0)
   shapes = {
     "encoder": {"conv_0": {"kernel": (5, 5, 3, 8)}},

@@ -14,7 +14,7 @@ def make(seed=0):
   return state_lib.create(params, optax.adam(1e-3), jax.random.key(seed))
 
 
-def test_create_counts_no_update_and_keeps_what_it_is_given():
+def test_create_starts_at_step_0_and_keeps_its_arguments():
   state = make(7)
   assert state.step.dtype == jnp.int32
   assert state.step.shape == ()
@@ -36,7 +36,7 @@ def test_state_holds_only_arrays():
   assert jax.tree.structure(make(1)) == structure
 
 
-def test_create_traces():
+def test_create_can_be_traced():
   abstract = jax.eval_shape(make)
   concrete = jax.jit(make)()
   assert jax.tree.map(lambda x: (x.shape, x.dtype), abstract) == jax.tree.map(
@@ -52,6 +52,6 @@ def test_create_traces():
   ],
   ids=["raw", "several"],
 )
-def test_create_refuses_other_keys(key):
+def test_create_rejects_untyped_keys(key):
   with pytest.raises(ValueError, match=r"one typed key.*got .*shape \(2,\)"):
     state_lib.create({}, optax.sgd(0.1), key())

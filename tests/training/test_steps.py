@@ -207,7 +207,7 @@ def collectives(text):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", NAMES)
-def test_devices_only_add_up_gradients_and_loss_once(name, precision):
+def test_a_step_has_one_all_reduce(name, precision):
   four = run(name, 4, precision)
   assert "num_partitions=4" in four.text
   assert collectives(four.text) == ["all-reduce"]
@@ -230,7 +230,7 @@ def slow_forms(text):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_slow_convolution_and_no_call_of_the_host(name):
+def test_a_step_has_no_slow_convolution_and_no_host_callback(name):
   assert " convolution(" in run(name, 4).text
   assert slow_forms(run(name, 4).text) == []
   task, optimizer, schedule = tiny(name)
@@ -241,7 +241,7 @@ def test_no_slow_convolution_and_no_call_of_the_host(name):
   assert slow_forms(gpu) == []
 
 
-def test_slow_forms_are_found():
+def test_slow_convolutions_are_detected():
   x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
 
   @jax.jit
@@ -255,7 +255,7 @@ def test_slow_forms_are_found():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_devices_evaluate_without_talking(name):
+def test_evaluation_needs_no_communication(name):
   task, _, _ = tiny(name)
   params = run(name, 4).abstract.params
   key = jax.eval_shape(lambda: jax.random.key(0))
@@ -278,7 +278,7 @@ def test_bfloat16_runs(name):
   assert half.losses() != full.losses()
 
 
-def test_steps_draw_other_noise_at_each_step():
+def test_each_step_draws_new_noise():
   """The loss has the noise of fold_in(key, step), whatever came before."""
   one = run("discovery", 1)
   state, batch = initial_state("discovery"), scenes(1).batch(0)
