@@ -14,7 +14,7 @@ import pytest
 from configs import clevr_set, quickstart
 from slot_attention_jax import data, losses
 from slot_attention_jax import evaluate as evaluate_lib
-from slot_attention_jax.data import cached_dataset, types
+from slot_attention_jax.data import cached_dataset, from_config, types
 from slot_attention_jax.evaluation import predictions
 from slot_attention_jax.runtime import mesh
 from slot_attention_jax.tasks import object_discovery, task
@@ -261,14 +261,14 @@ def sets():
       np.arange(8),
       info,
       batch_size=batch_size,
-      sharding=mesh,
+      sharding=sharding,
       seed=0,
       shuffle=False,
     )
 
   data.register("sets", create)
   yield targets
-  data._REGISTERED.clear()
+  from_config._REGISTERED.clear()
 
 
 def test_sets_of_objects_are_scored_property_by_property(sets, tmp_path):
