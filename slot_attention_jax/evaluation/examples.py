@@ -14,6 +14,7 @@ from slot_attention_jax import tasks
 from slot_attention_jax.data import types
 from slot_attention_jax.evaluation import visualize
 from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.runtime import progress
 
 
 def metric_name(info: types.DatasetInfo, name: str) -> str:
@@ -113,16 +114,24 @@ def evaluate_examples(
     )
   key = jax.random.key(seed)
   collected: dict[str, list[np.ndarray]] = {}
-  for i in range(dataset.num_batches):
-    batch = dataset.batch(i)
-    first_index = np.uint32(i * dataset.batch_size)
-    valid = batch.pop("valid")
-    results = eval_step(params, batch, key, first_index) | {"valid": valid}
-    results = jax.device_get(_allgather(results))
-    for name, values in results.items():
-      if name != "valid":
-        rows = np.asarray(values)[np.asarray(results["valid"])]
-        collected.setdefault(name, []).append(rows)
+  bar = progress.Progress(
+    dataset.num_batches,
+    f"Evaluating {dataset.info.split}",
+    "batches",
+    leave=False,
+  )
+  with bar:
+    for i in range(dataset.num_batches):
+      batch = dataset.batch(i)
+      first_index = np.uint32(i * dataset.batch_size)
+      valid = batch.pop("valid")
+      results = eval_step(params, batch, key, first_index) | {"valid": valid}
+      results = jax.device_get(_allgather(results))
+      for name, values in results.items():
+        if name != "valid":
+          rows = np.asarray(values)[np.asarray(results["valid"])]
+          collected.setdefault(name, []).append(rows)
+      bar.update(i + 1)
   return {k: np.concatenate(v) for k, v in collected.items()}
 
 

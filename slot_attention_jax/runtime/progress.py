@@ -25,6 +25,7 @@ class Progress(contextlib.AbstractContextManager):
     initial: items that were done before.
     log: whether to log a line for every 5% where there is no terminal; for
       loops of minutes that log nothing themselves.
+    leave: whether the finished bar stays on the terminal.
     stream: where to draw; None is `sys.stderr`.
 
   Example:
@@ -42,6 +43,7 @@ class Progress(contextlib.AbstractContextManager):
     *,
     initial: int = 0,
     log: bool = False,
+    leave: bool = True,
     stream: TextIO | None = None,
   ):
     # Not with the module: the library itself draws no bars.
@@ -53,6 +55,7 @@ class Progress(contextlib.AbstractContextManager):
       desc=description,
       unit=f" {unit}",
       initial=initial,
+      leave=leave,
       disable=not terminal.isatty(),
       dynamic_ncols=True,
       file=terminal,

@@ -98,3 +98,17 @@ def test_elsewhere_nothing_is_drawn(log, lines, caplog):
   if log:
     assert messages[9].startswith("Preparing: 500/1000 records (50%), ")
     assert messages[-1].endswith("/s, 0:00 left")
+
+
+def test_a_bar_within_another_leaves_no_trace(terminal):
+  with progress.Progress(2, "Training", "steps", stream=terminal) as outer:
+    outer.update(1)
+    before = terminal.screen()[0]
+    with progress.Progress(
+      3, "Evaluating", "batches", leave=False, stream=terminal
+    ) as inner:
+      inner.update(2)
+      assert "Evaluating" in terminal.getvalue()
+    outer.update(2)
+  assert before.startswith("Training:  50%")
+  assert "Training: 100%" in terminal.getvalue().rsplit("Evaluating", 1)[1]
