@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.common import configuration
 from slot_attention_jax import evaluate, train
+from slot_attention_jax.config import aliases, load
 from slot_attention_jax.training import checkpoints
 
 # Two steps of object discovery on synthetic tetrominoes, then an evaluation.
@@ -23,7 +23,8 @@ def workdir(tmp_path):
 
 def config_of_old_run():
   metadata = json.loads((OLD_RUN / "metadata.json").read_text())
-  config = configuration.load_recipe(metadata["recipe"])
+  command = aliases.update_command(metadata["recipe"])
+  config = load.load_config(command.removeprefix("--config="))
   return config.copy_and_resolve_references()
 
 
