@@ -78,7 +78,7 @@ def with_masks(config: ml_collections.ConfigDict) -> None:
 def _coarse_model(config, size, channels):
   """Slots attend to, and are decoded on, a grid half the image's."""
   config.data.resolution = (size, size)
-  config.model.slot_start = "per_slot"
+  config.model.slot_init = "per_slot"
   config.model.encoder_channels = (channels,) * 3
   config.model.encoder_kernel_sizes = (6, 5, 5)
   config.model.encoder_strides = (2, 1, 1)

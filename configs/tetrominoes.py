@@ -54,7 +54,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
 def fast(config: ml_collections.ConfigDict) -> None:
   """For one GPU: per-slot initialization, bfloat16, a short schedule."""
-  config.model.slot_start = "per_slot"
+  config.model.slot_init = "per_slot"
   config.model.precision = "bfloat16"
   config.model.unroll = 3
   config.optim.name = "muon"

@@ -47,11 +47,14 @@ from slot_attention_jax.modules.position import SoftPositionEmbed
 from slot_attention_jax.modules.slot_attention import SlotAttention
 from slot_attention_jax.pretrained import (
   WeightsFacts,
+  WeightsMetadata,
   load_pretrained,
   load_weights,
   pretrained_facts,
+  pretrained_metadata,
   pretrained_names,
   read_weights_facts,
+  read_weights_metadata,
 )
 
 __version__ = "0.1.0"

@@ -21,11 +21,11 @@ from slot_attention_jax.evaluation import (
 )
 from slot_attention_jax.evaluation.protocol import Source
 from slot_attention_jax.pretrained import (
-  WeightsFacts,
   load_pretrained,
   load_weights,
-  pretrained_facts,
-  read_weights_facts,
+  pretrained_metadata,
+  read_weights_metadata,
+  with_model_of,
 )
 from slot_attention_jax.runtime import files
 from slot_attention_jax.runtime import mesh as mesh_lib
@@ -164,22 +164,14 @@ def _dataset(config: Any, mesh: jax.sharding.Mesh) -> types.Dataset:
 
 
 def _load_weights(source: Source) -> tuple[Any, Any] | None:
-  """Facts and parameters of weights, None for other sources."""
+  """Metadata and parameters of weights, None for other sources."""
   if source.pretrained:
-    facts = pretrained_facts(source.pretrained)
-    return facts, load_pretrained(source.pretrained)[1]
+    metadata = pretrained_metadata(source.pretrained)
+    return metadata, load_pretrained(source.pretrained)[1]
   if source.weights:
-    return read_weights_facts(source.weights), load_weights(source.weights)[1]
+    metadata = read_weights_metadata(source.weights)
+    return metadata, load_weights(source.weights)[1]
   return None
-
-
-def with_model_of(config: Any, facts: WeightsFacts) -> Any:
-  """A copy of a config that has the task, model and image size of weights."""
-  config = config.copy_and_resolve_references()
-  config.task, config.data.resolution = facts.task, tuple(facts.resolution)
-  for key, value in facts.model.items():
-    config.model[key] = tuple(value) if isinstance(value, list) else value
-  return config
 
 
 def _with_prefix(info: types.DatasetInfo, values: dict[str, float]):

@@ -1,4 +1,4 @@
-"""Makes a file of weights and its model card from a run.
+"""Writes the weights of a run to a file, with a model card.
 
 Run: `python -m slot_attention_jax.export_weights --workdir=RUN --name=NAME`.
 
@@ -30,7 +30,7 @@ def export_weights(
   output_dir: str,
   *,
   checkpoint: str = "last",
-  recipe: str = "",
+  command: str = "",
   hardware: str = "",
   license_name: str = "Apache-2.0",
   notes: str = "",
@@ -40,22 +40,22 @@ def export_weights(
   Args:
     workdir: directory of the run.
     name: of the weights: lower-case letters, digits, `_` and `-`.
-    output_dir: where the files go; made if it does not exist.
+    output_dir: where the files go; created if it does not exist.
     checkpoint: `"last"` or `"best"`.
-    recipe: flags that make the run's config; "": as the run says.
-    hardware: what it was trained on; "": as the run says.
-    license_name: SPDX name of the licence of the weights.
-    notes: what else a user should know, as how the run was chosen.
+    command: flags that make the run's config; "": those in its metadata.
+    hardware: what it was trained on; "": as in the run's metadata.
+    license_name: SPDX name of the license of the weights.
+    notes: what else a user should know, such as how the run was chosen.
 
   Returns:
-    `name`, `weights` and `card` (paths), `updates`, `parameters` (how many),
-    `bytes` and `metrics`.
+    `name`, `weights` and `card` (paths), `updates` (training steps),
+    `parameters` (how many), `bytes` and `metrics`.
 
   Raises:
     FileNotFoundError: if there is no such run or checkpoint, or it was not
       evaluated.
-    ValueError: if the evaluation is of another checkpoint, or the run does not
-      say what a card needs.
+    ValueError: if the evaluation is of another checkpoint, or the run's
+      metadata lacks what a card needs.
   """
   if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
     raise ValueError(
@@ -63,21 +63,22 @@ def export_weights(
     )
   run = pathlib.Path(workdir).expanduser().absolute()
   step, config, params = _read_checkpoint(run, checkpoint)
-  facts = dataclasses.replace(
-    _facts(run, step, config, checkpoint, recipe),
+  metadata = dataclasses.replace(
+    _metadata(run, step, config, checkpoint, command),
     license=license_name,
     notes=notes,
   )
   if hardware:
-    facts = dataclasses.replace(facts, hardware=hardware)
+    metadata = dataclasses.replace(metadata, hardware=hardware)
   directory = pathlib.Path(output_dir).expanduser()
   directory.mkdir(parents=True, exist_ok=True)
   path = directory / f"{name}.safetensors"
   card = path.with_suffix(".md")
-  with files.atomic_write(path) as temporary:
-    weights_file.save_weights(temporary, params, facts)
+  weights_file.save_weights(path, params, metadata)
   with files.atomic_write(card) as temporary:
-    temporary.write_text(model_card.model_card(name, facts), encoding="utf-8")
+    temporary.write_text(
+      model_card.model_card(name, metadata), encoding="utf-8"
+    )
   return {
     "name": name,
     "weights": str(path),
@@ -85,7 +86,7 @@ def export_weights(
     "updates": step,
     "parameters": sum(x.size for x in jax.tree.leaves(params)),
     "bytes": path.stat().st_size,
-    "metrics": facts.metrics,
+    "metrics": metadata.metrics,
   }
 
 
@@ -95,7 +96,7 @@ def _read_checkpoint(
   """Step, config and parameters."""
   if not (run / "checkpoints").is_dir():
     raise FileNotFoundError(
-      f"Expected a trained run in {run}, found no 'checkpoints' in it. Name "
+      f"Expected a trained run in {run}, found no 'checkpoints' in it. Pass "
       "the --workdir of a training."
     )
   rule = _read_json(run, "config.json", "Train first.")["checkpoint"]
@@ -110,14 +111,14 @@ def _read_checkpoint(
     return step, config, checkpointer.restore_params(step=step)
 
 
-def _facts(
+def _metadata(
   run: pathlib.Path,
   step: int,
   config: dict[str, Any],
   which: str,
-  recipe: str,
-) -> weights_file.WeightsFacts:
-  """Collects what the run says of a checkpoint."""
+  command: str,
+) -> weights_file.WeightsMetadata:
+  """Collects what the files of the run say about a checkpoint."""
   evaluate = (
     "Run --mode=evaluate with the run's --config and --workdir and "
     f"--config.eval.checkpoint={which}, then export again."
@@ -126,38 +127,38 @@ def _facts(
   if evaluation["step"] != step:
     raise ValueError(
       f"Expected an evaluation of the {which} checkpoint, which has {step} "
-      f"updates, got one of {evaluation['step']} updates in "
+      f"steps, got one of step {evaluation['step']} in "
       f"{run / 'evaluation.json'}. {evaluate}"
     )
   about = _read_json(
-    run, "metadata.json", "A training writes it; repeat its command."
+    run, "metadata.json", "Training writes it; rerun its command."
   )
-  recipe = recipe or about.get("recipe", "")
-  if not recipe:
+  command = command or about.get("recipe", "")
+  if not command:
     raise ValueError(
-      f"Expected a recipe in {run / 'metadata.json'}, got none. Give it, as "
-      "--recipe='--config=configs/quickstart.py --config.seed=1'."
+      f"Expected the key 'recipe' in {run / 'metadata.json'}, got none. Pass "
+      "the flags: --recipe='--config=configs/quickstart.py --config.seed=1'."
     )
   layout = None
   if config["task"] == "set_prediction":
     if not about.get("layout"):
       raise ValueError(
         f"Expected the layout of the properties in {run / 'metadata.json'}, "
-        "got none. Repeat the command of the training, which writes it."
+        "got none. Rerun the training's command, which writes it."
       )
     layout = types.layout_from_dict(about["layout"])
   last = _last_row(run, step)
-  return weights_file.WeightsFacts(
+  return weights_file.WeightsMetadata(
     task=config["task"],
     model=config["model"],
     resolution=tuple(config["data"]["resolution"]),
     layout=layout,
-    recipe=recipe,
+    command=command,
     data=about["data"],
-    own_scenes=about["own_scenes"],
+    synthetic_scenes=about["own_scenes"],
     seed=config["seed"],
-    updates=step,
-    planned_updates=config["train"]["num_steps"],
+    steps=step,
+    planned_steps=config["train"]["num_steps"],
     hardware=about["devices"],
     minutes=last["seconds"] / 60 if "seconds" in last else None,
     evaluation={
@@ -173,15 +174,15 @@ def _facts(
 
 
 def _last_row(run: pathlib.Path, step: int) -> dict[str, Any]:
-  """The last row of the metrics up to a step."""
+  """The last row of the metrics at or before a step."""
   path = run / writers.METRICS_FILE
   lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
   rows = [json.loads(line) for line in lines]
   rows = [row for row in rows if row["step"] <= step]
   if not rows:
     raise ValueError(
-      f"Expected rows of the training in {path}, got none up to step {step}. "
-      "Export from the directory that the training wrote."
+      f"Expected metrics of the training in {path}, got none up to step "
+      f"{step}. Export from the directory of the training."
     )
   return rows[-1]
 
@@ -199,20 +200,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("--workdir", required=True, help="directory of the run")
-  parser.add_argument("--name", required=True, help="of the weights")
+  parser.add_argument("--name", required=True, help="name of the weights")
   parser.add_argument(
     "--output_dir",
     help="where the files go; default: 'weights' in the directory of the run",
   )
   parser.add_argument("--checkpoint", default="last", choices=["last", "best"])
   parser.add_argument(
-    "--recipe", default="", help="flags of the config, if the run has none"
+    "--recipe", default="", help="flags of the config; default: the run's"
   )
   parser.add_argument(
-    "--hardware", default="", help="in words; default: the run's devices"
+    "--hardware", default="", help="description; default: the run's devices"
   )
   parser.add_argument(
-    "--license", default="Apache-2.0", help="SPDX name, of the weights"
+    "--license", default="Apache-2.0", help="SPDX name of the weights' license"
   )
   parser.add_argument(
     "--notes", default="", help="what else a user should know"
@@ -225,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       arguments.name,
       arguments.output_dir or str(output_dir),
       checkpoint=arguments.checkpoint,
-      recipe=arguments.recipe,
+      command=arguments.recipe,
       hardware=arguments.hardware,
       license_name=arguments.license,
       notes=arguments.notes,

@@ -42,9 +42,9 @@ def info(name="toys", split="train"):
 
 
 def write_run(path, task):
-  """Leaves what a training of 4 updates and an evaluation leave.
+  """Writes what a training of 4 steps and an evaluation write.
 
-  Checkpoints are of 2 and 4 updates; that of 2 is the best.
+  Checkpoints are of steps 2 and 4; that of step 2 is the best.
   """
   config = quickstart.get_config(f"{TINY},task={task}")
   objective = tasks.create_task(config, info())
@@ -64,7 +64,9 @@ def write_run(path, task):
         files.jsonable(config.to_dict()),
         {"mse": float(step)},
       )
-  metadata.write_metadata(path, config, info(), "--config=configs/toys.py")
+  metadata.write_metadata(
+    path, config.to_dict(), info(), "--config=configs/toys.py"
+  )
   rows = [
     {"step": 1, "time": "2026-01-02T23:58:00.000+00:00", "seconds": 9.0},
     {"step": 2, "time": "2026-01-02T23:59:00.000+00:00", "seconds": 60.0},
@@ -125,28 +127,32 @@ def test_the_file_holds_the_checkpoint_bit_for_bit(
   assert report["parameters"] == sum(x.size for x in jax.tree.leaves(saved))
   config = quickstart.get_config(f"{TINY},task={task}")
   assert model == tasks.create_task(config, info()).model
-  facts = sa.read_weights_facts(report["weights"])
+  metadata = sa.read_weights_metadata(report["weights"])
   layout = types.CLEVR_LAYOUT if task == "set_prediction" else None
-  assert (facts.task, facts.layout) == (task, layout)
+  assert (metadata.task, metadata.layout) == (task, layout)
 
 
 def test_the_facts_are_those_of_the_run(run, capsys):
   report = export(run, capsys)
-  facts = sa.read_weights_facts(run / "weights" / "toys.safetensors")
-  assert facts.resolution == (8, 8)
-  assert facts.recipe == "--config=configs/toys.py"
-  assert (facts.data, facts.own_scenes, facts.seed) == ("toys", True, 0)
-  assert (facts.updates, facts.planned_updates) == (4, 4)
-  assert facts.minutes == 3.5
-  assert facts.date == "2026-01-03"
-  assert facts.hardware.startswith("4 x ")
-  assert facts.metrics == {"toys/test/mse": 0.5, "toys/test/ap_inf": "nan"}
-  assert facts.evaluation["num_iterations"] == 5
-  assert facts.versions["jax"] == jax.__version__
-  assert facts.license == "Apache-2.0"
+  metadata = sa.read_weights_metadata(run / "weights" / "toys.safetensors")
+  assert metadata.resolution == (8, 8)
+  assert metadata.command == "--config=configs/toys.py"
+  assert (metadata.data, metadata.synthetic_scenes, metadata.seed) == (
+    "toys",
+    True,
+    0,
+  )
+  assert (metadata.steps, metadata.planned_steps) == (4, 4)
+  assert metadata.minutes == 3.5
+  assert metadata.date == "2026-01-03"
+  assert metadata.hardware.startswith("4 x ")
+  assert metadata.metrics == {"toys/test/mse": 0.5, "toys/test/ap_inf": "nan"}
+  assert metadata.evaluation["num_iterations"] == 5
+  assert metadata.versions["jax"] == jax.__version__
+  assert metadata.license == "Apache-2.0"
   card = (run / "weights" / "toys.md").read_text()
-  assert card == model_card.model_card("toys", facts)
-  assert report["metrics"] == facts.metrics
+  assert card == model_card.model_card("toys", metadata)
+  assert report["metrics"] == metadata.metrics
   assert sorted(p.name for p in (run / "weights").iterdir()) == [
     "toys.md",
     "toys.safetensors",
@@ -163,11 +169,11 @@ def test_flags_say_what_the_run_does_not(run, capsys):
     "--license=CC0-1.0",
     "--notes=The better of two.",
   )
-  facts = sa.read_weights_facts(run / "weights" / "toys.safetensors")
-  assert facts.recipe == "--config=configs/other.py"
-  assert facts.hardware == "an abacus"
-  assert facts.license == "CC0-1.0"
-  assert facts.notes == "The better of two."
+  metadata = sa.read_weights_metadata(run / "weights" / "toys.safetensors")
+  assert metadata.command == "--config=configs/other.py"
+  assert metadata.hardware == "an abacus"
+  assert metadata.license == "CC0-1.0"
+  assert metadata.notes == "The better of two."
 
 
 def test_the_best_checkpoint_is_exported_with_its_own_evaluation(run, capsys):
@@ -177,8 +183,8 @@ def test_the_best_checkpoint_is_exported_with_its_own_evaluation(run, capsys):
     export(run, capsys, "--checkpoint=best")
   edit(run / "evaluation.json", step=2)
   report = export(run, capsys, "--checkpoint=best")
-  facts = sa.read_weights_facts(report["weights"])
-  assert (report["updates"], facts.updates, facts.minutes) == (2, 2, 1.0)
+  metadata = sa.read_weights_metadata(report["weights"])
+  assert (report["updates"], metadata.steps, metadata.minutes) == (2, 2, 1.0)
   _, params = sa.load_weights(report["weights"])
   with checkpoints.Checkpointer(run / "checkpoints") as checkpointer:
     saved = checkpointer.restore_params(step=2)
@@ -194,7 +200,7 @@ def test_a_run_must_be_evaluated(run, capsys):
 
 def test_a_run_must_say_how_it_was_made(run, capsys):
   edit(run / "metadata.json", recipe="")
-  with pytest.raises(SystemExit, match="Expected a recipe"):
+  with pytest.raises(SystemExit, match="Expected the key 'recipe'"):
     export(run, capsys)
 
 

@@ -43,7 +43,7 @@ TINY = (
   "model.encoder_mlp_sizes=(16,),model.decoder_channels=(),"
   "model.decoder_kernel_sizes=(5,),model.decoder_strides=(5,),"
   "data.resolution=(35, 35),model.broadcast_size=(7, 7),"
-  "model.slot_start=shared,"
+  "model.slot_init=shared,"
   "model.unroll=1,logging.tensorboard=False"
 )
 DATA = "tetrominoes_scenes"

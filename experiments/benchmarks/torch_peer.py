@@ -122,7 +122,7 @@ class SlotAttention(nn.Module):
     self.num_iterations = model.num_iterations
     self.scale = d**-0.5
     self.epsilon = model.epsilon
-    num_starts = model.num_slots if model.slot_start == "per_slot" else 1
+    num_starts = model.num_slots if model.slot_init == "per_slot" else 1
     self.slots_mu = nn.Parameter(torch.empty(1, num_starts, d))
     self.slots_log_sigma = nn.Parameter(torch.empty(1, num_starts, d))
     self.norm_inputs = nn.LayerNorm(features, eps=LAYER_NORM_EPSILON)

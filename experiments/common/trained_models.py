@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from experiments.common import configuration
-from slot_attention_jax import evaluate, pretrained
+from slot_attention_jax import pretrained
 from slot_attention_jax.training import checkpoints
 
 
@@ -56,15 +56,15 @@ def find(
       best_mode=c.checkpoint.best_mode,
     )
   if arguments.pretrained:
-    facts = pretrained.pretrained_facts(arguments.pretrained)
+    metadata = pretrained.pretrained_metadata(arguments.pretrained)
     _, params = pretrained.load_pretrained(arguments.pretrained)
   else:
-    facts = pretrained.read_weights_facts(arguments.weights)
+    metadata = pretrained.read_weights_metadata(arguments.weights)
     _, params = pretrained.load_weights(arguments.weights)
   if arguments.config:
     config = configuration.load_config(arguments.config)
   else:
-    config = configuration.load_recipe(facts.recipe)
-  # The recipe may be of a file that has changed since; the facts are not.
-  config = evaluate.with_model_of(config, facts)
-  return config, lambda c, abstract: (facts.updates, params)
+    config = configuration.load_recipe(metadata.command)
+  # The command may be of a config that has changed since; the metadata are not.
+  config = pretrained.with_model_of(config, metadata)
+  return config, lambda c, abstract: (metadata.steps, params)

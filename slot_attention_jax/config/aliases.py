@@ -18,6 +18,7 @@ RENAMED: Mapping[str, str] = {
   "data.frame": "data.scenes.frame",
   "data.tetrominoes_step": "data.scenes.tetrominoes_step",
   "data.num_train_eval": "data.tfds.num_train_eval",
+  "model.slot_start": "model.slot_init",
   "data.train_split": "data.tfds.train_split",  # Of folders, see `new_key`.
 }
 _TRAIN_SPLITS = ("data.tfds.train_split", "data.folder.train_split")

@@ -109,9 +109,10 @@ def _model() -> ml_collections.ConfigDict:
   model.slot_size = 64
   # Hidden size of the MLP that refines each slot; 0: no MLP.
   model.mlp_hidden_size = 128
-  # "shared": all slots start from one Gaussian, as in the paper; "per_slot":
-  # from one each, which fixes K; "learned": from a vector each, without noise.
-  model.slot_start = "shared"
+  # Initial slots. "shared": samples of one Gaussian, as in the paper;
+  # "per_slot": of one Gaussian per slot, which fixes K; "learned": one learned
+  # vector per slot, without noise.
+  model.slot_init = "shared"
   # How an iteration changes the slots. "gru", as in the paper; "residual": the
   # attended values are added to them; "replace": they become the values.
   model.slot_update = "gru"

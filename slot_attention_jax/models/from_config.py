@@ -10,6 +10,8 @@ from slot_attention_jax import models
 TASKS = ("discovery", "set_prediction")
 PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 
+# What settings of older weights and configs are called now.
+_RENAMED = {"slot_start": "slot_init"}
 # Settings that older weights and configs do not have, with the only value that
 # there was then.
 _ADDED = {"slot_update": "gru", "normalization": "mean", "gradient": "unrolled"}
@@ -36,8 +38,8 @@ def create_model(
     task: `"discovery"` or `"set_prediction"`.
     settings: the `model` group of a config, by the names in
       `config/base.py`; a `ConfigDict`, or a dict read from JSON, in which
-      tuples have become lists. Settings of the loss are ignored, and those that
-      did not exist yet when a file was written need not be there.
+      tuples have become lists. Settings of the loss are ignored, older files
+      may use the names of their time and lack what did not exist yet.
     resolution: (H, W) of the images, in pixels; discovery alone needs it.
     num_properties: P; set prediction alone needs it.
 
@@ -53,7 +55,7 @@ def create_model(
     >>> model = from_config.create_model(
     ...   "set_prediction",
     ...   {"num_slots": 10, "num_iterations": 3, "slot_size": 64,
-    ...    "mlp_hidden_size": 128, "epsilon": 1e-8, "slot_start": "shared",
+    ...    "mlp_hidden_size": 128, "epsilon": 1e-8, "slot_init": "shared",
     ...    "encoder_channels": [64, 64], "encoder_kernel_sizes": [5, 5],
     ...    "encoder_strides": [2, 2], "encoder_mlp_sizes": [64, 64],
     ...    "head_hidden_size": 64, "unroll": 1, "precision": "float32"},
@@ -65,7 +67,7 @@ def create_model(
     raise ValueError(
       f"Expected task {TASKS[0]!r} or {TASKS[1]!r}, got {task!r}."
     )
-  settings = {**_ADDED, **settings}
+  settings = current_settings(settings)
   names = _settings_of(task)
   missing = [n for n in (*names, "precision") if n not in settings]
   if missing:
@@ -92,6 +94,24 @@ def create_model(
   return models.SlotAttentionClassifier(
     num_properties=num_properties, **options
   )
+
+
+def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Settings of a model under today's names, with all that were added since.
+
+  Args:
+    settings: the `model` group of a config or of weights of any age.
+
+  Returns:
+    A copy.
+
+  Example:
+    >>> from slot_attention_jax.models import from_config
+    >>> from_config.current_settings({"slot_start": "learned"})["slot_init"]
+    'learned'
+  """
+  renamed = {_RENAMED.get(name, name): v for name, v in settings.items()}
+  return {**_ADDED, **renamed}
 
 
 def _settings_of(task: str) -> list[str]:

@@ -12,14 +12,14 @@ from slot_attention_jax.modules.gru import GRUCell
 
 _glorot_uniform = nn.initializers.glorot_uniform()
 
-SLOT_STARTS = ("shared", "per_slot", "learned")
-"""Where slots start: see `SlotAttention.slot_start`."""
+SLOT_INITS = ("shared", "per_slot", "learned")
+"""How slots are initialized: see `SlotAttention.slot_init`."""
 SLOT_UPDATES = ("gru", "residual", "replace")
-"""How slots take their updates: see `SlotAttention.slot_update`."""
+"""How updates are applied to slots: see `SlotAttention.slot_update`."""
 NORMALIZATIONS = ("mean", "sum")
-"""How values are added up: see `SlotAttention.normalization`."""
+"""How values are aggregated: see `SlotAttention.normalization`."""
 GRADIENTS = ("unrolled", "implicit", "implicit_start")
-"""Where gradients flow: see `SlotAttention.gradient`."""
+"""Which iterations gradients flow through: see `SlotAttention.gradient`."""
 _PER_SLOT_SIGMA = 0.1
 
 
@@ -36,37 +36,37 @@ class SlotAttention(nn.Module):
   and updates every slot, :math:`s_k \leftarrow \operatorname{GRU}(s_k, u_k)`
   followed by a residual MLP. Permuting the inputs changes nothing, permuting
   the initial slots permutes the result. The parameters depend on neither K
-  (unless each slot has a start of its own), N nor T: all three may differ from
-  call to call. The defaults are the paper's.
+  (unless each slot has its own initialization), N nor T: all three may differ
+  from call to call. The defaults are the paper's.
 
   Attributes:
     num_slots: K, unless the call says otherwise.
     num_iterations: T, unless the call says otherwise.
     slot_size: D, size of slots, queries, keys and values.
     mlp_hidden_size: hidden width of the residual MLP; None or 0: no MLP.
-    epsilon: added to the attention before it is normalised over the inputs, so
+    epsilon: added to the attention before it is normalized over the inputs, so
       that a slot that wins nothing gets the plain mean of the values.
     dtype: dtype of the matrix products; None: that of inputs and parameters.
-      Softmax, normaliser and the slots between iterations stay in float32.
+      Softmax, normalizer and the slots between iterations stay in float32.
     param_dtype: dtype of the parameters.
-    unroll: iterations that a step of the compiled loop holds.
-    slot_start: the Gaussian whose sample a slot starts from. `"shared"`, the
+    unroll: iterations per step of the compiled loop.
+    slot_init: the Gaussian that initial slots are sampled from. `"shared"`, the
       paper's: all slots have the same mean and scale. `"per_slot"`: slot k has
-      its own, means drawn from a standard normal and scales 0.1 at first.
-      Slots then start apart, which a short training makes use of, but they are
-      no longer exchangeable, and K is the module's unless `initial_slots` are
-      given. `"learned"`: slot k always starts from the same learned vector;
-      there is no noise, and K is the module's.
+      its own; means are initialized from a standard normal, scales to 0.1.
+      Slots then differ from the beginning, which helps short trainings, but
+      they are no longer exchangeable, and K is the module's unless
+      `initial_slots` are given. `"learned"`: slot k always has the same learned
+      initial vector; there is no noise, and K is the module's.
     slot_update: `"gru"`, the paper's; `"residual"`: the update is added to the
       slot; `"replace"`: it is the new slot. The MLP follows in any case.
     normalization: `"mean"`, the paper's weighted mean of the values;
       `"sum"`: their weighted sum, with weights :math:`A_{kn} + \epsilon`.
     gradient: `"unrolled"`, the paper's: through all T iterations.
-      `"implicit"`: through the last one alone, as if its slots were constants;
-      the values are the same, the backward pass takes one iteration in place of
-      T, and a start that is learned learns nothing. `"implicit_start"`: what
-      the last iteration's slots receive is also given to the start, as if it
-      were these slots.
+      `"implicit"`: through the last one alone, whose initial slots count as
+      constants; values are the same, the backward pass takes one iteration
+      instead of T, and learned initial slots get no gradient.
+      `"implicit_start"`: the gradient of the last iteration's initial slots is
+      also given to the first's, as if these were the same.
 
   Example:
     >>> import jax
@@ -99,14 +99,14 @@ class SlotAttention(nn.Module):
   dtype: Any = None
   param_dtype: Any = jnp.float32
   unroll: int = 1
-  slot_start: str = "shared"
+  slot_init: str = "shared"
   slot_update: str = "gru"
   normalization: str = "mean"
   gradient: str = "unrolled"
 
   def setup(self):
     for name, known in (
-      ("slot_start", SLOT_STARTS),
+      ("slot_init", SLOT_INITS),
       ("slot_update", SLOT_UPDATES),
       ("normalization", NORMALIZATIONS),
       ("gradient", GRADIENTS),
@@ -138,12 +138,12 @@ class SlotAttention(nn.Module):
     self.norm_inputs = norm("norm_inputs")
     self.norm_slots = norm("norm_slots")
     shape, mu_init, log_sigma_init = (1, 1, d), _glorot_uniform, _glorot_uniform
-    if self.slot_start != "shared":
+    if self.slot_init != "shared":
       shape = (1, self.num_slots, d)
       mu_init = nn.initializers.normal(1.0)
       log_sigma_init = nn.initializers.constant(math.log(_PER_SLOT_SIGMA))
     self.slots_mu = self.param("slots_mu", mu_init, shape, self.param_dtype)
-    if self.slot_start != "learned":
+    if self.slot_init != "learned":
       self.slots_log_sigma = self.param(
         "slots_log_sigma", log_sigma_init, shape, self.param_dtype
       )
@@ -176,18 +176,17 @@ class SlotAttention(nn.Module):
       num_iterations: T of this call, >= 1; default: the module's.
       noise: [B, K, D] standard-normal sample that the initial slots are made
         of, `mu + exp(log_sigma) * noise`; default: drawn from the RNG stream
-        `"slots"`. A learned start needs neither and makes no use of it.
-      initial_slots: [B, K, D] used in place of the Gaussian start; then the
-        parameters `slots_mu` and `slots_log_sigma` have no part in the result.
-      mask: [B, N] bool or 0/1; inputs where it is 0 take no part: they are
-        left out of the weighted mean and get attention 0. If no input of an
-        example is left, its update is zero.
+        `"slots"`. Learned initial slots need neither and ignore it.
+      initial_slots: [B, K, D] used instead of a sample; then the parameters
+        `slots_mu` and `slots_log_sigma` do not affect the result.
+      mask: [B, N] bool or 0/1; inputs where it is 0 are ignored: they are left
+        out of the weighted mean and get attention 0. If no input of an example
+        is left, its update is zero.
 
     Returns:
       A pair (slots [B, K, D], attention [B, T, K, N]). The attention, float32
       in [0, 1], is the softmax over the slots at each iteration: for each
-      input it sums to 1 over K. Under jit it is not computed where it is not
-      used.
+      input it sums to 1 over K. Under jit it is not stored unless it is used.
 
     Raises:
       ValueError: on shapes or counts that do not fit.
@@ -197,14 +196,14 @@ class SlotAttention(nn.Module):
     length = self.num_iterations if num_iterations is None else num_iterations
     if length < 1:
       raise ValueError(f"Expected num_iterations >= 1, got {length}.")
-    slots = self._start(inputs, num_slots, noise, initial_slots)
+    slots = self._initial_slots(inputs, num_slots, noise, initial_slots)
     if mask is not None:
       if mask.shape != inputs.shape[:2]:
         raise ValueError(
           f"Expected a mask [B, N] = {inputs.shape[:2]}, got {mask.shape}."
         )
       mask = mask.astype(bool)
-      # Padding may hold anything, also NaN.
+      # Padding may hold anything, even NaN, which zero weights would not hide.
       inputs = jnp.where(mask[..., None], inputs, 0)
     inputs = self.norm_inputs(inputs)
     keys = self.project_k(inputs)  # [B, N, D]
@@ -215,16 +214,16 @@ class SlotAttention(nn.Module):
         SlotAttention._iterate, length, slots, constants
       )
     else:
-      start = slots
+      initial = slots
       slots, before = self._repeat(
         SlotAttention._iterate_constant,
         length - 1,
-        jax.lax.stop_gradient(start),
+        jax.lax.stop_gradient(initial),
         constants,
       )
       if self.gradient == "implicit_start":
-        # Nothing is added but the way of the gradient.
-        slots = slots + (start - jax.lax.stop_gradient(start))
+        # Adds zero to the values and a straight path to the gradient.
+        slots = slots + (initial - jax.lax.stop_gradient(initial))
       slots, last = self._iterate(slots, constants)
       attention = jnp.concatenate([before, last[:, None]], axis=1)
     return slots.astype(keys.dtype), attention
@@ -234,8 +233,9 @@ class SlotAttention(nn.Module):
   ) -> jax.Array:
     """The noise that a call draws from the RNG stream `"slots"`.
 
-    Draw it for a whole batch, pass it as `noise`, and each example starts as
-    in a call on the whole batch, wherever it is computed.
+    Draw it for a whole batch and pass slices of it as `noise`: each example
+    then has the initial slots that it has in a call on the whole batch,
+    whichever device computes it.
 
     Args:
       batch_size: B.
@@ -248,7 +248,7 @@ class SlotAttention(nn.Module):
     dtype = jnp.promote_types(jnp.float32, self.slots_mu.dtype)
     return jax.random.normal(self.make_rng("slots"), shape, dtype)
 
-  def _start(self, inputs, num_slots, noise, initial_slots):
+  def _initial_slots(self, inputs, num_slots, noise, initial_slots):
     """Initial slots [B, K, D], float32 or wider."""
     given = initial_slots if initial_slots is not None else noise
     if initial_slots is not None and noise is not None:
@@ -267,15 +267,15 @@ class SlotAttention(nn.Module):
       return initial_slots.astype(
         jnp.promote_types(jnp.float32, initial_slots.dtype)
       )
-    if self.slot_start != "shared" and num_slots != self.num_slots:
+    if self.slot_init != "shared" and num_slots != self.num_slots:
       raise ValueError(
-        f"Expected the {self.num_slots} slots of the module, which have a "
-        f"start each (slot_start={self.slot_start!r}), got {num_slots}: pass "
+        f"Expected num_slots={self.num_slots}, as each slot has its own "
+        f"initialization (slot_init={self.slot_init!r}), got {num_slots}. Pass "
         "initial_slots or train with more slots."
       )
     dtype = jnp.promote_types(jnp.float32, self.slots_mu.dtype)
     mu = self.slots_mu.astype(dtype)
-    if self.slot_start == "learned":
+    if self.slot_init == "learned":
       return jnp.broadcast_to(mu, shape)
     if noise is None:
       noise = self.draw_noise(shape[0], num_slots)
@@ -295,7 +295,8 @@ class SlotAttention(nn.Module):
 
   def _iterate_constant(self, slots, constants):
     """One iteration without a gradient."""
-    # Inside the loop, so that it has no backward pass and keeps nothing for it.
+    # Stopped inside the loop, so that no backward pass of it is compiled and no
+    # residuals are stored.
     return jax.lax.stop_gradient(self._iterate(slots, constants))
 
   def _iterate(self, slots, constants):

@@ -1,4 +1,8 @@
-"""Weights that come with the package, by name."""
+"""Files of weights: reading and writing them, and those of the package by name.
+
+A file says which model its arrays belong to and how they were trained.
+Checkpoints of runs live in `training`.
+"""
 
 import pathlib
 
@@ -6,9 +10,10 @@ import jax
 
 from slot_attention_jax import models
 from slot_attention_jax.pretrained.weights_file import (
-  WeightsFacts,
+  WeightsMetadata,
   load_weights,
-  read_weights_facts,
+  read_weights_metadata,
+  with_model_of,
 )
 
 _DIRECTORY = pathlib.Path(__file__).parent
@@ -39,7 +44,7 @@ def load_pretrained(
 
   Returns:
     A pair (model, params) for `model.apply(params, images, ...)`, images
-    [B, H, W, 3] in [-1, 1]; `pretrained_facts(name).resolution` is (H, W).
+    [B, H, W, 3] in [-1, 1]; `pretrained_metadata(name).resolution` is (H, W).
     Params are float32, on the default device.
 
   Raises:
@@ -59,22 +64,28 @@ def load_pretrained(
   return load_weights(_path_of(name))
 
 
-def pretrained_facts(name: str) -> WeightsFacts:
-  """What is known of the weights `name`; errors as in `load_pretrained`.
+def pretrained_metadata(name: str) -> WeightsMetadata:
+  """Reads what is known of the weights `name`; errors as in `load_pretrained`.
 
   Example:
     >>> import slot_attention_jax as sa
-    >>> facts = sa.pretrained_facts("quickstart")
-    >>> facts.task, facts.resolution
+    >>> metadata = sa.pretrained_metadata("quickstart")
+    >>> metadata.task, metadata.resolution
     ('discovery', (28, 28))
   """
-  return read_weights_facts(_path_of(name))
+  return read_weights_metadata(_path_of(name))
+
+
+# Older names.
+WeightsFacts = WeightsMetadata
+pretrained_facts = pretrained_metadata
+read_weights_facts = read_weights_metadata
 
 
 def _path_of(name: str) -> pathlib.Path:
   if name not in pretrained_names():
     raise ValueError(
       f"Expected pretrained weights out of {list(pretrained_names())}, got "
-      f"{name!r}. A file of your own is read by load_weights(path)."
+      f"{name!r}. Use load_weights(path) for a file of your own."
     )
   return _DIRECTORY / f"{name}.safetensors"

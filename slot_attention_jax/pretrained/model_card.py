@@ -1,63 +1,66 @@
-"""The model card of weights: their facts, as Markdown."""
+"""The model card of weights: their metadata as Markdown."""
 
 import textwrap
 
+from slot_attention_jax.config import aliases
 from slot_attention_jax.pretrained import weights_file
 
 _LIMITS = {
   "discovery": (
-    "The model knows the scenes that it was trained on: images of {height}x"
-    "{width} pixels of the data above. On other images its slots need not be "
-    "objects."
+    "The model was trained on images of {height}x{width} pixels of the data "
+    "above alone. On other images its slots need not be objects."
   ),
   "set_prediction": (
-    "The model knows the properties and the scenes that it was trained on, the "
-    "data above at {height}x{width} pixels. On other images its predictions "
-    "mean nothing."
+    "The model was trained on the data above at {height}x{width} pixels and on "
+    "their properties alone. On other images its predictions mean nothing."
   ),
 }
-_OWN_SCENES = (
-  "The scenes are the package's own renderings. No number on them is a result "
-  "on the data set that they resemble."
+_SYNTHETIC = (
+  "The scenes are synthetic: the package renders them. No number on them is a "
+  "result on the dataset that they resemble."
 )
 
 
-def model_card(name: str, facts: weights_file.WeightsFacts) -> str:
+def model_card(name: str, metadata: weights_file.WeightsMetadata) -> str:
   """Writes the card.
 
   Args:
     name: of the weights.
-    facts: all that the card says.
+    metadata: of the weights.
 
   Returns:
-    Markdown, lines of at most 80 columns but for tables.
+    Markdown, lines of at most 80 columns except in tables.
   """
-  height, width = facts.resolution
-  model = facts.create_model()
+  height, width = metadata.resolution
+  model = metadata.create_model()
+  # Keys of the config may have been renamed since.
+  command = aliases.update_command(metadata.command)
   rows = {
-    "task": facts.task,
+    "task": metadata.task,
     "model": type(model).__name__,
     "slots K, iterations T": f"{model.num_slots}, {model.num_iterations}",
     "images": f"[B, {height}, {width}, 3] in [-1, 1]",
-    "data": facts.data,
-    "recipe": f"`python -m slot_attention_jax.main {facts.recipe}`",
-    "seed": facts.seed,
-    "updates": _updates(facts),
-    "hardware": facts.hardware,
-    "minutes": "unknown" if facts.minutes is None else f"{facts.minutes:.1f}",
-    "date": facts.date,
-    "versions": ", ".join(f"{k} {v}" for k, v in facts.versions.items()),
-    "licence of the weights": facts.license,
+    "data": metadata.data,
+    "command": f"`python -m slot_attention_jax.main {command}`",
+    "seed": metadata.seed,
+    "steps": _steps(metadata),
+    "hardware": metadata.hardware,
+    "minutes": "unknown"
+    if metadata.minutes is None
+    else f"{metadata.minutes:.1f}",
+    "date": metadata.date,
+    "versions": ", ".join(f"{k} {v}" for k, v in metadata.versions.items()),
+    "license of the weights": metadata.license,
   }
-  if facts.layout is not None:
-    properties = [f"{p.name} ({p.size})" for p in facts.layout.properties]
+  if metadata.layout is not None:
+    properties = [f"{p.name} ({p.size})" for p in metadata.layout.properties]
     rows["properties"] = ", ".join(properties)
-  evaluation = facts.evaluation
-  limits = _LIMITS[facts.task].format(height=height, width=width)
+  evaluation = metadata.evaluation
+  limits = _LIMITS[metadata.task].format(height=height, width=width)
   lines = [
     f"# {name}",
     "",
-    *_table("fact", "value", rows),
+    *_table("", "", rows),
     "",
     "## Metrics",
     "",
@@ -69,31 +72,31 @@ def model_card(name: str, facts: weights_file.WeightsFacts) -> str:
     ),
     "",
     *_table(
-      "metric", "value", {k: _value(v) for k, v in facts.metrics.items()}
+      "metric", "value", {k: _value(v) for k, v in metadata.metrics.items()}
     ),
     "",
     "## Limits",
     "",
     *textwrap.wrap(
-      f"{limits} {_OWN_SCENES}" if facts.own_scenes else limits, 80
+      f"{limits} {_SYNTHETIC}" if metadata.synthetic_scenes else limits, 80
     ),
   ]
-  if facts.notes:
-    lines += ["", "## Notes", "", *textwrap.wrap(facts.notes, 80)]
+  if metadata.notes:
+    lines += ["", "## Notes", "", *textwrap.wrap(metadata.notes, 80)]
   return "\n".join(lines) + "\n"
 
 
-def _updates(facts: weights_file.WeightsFacts) -> str:
-  if facts.updates == facts.planned_updates:
-    return f"{facts.updates:,}"
+def _steps(metadata: weights_file.WeightsMetadata) -> str:
+  if metadata.steps == metadata.planned_steps:
+    return f"{metadata.steps:,}"
   return (
-    f"{facts.updates:,} of the {facts.planned_updates:,} that the recipe asks "
-    "for"
+    f"{metadata.steps:,} of the {metadata.planned_steps:,} that the command "
+    "asks for"
   )
 
 
 def _value(value: object) -> str:
-  # What is not finite is a string in JSON.
+  # JSON has no infinity or NaN: they are stored as strings.
   return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

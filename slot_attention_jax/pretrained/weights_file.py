@@ -2,7 +2,7 @@
 
 The arrays have the paths of the Flax tree as names, `params/encoder/...`. The
 header's `__metadata__` has one entry, `slot_attention_jax`: JSON of a
-`WeightsFacts` and a checksum of the arrays.
+`WeightsMetadata` and a checksum of the arrays.
 
 References:
   github.com/huggingface/safetensors, section "Format".
@@ -25,9 +25,18 @@ from slot_attention_jax import models
 from slot_attention_jax.data import types
 from slot_attention_jax.models import from_config
 from slot_attention_jax.runtime import arrays as arrays_lib
+from slot_attention_jax.runtime import files
 
-# safetensors is imported where it is used: a training needs none.
+# safetensors is imported where it is used: training does not need it.
 _ENTRY = "slot_attention_jax"
+# Fields whose names in files are older; files keep them.
+_FIELDS = {
+  "recipe": "command",
+  "own_scenes": "synthetic_scenes",
+  "updates": "steps",
+  "planned_updates": "planned_steps",
+}
+_FILE_KEYS = {field: key for key, field in _FIELDS.items()}
 _WHAT_TO_DO = (
   "Install the package again, or write the file again with "
   "python -m slot_attention_jax.export_weights."
@@ -35,41 +44,42 @@ _WHAT_TO_DO = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WeightsFacts:
-  """What builds a model, and what is known of its training.
+class WeightsMetadata:
+  """What builds a model, and how it was trained.
 
   Attributes:
     task: `"discovery"` or `"set_prediction"`.
     model: the `model` group of the config.
     resolution: (H, W) of the images in training, in pixels.
     layout: meaning of the predictions of a set predictor; None in discovery.
-    recipe: flags that make the config of the training.
+    command: flags that make the config of the training.
     data: name of the training data.
-    own_scenes: whether these are the package's own rendered scenes.
+    synthetic_scenes: whether these are scenes that the package renders.
     seed: of the training.
-    updates: updates done.
-    planned_updates: updates that the config asks for.
+    steps: training steps done.
+    planned_steps: training steps that the config asks for.
     hardware: what it was trained on.
-    minutes: wall time of start, compilation, training and evaluations, without
-      pauses of a run that was resumed; None if it is not known.
+    minutes: wall time of startup, compilation, training and evaluations,
+      without pauses of a run that was resumed; None if it is not known.
     evaluation: `num_slots`, `num_iterations`, `num_examples` of the metrics.
     metrics: by full name, data/split/metric.
-    date: of the last update, ISO 8601.
-    license: SPDX name of the licence of the weights.
+    date: of the last step, ISO 8601.
+    license: SPDX name of the license of the weights.
     versions: of the packages that trained it, by name.
-    notes: what else a user should know, as how it was chosen; may be empty.
+    notes: what else a user should know, such as how it was chosen; may be
+      empty.
   """
 
   task: str
   model: Mapping[str, Any]
   resolution: tuple[int, int]
   layout: types.PropertyLayout | None
-  recipe: str
+  command: str
   data: str
-  own_scenes: bool
+  synthetic_scenes: bool
   seed: int
-  updates: int
-  planned_updates: int
+  steps: int
+  planned_steps: int
   hardware: str
   minutes: float | None
   evaluation: Mapping[str, int]
@@ -79,10 +89,18 @@ class WeightsFacts:
   versions: Mapping[str, str]
   notes: str
 
+  def __getattr__(self, name: str) -> Any:
+    """Reads fields by the names that they have in files and once had here."""
+    if name in _FIELDS:
+      return getattr(self, _FIELDS[name])
+    raise AttributeError(
+      f"{type(self).__name__!r} object has no attribute {name!r}"
+    )
+
   def create_model(
     self,
   ) -> models.SlotAttentionAutoEncoder | models.SlotAttentionClassifier:
-    """Builds the model; errors as in `model_config.create_model`."""
+    """Builds the model; errors as in `from_config.create_model`."""
     return from_config.create_model(
       self.task,
       self.model,
@@ -92,27 +110,32 @@ class WeightsFacts:
 
 
 def save_weights(
-  path: str | os.PathLike[str], params: Mapping[str, Any], facts: WeightsFacts
+  path: str | os.PathLike[str],
+  params: Mapping[str, Any],
+  metadata: WeightsMetadata,
 ) -> None:
-  """Writes parameters and facts to a file.
+  """Writes parameters and metadata to a file.
 
   Args:
-    path: the file; one that is there is replaced.
+    path: the file; an existing one is replaced, whole or not at all.
     params: `{"params": ...}`, nested dicts of float32 arrays.
-    facts: what they are.
+    metadata: describes them.
 
   Raises:
-    ValueError: if the parameters are not those of the model of the facts.
+    ValueError: if the parameters are not those of the model of the metadata.
   """
   import safetensors.numpy
 
   path = pathlib.Path(path)
   arrays = traverse_util.flatten_dict(jax.device_get(params), sep="/")
   arrays = {str(k): np.ascontiguousarray(v) for k, v in arrays.items()}
-  _check_arrays(facts, arrays, path)
-  content = dataclasses.asdict(facts) | {"sha256": _checksum(arrays)}
+  _check_arrays(metadata, arrays, path)
+  content = dataclasses.asdict(metadata)
+  content = {_FILE_KEYS.get(k, k): v for k, v in content.items()}
+  content["sha256"] = _checksum(arrays)
   text = json.dumps(content, allow_nan=False)
-  path.write_bytes(safetensors.numpy.save(arrays, {_ENTRY: text}))
+  with files.atomic_write(path) as temporary:
+    temporary.write_bytes(safetensors.numpy.save(arrays, {_ENTRY: text}))
 
 
 def load_weights(
@@ -136,29 +159,45 @@ def load_weights(
   import safetensors.numpy
 
   path = pathlib.Path(path)
-  facts, checksum = _read_header(path)
+  metadata, checksum = _read_header(path)
   try:
     arrays = safetensors.numpy.load_file(path)
   except (safetensors.SafetensorError, ValueError) as error:
     raise _damaged(path, error) from error
-  model = _check_arrays(facts, arrays, path)
+  model = _check_arrays(metadata, arrays, path)
   if _checksum(arrays) != checksum:
-    raise _damaged(path, "the arrays' checksum is another than the header's")
+    raise _damaged(
+      path, "the checksum of the arrays is not the one in the header"
+    )
   params = traverse_util.unflatten_dict(arrays, sep="/")
   return model, jax.tree.map(jnp.asarray, params)
 
 
-def read_weights_facts(path: str | os.PathLike[str]) -> WeightsFacts:
-  """Reads what a file says of its weights; errors as in `load_weights`."""
+def with_model_of(config: Any, metadata: WeightsMetadata) -> Any:
+  """A copy of a config that has the task, model and image size of weights."""
+  config = config.copy_and_resolve_references()
+  config.task, config.data.resolution = (
+    metadata.task,
+    tuple(metadata.resolution),
+  )
+  for key, value in from_config.current_settings(metadata.model).items():
+    config.model[key] = tuple(value) if isinstance(value, list) else value
+  return config
+
+
+def read_weights_metadata(path: str | os.PathLike[str]) -> WeightsMetadata:
+  """Reads the metadata of a file of weights; errors as in `load_weights`."""
   return _read_header(pathlib.Path(path))[0]
 
 
-def _read_header(path: pathlib.Path) -> tuple[WeightsFacts, str]:
-  """The facts, and the checksum of the arrays."""
+def _read_header(path: pathlib.Path) -> tuple[WeightsMetadata, str]:
+  """The metadata and the checksum of the arrays."""
   import safetensors
 
   if not path.is_file():
-    raise FileNotFoundError(f"Expected a file of weights, found no {path}.")
+    raise FileNotFoundError(
+      f"Expected a file of weights, found no {path}. Check the path."
+    )
   try:
     with safetensors.safe_open(path, framework="numpy") as file:
       header = file.metadata() or {}
@@ -167,7 +206,7 @@ def _read_header(path: pathlib.Path) -> tuple[WeightsFacts, str]:
   if _ENTRY not in header:
     raise ValueError(
       f"Expected the entry {_ENTRY!r} in the metadata of {path}, got "
-      f"{sorted(header)}: it is of another program. {_WHAT_TO_DO}"
+      f"{sorted(header)}: another program wrote it. {_WHAT_TO_DO}"
     )
   try:
     content = json.loads(header[_ENTRY])
@@ -175,23 +214,27 @@ def _read_header(path: pathlib.Path) -> tuple[WeightsFacts, str]:
     if content["layout"] is not None:
       content["layout"] = types.layout_from_dict(content["layout"])
     content["resolution"] = tuple(content["resolution"])
-    return WeightsFacts(**content), checksum
+    content = {_FIELDS.get(k, k): v for k, v in content.items()}
+    return WeightsMetadata(**content), checksum
   except (KeyError, TypeError, AttributeError, ValueError) as error:
-    names = [field.name for field in dataclasses.fields(WeightsFacts)]
+    names = [field.name for field in dataclasses.fields(WeightsMetadata)]
+    names = [_FILE_KEYS.get(name, name) for name in names]
     raise ValueError(
-      f"Expected the metadata of {path} to be JSON with {names}, got another "
-      f"({type(error).__name__}: {error}). {_WHAT_TO_DO}"
+      f"Expected the metadata of {path} to be JSON with {names}, got "
+      f"something else ({type(error).__name__}: {error}). {_WHAT_TO_DO}"
     ) from error
 
 
 def _check_arrays(
-  facts: WeightsFacts, arrays: Mapping[str, np.ndarray], path: pathlib.Path
+  metadata: WeightsMetadata,
+  arrays: Mapping[str, np.ndarray],
+  path: pathlib.Path,
 ) -> models.SlotAttentionAutoEncoder | models.SlotAttentionClassifier:
-  """Builds the model of the facts; ValueError if the arrays are not its."""
+  """Builds the model; raises ValueError if the arrays do not fit it."""
   try:
-    model = facts.create_model()
+    model = metadata.create_model()
     keys = {"params": jax.random.key(0), "slots": jax.random.key(1)}
-    images = jax.ShapeDtypeStruct((1, *facts.resolution, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *metadata.resolution, 3), jnp.float32)
     expected = jax.eval_shape(model.init, keys, images)
     expected = traverse_util.flatten_dict(expected, sep="/")
     arrays_lib.check_arrays(expected, arrays, where=str(path))
@@ -201,7 +244,7 @@ def _check_arrays(
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
-  """SHA-256 of names and bytes: safetensors does not see a changed bit."""
+  """SHA-256 of names and bytes: safetensors does not notice a flipped bit."""
   digest = hashlib.sha256()
   for name in sorted(arrays):
     digest.update(f"{name}\n".encode())
@@ -211,6 +254,6 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
 
 def _damaged(path: pathlib.Path, reason: object) -> ValueError:
   return ValueError(
-    f"Expected a whole safetensors file, got {path}, which cannot be read: "
+    f"Expected an intact safetensors file, got {path}, which cannot be read: "
     f"{reason}. {_WHAT_TO_DO}"
   )

@@ -34,11 +34,11 @@ def create_task(
     "num_iterations": evaluation.num_iterations or model.num_iterations,
   }
   num_slots = eval_kwargs["num_slots"]
-  if model.slot_start != "shared" and num_slots != model.num_slots:
+  if model.slot_init != "shared" and num_slots != model.num_slots:
     raise ValueError(
       f"Expected eval.num_slots 0 or {model.num_slots} "
-      f"(model.slot_start={model.slot_start!r} fixes the number of slots), got "
-      f"{num_slots}. Train with model.slot_start='shared' to evaluate with "
+      f"(model.slot_init={model.slot_init!r} fixes the number of slots), got "
+      f"{num_slots}. Train with model.slot_init='shared' to evaluate with "
       "another number."
     )
   if config.task == "set_prediction":

@@ -19,7 +19,7 @@ TINY = (
   "model.encoder_mlp_sizes=(16,),model.decoder_channels=(),"
   "model.decoder_kernel_sizes=(5,),model.decoder_strides=(5,),"
   "data.resolution=(35, 35),model.broadcast_size=(7, 7),"
-  "model.slot_start=shared,"
+  "model.slot_init=shared,"
   "model.head_hidden_size=8,model.unroll=1"
 )
 

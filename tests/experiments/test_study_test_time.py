@@ -89,7 +89,7 @@ def test_weights_of_the_package(capsys):
   result = study_test_time.main(
     ["--pretrained=quickstart", "--num_scenes=8", "--iterations=1,3"]
   )
-  assert result["step"] == sa.pretrained_facts("quickstart").updates
+  assert result["step"] == sa.pretrained_metadata("quickstart").steps
   one, three = (row["metrics"]["mse"] for row in result["rows"])
   assert three < one / 2
   assert "tetrominoes_scenes/test" in capsys.readouterr().out

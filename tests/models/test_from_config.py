@@ -28,7 +28,21 @@ def test_settings_from_json_make_the_model_of_the_config():
   assert hash(again) == hash(made)
   assert again.dtype == from_config.PRECISIONS["bfloat16"]
   assert again.decoder_strides == (1, 1, 2)
-  assert again.slot_start == "per_slot"
+  assert again.slot_init == "per_slot"
+
+
+def test_the_old_name_of_slot_init_is_read():
+  settings = settings_of(quickstart.get_config())
+  old = {
+    "slot_start" if k == "slot_init" else k: v for k, v in settings.items()
+  }
+  assert "slot_init" not in old
+  made, again = (
+    from_config.create_model("discovery", s, resolution=(28, 28))
+    for s in (settings, old)
+  )
+  assert again == made
+  assert again.slot_attention.slot_init == "per_slot"
 
 
 def test_set_prediction_has_the_width_of_the_properties():
@@ -60,7 +74,7 @@ def test_settings_that_a_file_is_too_old_for_are_the_paper_s():
   [
     ("segment", {}, "Expected task 'discovery' or .* got 'segment'"),
     ("discovery", {"precision": "half"}, r"bfloat16.*got 'half'"),
-    ("discovery", {"slot_start": None}, r"none of \['slot_start'\]"),
+    ("discovery", {"slot_init": None}, r"none of \['slot_init'\]"),
     ("set_prediction", {}, "Expected num_properties"),
   ],
 )

@@ -283,8 +283,8 @@ def test_initial_slots_come_from_the_slots_stream(params, apply):
   )
   np.testing.assert_array_equal(a, b)
   assert np.abs(a - c).max() > 0.01
-  # With the update gate shut and no MLP the slots stay as they start: mu +
-  # sigma * standard normal, one draw per slot.
+  # With the update gate shut and no MLP the slots stay what they were at first,
+  # mu + sigma * standard normal, one sample per slot.
   p = params["params"]
   shut = {k: v for k, v in p.items() if "mlp" not in k}
   shut["gru"] = p["gru"] | {"bias": np.full(3 * D, 1000, np.float32)}
@@ -463,10 +463,10 @@ def test_initial_values():
     np.testing.assert_array_equal(value, float(name.endswith("scale")), name)
 
 
-def test_a_start_per_slot():
+def test_per_slot_initialization():
   d = 64
   module = slot_attention.SlotAttention(
-    num_slots=500, slot_size=d, slot_start="per_slot"
+    num_slots=500, slot_size=d, slot_init="per_slot"
   )
   inputs = jnp.zeros((1, 3, 8))
   rngs = {"params": jax.random.key(0), "slots": jax.random.key(1)}
@@ -479,8 +479,8 @@ def test_a_start_per_slot():
   np.testing.assert_allclose(log_sigma, np.full((1, 500, d), np.log(0.1)))
 
 
-def test_a_start_per_slot_is_that_of_its_own_gaussian():
-  module = MODULE.clone(slot_start="per_slot")
+def test_per_slot_samples_are_of_each_slots_own_gaussian():
+  module = MODULE.clone(slot_init="per_slot")
   params = module.init(jax.random.key(0), INPUTS, noise=NOISE)
   assert params["params"]["slots_mu"].shape == (1, K, D)
   got = module.apply(params, INPUTS, noise=NOISE)
@@ -490,19 +490,19 @@ def test_a_start_per_slot_is_that_of_its_own_gaussian():
   )
 
 
-def test_a_start_per_slot_fixes_k():
-  module = MODULE.clone(slot_start="per_slot")
+def test_per_slot_initialization_fixes_k():
+  module = MODULE.clone(slot_init="per_slot")
   params = module.init(jax.random.key(0), INPUTS, noise=NOISE)
   rngs = {"slots": jax.random.key(0)}
-  with pytest.raises(ValueError, match=f"Expected the {K} slots.*got {K + 1}"):
+  with pytest.raises(ValueError, match=f"Expected num_slots={K}.*got {K + 1}"):
     module.apply(params, INPUTS, num_slots=K + 1, rngs=rngs)
   more = np.ones((B, K + 1, D), np.float32)
   slots, _ = module.apply(params, INPUTS, initial_slots=more)
   assert slots.shape == (B, K + 1, D)
 
 
-def test_a_learned_start_is_the_same_vector_each_time():
-  module = MODULE.clone(slot_start="learned")
+def test_learned_initial_slots_are_the_same_in_every_call():
+  module = MODULE.clone(slot_init="learned")
   params = module.init(jax.random.key(0), INPUTS)
   names = set(params["params"])
   assert "slots_log_sigma" not in names
@@ -512,7 +512,7 @@ def test_a_learned_start_is_the_same_vector_each_time():
   expected = module.apply(params, INPUTS, initial_slots=initial)
   for other in (expected, module.apply(params, INPUTS, noise=NOISE)):
     jax.tree.map(np.testing.assert_array_equal, got, other)
-  with pytest.raises(ValueError, match=f"Expected the {K} slots.*'learned'"):
+  with pytest.raises(ValueError, match=f"Expected num_slots={K}.*'learned'"):
     module.apply(params, INPUTS, num_slots=K + 1)
 
 
@@ -596,7 +596,7 @@ def test_implicit_gradients_are_those_of_the_last_iteration(params):
   assert np.abs(np.subtract(*kernels)).max() > 0.1
 
 
-def test_implicit_start_also_teaches_the_start(params):
+def test_implicit_start_passes_gradients_to_initial_slots(params):
   implicit = MODULE.clone(num_iterations=4, gradient="implicit")
   got, taught = gradients(implicit.clone(gradient="implicit_start"), params)
   values, last = gradients(implicit, params)
@@ -647,7 +647,7 @@ def test_one_iteration_is_the_same_whatever_the_gradient(params):
 
 
 @pytest.mark.parametrize(
-  "name", ["slot_start", "slot_update", "normalization", "gradient"]
+  "name", ["slot_init", "slot_update", "normalization", "gradient"]
 )
 def test_unknown_options(name):
   with pytest.raises(ValueError, match=rf"{name} out of .* got 'each'"):

@@ -1,4 +1,4 @@
-"""Tests of the model card: it says what the facts say."""
+"""Tests of the model card: it says what the metadata says."""
 
 import dataclasses
 
@@ -8,16 +8,16 @@ from slot_attention_jax import pretrained
 from slot_attention_jax.data import types
 from slot_attention_jax.pretrained import model_card
 
-FACTS = pretrained.pretrained_facts("quickstart")
+METADATA = pretrained.pretrained_metadata("quickstart")
 
 
 def card(**changes):
-  return model_card.model_card("toys", dataclasses.replace(FACTS, **changes))
+  return model_card.model_card("toys", dataclasses.replace(METADATA, **changes))
 
 
-def test_every_fact_is_on_the_card():
+def test_card_has_all_metadata():
   text = card(
-    recipe="--config=configs/toys.py --config.seed=3",
+    command="--config=configs/toys.py --config.seed=3",
     data="toys",
     seed=33,
     hardware="1 x abacus",
@@ -48,25 +48,32 @@ def test_every_fact_is_on_the_card():
     assert part in text
 
 
-def test_updates_that_were_not_done_are_no_secret():
-  assert "| updates | 12,000 |" in card(updates=12_000, planned_updates=12_000)
-  short = card(updates=5_000, planned_updates=12_000)
-  assert "| updates | 5,000 of the 12,000 " in short
+def test_card_tells_steps_that_are_missing():
+  assert "| steps | 12,000 |" in card(steps=12_000, planned_steps=12_000)
+  short = card(steps=5_000, planned_steps=12_000)
+  assert "| steps | 5,000 of the 12,000 " in short
 
 
-def test_only_own_scenes_are_called_own():
-  assert "package's own renderings" in card(own_scenes=True)
-  assert "package's own renderings" not in card(own_scenes=False)
+def test_card_says_if_scenes_are_synthetic():
+  assert "scenes are synthetic" in card(synthetic_scenes=True)
+  assert "synthetic" not in card(synthetic_scenes=False)
 
 
-def test_a_set_predictor_tells_its_properties():
+def test_command_has_the_keys_of_today():
+  text = card(command="--config=a.py --config.data.num_scenes=9")
+  assert "--config=a.py --config.data.scenes.num_eval=9`" in text
+
+
+def test_set_predictors_list_their_properties():
   text = card(task="set_prediction", layout=types.CLEVR_LAYOUT)
   assert "coords (3), size (2), material (2), shape (3), color (8)" in text
   assert "SlotAttentionClassifier" in text
 
 
 @pytest.mark.parametrize("name", pretrained.pretrained_names())
-def test_cards_that_are_shipped_are_made_of_the_facts(name):
+def test_shipped_cards_are_up_to_date(name):
   path = pretrained._path_of(name).with_suffix(".md")
-  facts = pretrained.pretrained_facts(name)
-  assert path.read_text(encoding="utf-8") == model_card.model_card(name, facts)
+  metadata = pretrained.pretrained_metadata(name)
+  assert path.read_text(encoding="utf-8") == model_card.model_card(
+    name, metadata
+  )

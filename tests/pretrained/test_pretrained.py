@@ -17,17 +17,17 @@ from slot_attention_jax.runtime import mesh as mesh_lib
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def test_an_unknown_name_lists_the_known_ones():
+def test_an_unknown_name_is_an_error():
   with pytest.raises(
     ValueError, match=r"\[.*'quickstart'.*got 'quick'.*load_w"
   ):
     sa.load_pretrained("quick")
   with pytest.raises(ValueError, match=r"got '\.\./quickstart'"):
-    sa.pretrained_facts("../quickstart")
+    sa.pretrained_metadata("../quickstart")
 
 
 @pytest.mark.parametrize("name", sa.pretrained_names())
-def test_all_that_is_shipped_is_loaded_and_small(name):
+def test_shipped_weights_load_and_are_small(name):
   _, params = sa.load_pretrained(name)
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
   path = pathlib.Path(pretrained.__file__).parent / f"{name}.safetensors"
@@ -35,11 +35,11 @@ def test_all_that_is_shipped_is_loaded_and_small(name):
   assert path.stat().st_size < 5e6
 
 
-def test_the_model_is_that_of_the_config():
-  facts = sa.pretrained_facts("quickstart")
+def test_model_matches_its_config():
+  metadata = sa.pretrained_metadata("quickstart")
   config = quickstart.get_config()
-  assert facts.recipe.startswith("--config=configs/quickstart.py")
-  assert facts.planned_updates == facts.updates == config.train.num_steps
+  assert metadata.command.startswith("--config=configs/quickstart.py")
+  assert metadata.planned_steps == metadata.steps == config.train.num_steps
   info = _validation(config).info
   model, _ = sa.load_pretrained("quickstart")
   assert model == tasks.create_task(config, info).model
@@ -53,23 +53,23 @@ def test_the_model_is_that_of_the_config():
     pytest.param("multi_dsprites_small", marks=pytest.mark.slow),
   ],
 )
-def test_autoencoders_are_as_good_as_their_cards_say(name):
-  facts = sa.pretrained_facts(name)
-  assert facts.evaluation["num_examples"] == 320
+def test_autoencoders_reach_the_metrics_of_their_cards(name):
+  metadata = sa.pretrained_metadata(name)
+  assert metadata.evaluation["num_examples"] == 320
   metrics, info = _measure(name, 320)
   for short, value in metrics.items():
-    expected = facts.metrics[f"{info.name}/{info.split}/{short}"]
+    expected = metadata.metrics[f"{info.name}/{info.split}/{short}"]
     # Other machines round differently, and a mask may win by a hair.
     assert value == pytest.approx(expected, abs=5e-3), short
 
 
 @pytest.mark.slow
-def test_a_set_predictor_is_as_good_as_its_card_says():
-  facts = sa.pretrained_facts("clevr_set_small")
+def test_set_predictor_reaches_the_metrics_of_its_card():
+  metadata = sa.pretrained_metadata("clevr_set_small")
   metrics, info = _measure("clevr_set_small", 256)
   for short, value in metrics.items():
     # The card is of 15,000 scenes.
-    expected = facts.metrics[f"{info.name}/{info.split}/{short}"]
+    expected = metadata.metrics[f"{info.name}/{info.split}/{short}"]
     assert value == pytest.approx(expected, abs=0.05), short
   assert metrics["ap_inf"] > 0.6
 
@@ -113,9 +113,9 @@ def test_the_readme_example_finds_the_properties():
 
 def _measure(name, num_scenes):
   """Metrics of shipped weights on the split of their card, and its info."""
-  facts = sa.pretrained_facts(name)
-  (split,) = {metric.split("/")[1] for metric in facts.metrics}
-  config = configuration.load_recipe(facts.recipe)
+  metadata = sa.pretrained_metadata(name)
+  (split,) = {metric.split("/")[1] for metric in metadata.metrics}
+  config = configuration.load_recipe(metadata.command)
   config.eval.batch_size = config.data.scenes.num_eval = num_scenes
   dataset = _validation(config, split)
   task = tasks.create_task(config, dataset.info)

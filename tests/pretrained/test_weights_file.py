@@ -1,7 +1,8 @@
-"""Tests of files of weights: whole and exact, or refused with the reason."""
+"""Tests of files of weights: read exactly, or refused with the reason."""
 
 import dataclasses
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +11,18 @@ import pytest
 import safetensors
 import safetensors.numpy
 
+import slot_attention_jax as sa
+from configs import quickstart
 from slot_attention_jax.data import types
 from slot_attention_jax.pretrained import weights_file
 
+COMPAT = pathlib.Path(__file__).parents[1] / "testdata" / "compat"
 SETTINGS = {
   "num_slots": 3,
   "num_iterations": 2,
   "slot_size": 8,
   "mlp_hidden_size": 0,
-  "slot_start": "per_slot",
+  "slot_init": "per_slot",
   "epsilon": 1e-8,
   "encoder_channels": [4],
   "encoder_kernel_sizes": [3],
@@ -36,18 +40,18 @@ SETTINGS = {
 }
 
 
-def facts(task="discovery", **changes):
+def metadata(task="discovery", **changes):
   values = {
     "task": task,
     "model": SETTINGS,
     "resolution": (8, 8),
     "layout": types.CLEVR_LAYOUT if task == "set_prediction" else None,
-    "recipe": "--config=configs/toys.py",
+    "command": "--config=configs/toys.py",
     "data": "toys",
-    "own_scenes": True,
+    "synthetic_scenes": True,
     "seed": 3,
-    "updates": 20,
-    "planned_updates": 20,
+    "steps": 20,
+    "planned_steps": 20,
     "hardware": "1 x abacus",
     "minutes": 0.5,
     "evaluation": {"num_slots": 3, "num_iterations": 2, "num_examples": 6},
@@ -57,12 +61,12 @@ def facts(task="discovery", **changes):
     "versions": {"slot_attention_jax": "0.1.0"},
     "notes": "",
   }
-  return weights_file.WeightsFacts(**(values | changes))
+  return weights_file.WeightsMetadata(**(values | changes))
 
 
-def random_params(facts, seed=0):
-  """Parameters of the facts' model; noise, so that no two are alike."""
-  model = facts.create_model()
+def random_params(metadata, seed=0):
+  """Parameters of the metadata's model; noise, so that no two are alike."""
+  model = metadata.create_model()
   keys = {"params": jax.random.key(0), "slots": jax.random.key(1)}
   images = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
   rng = np.random.default_rng(seed)
@@ -75,14 +79,14 @@ def random_params(facts, seed=0):
 @pytest.fixture
 def saved(tmp_path):
   """A file, and the parameters in it."""
-  params = random_params(facts())
-  weights_file.save_weights(tmp_path / "toys.safetensors", params, facts())
+  params = random_params(metadata())
+  weights_file.save_weights(tmp_path / "toys.safetensors", params, metadata())
   return tmp_path / "toys.safetensors", params
 
 
 @pytest.mark.parametrize("task", ["discovery", "set_prediction"])
-def test_what_is_saved_is_loaded_bit_for_bit(task, tmp_path):
-  made, path = facts(task), tmp_path / "toys.safetensors"
+def test_weights_survive_a_round_trip_bit_for_bit(task, tmp_path):
+  made, path = metadata(task), tmp_path / "toys.safetensors"
   params = random_params(made)
   weights_file.save_weights(path, params, made)
   model, loaded = weights_file.load_weights(path)
@@ -94,13 +98,13 @@ def test_what_is_saved_is_loaded_bit_for_bit(task, tmp_path):
     assert isinstance(x, jax.Array)
     assert x.dtype == np.float32
     np.testing.assert_array_equal(x, y)
-  assert weights_file.read_weights_facts(path) == made
+  assert weights_file.read_weights_metadata(path) == made
   images, rngs = jnp.zeros((2, 8, 8, 3)), {"slots": jax.random.key(0)}
   output = jax.eval_shape(model.apply, loaded, images, rngs=rngs)
   assert output.slots.shape == (2, 3, 8)
 
 
-def test_other_programs_read_the_file(saved):
+def test_safetensors_alone_reads_the_file(saved):
   path, params = saved
   with safetensors.safe_open(path, framework="numpy") as file:
     kernel = file.get_tensor("params/encoder/conv_0/kernel")
@@ -111,11 +115,11 @@ def test_other_programs_read_the_file(saved):
   assert content["resolution"] == [8, 8]
 
 
-def test_only_the_models_own_arrays_are_saved(tmp_path):
+def test_arrays_of_another_dtype_are_not_saved(tmp_path):
   path = tmp_path / "toys.safetensors"
-  half = jax.tree.map(lambda x: x.astype(np.float16), random_params(facts()))
+  half = jax.tree.map(lambda x: x.astype(np.float16), random_params(metadata()))
   with pytest.raises(ValueError, match=r"expected float32.*, got float16"):
-    weights_file.save_weights(path, half, facts())
+    weights_file.save_weights(path, half, metadata())
   assert not path.exists()
 
 
@@ -129,7 +133,7 @@ def rewrite(path, change):
   safetensors.numpy.save_file(arrays, path, header)
 
 
-def test_arrays_of_another_model_are_refused(saved):
+def test_arrays_of_another_model_are_an_error(saved):
   path, _ = saved
   rewrite(path, lambda _, content: content["model"].update(slot_size=16))
   with pytest.raises(ValueError, match=r"expected float32\[") as error:
@@ -149,26 +153,26 @@ def test_a_missing_array_is_named(saved):
     weights_file.load_weights(path)
 
 
-def test_a_changed_bit_is_seen(saved):
+def test_a_flipped_bit_is_an_error(saved):
   path, _ = saved
   content = bytearray(path.read_bytes())
   content[-1] ^= 1
   path.write_bytes(content)
-  with pytest.raises(ValueError, match=r"whole .* checksum .* Install"):
+  with pytest.raises(ValueError, match=r"intact .* checksum .* Install"):
     weights_file.load_weights(path)
 
 
 @pytest.mark.parametrize("left", [0, 7, 100, -10])
-def test_a_file_that_is_cut_off_is_refused(saved, left):
+def test_a_truncated_file_is_an_error(saved, left):
   path, _ = saved
   path.write_bytes(path.read_bytes()[:left])
-  with pytest.raises(ValueError, match=r"Expected a whole .* cannot be read"):
+  with pytest.raises(ValueError, match=r"Expected an intact .* cannot be read"):
     weights_file.load_weights(path)
   with pytest.raises(ValueError, match="Install the package again"):
-    weights_file.read_weights_facts(path)
+    weights_file.read_weights_metadata(path)
 
 
-def test_a_file_of_another_program_is_refused(saved):
+def test_a_file_without_metadata_is_an_error(saved):
   path, params = saved
   kernel = params["params"]["encoder"]["conv_0"]["kernel"]
   safetensors.numpy.save_file({"kernel": kernel}, path, {"format": "np"})
@@ -177,18 +181,77 @@ def test_a_file_of_another_program_is_refused(saved):
 
 
 @pytest.mark.parametrize("key", ["task", "layout", "sha256", "resolution"])
-def test_facts_that_are_missing_are_named(saved, key):
+def test_missing_metadata_is_named(saved, key):
   path, _ = saved
   rewrite(path, lambda _, content: content.pop(key))
   with pytest.raises(ValueError, match=f"Expected the metadata .*{key}"):
-    weights_file.read_weights_facts(path)
+    weights_file.read_weights_metadata(path)
 
 
-def test_there_must_be_a_file(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"file of weights.*nothing"):
     weights_file.load_weights(tmp_path / "nothing.safetensors")
 
 
-def test_facts_cannot_be_changed():
+def test_metadata_is_frozen():
   with pytest.raises(dataclasses.FrozenInstanceError):
-    facts().seed = 1  # type: ignore[misc]
+    metadata().seed = 1  # type: ignore[misc]
+
+
+# Files of earlier versions.
+
+
+def test_weights_of_an_earlier_version_are_read():
+  path = COMPAT / "weights.safetensors"
+  with safetensors.safe_open(path, framework="numpy") as file:
+    content = json.loads(file.metadata()["slot_attention_jax"])
+    kernel = file.get_tensor("params/encoder/conv_0/kernel")
+  assert "slot_start" in content["model"]
+  assert "slot_init" not in content["model"]
+  model, params = sa.load_weights(path)
+  assert model.slot_attention.slot_init == content["model"]["slot_start"]
+  loaded = params["params"]["encoder"]["conv_0"]["kernel"]
+  np.testing.assert_array_equal(loaded, kernel)
+  metadata = sa.read_weights_metadata(path)
+  assert metadata.command == content["recipe"]
+  assert metadata.steps == content["updates"]
+  h, w = metadata.resolution
+  images, rngs = jnp.zeros((2, h, w, 3)), {"slots": jax.random.key(0)}
+  output = jax.eval_shape(model.apply, params, images, rngs=rngs)
+  assert output.reconstruction.shape == (2, h, w, 3)
+
+
+def test_files_keep_the_names_of_their_keys(saved):
+  path, _ = saved
+  with safetensors.safe_open(path, framework="numpy") as file:
+    content = json.loads(file.metadata()["slot_attention_jax"])
+  keys = ("recipe", "own_scenes", "updates", "planned_updates")
+  assert {key: content[key] for key in keys} == {
+    "recipe": "--config=configs/toys.py",
+    "own_scenes": True,
+    "updates": 20,
+    "planned_updates": 20,
+  }
+
+
+def test_earlier_names_are_aliases():
+  assert sa.WeightsFacts is sa.WeightsMetadata
+  assert sa.pretrained_facts is sa.pretrained_metadata
+  assert sa.read_weights_facts is sa.read_weights_metadata
+  made = metadata()
+  assert (made.recipe, made.own_scenes) == (made.command, True)
+  assert (made.updates, made.planned_updates) == (made.steps, 20)
+  with pytest.raises(AttributeError, match="no attribute 'step'"):
+    _ = made.step
+
+
+def test_a_config_takes_the_model_of_weights():
+  config = quickstart.get_config()
+  old = {
+    "slot_start" if k == "slot_init" else k: v for k, v in SETTINGS.items()
+  }
+  made = weights_file.with_model_of(config, metadata(model=old))
+  assert made.data.resolution == (8, 8)
+  assert (made.model.slot_size, made.model.encoder_strides) == (8, (2,))
+  assert made.model.slot_init == "per_slot"
+  assert config.model.slot_size == 64

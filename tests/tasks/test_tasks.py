@@ -176,7 +176,7 @@ def test_create_errors():
   for changes in ({"num_slots": 1}, {"eval_num_slots": 1}):
     with pytest.raises(ValueError, match=r"slots as the 2 objects.*got 1"):
       tasks.create_task(config("set_prediction", **changes), info())
-  fixed = {"num_slots": 4, "slot_start": "per_slot"}
+  fixed = {"num_slots": 4, "slot_init": "per_slot"}
   tasks.create_task(config("discovery", **fixed), info())
   with pytest.raises(ValueError, match=r"eval.num_slots 0 or 4.*got 5"):
     tasks.create_task(config("discovery", **fixed, eval_num_slots=5), info())

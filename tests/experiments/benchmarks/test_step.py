@@ -55,7 +55,7 @@ def _discovery():
     decoder_channels=(5, 6),
     decoder_kernel_sizes=(5, 6, 3),
     decoder_strides=(2, 2, 1),
-    slot_start="per_slot",
+    slot_init="per_slot",
     **_ENCODER,
   )
   return object_discovery.ObjectDiscovery(

@@ -335,20 +335,20 @@ def test_scenes_the_config_does_not_have_are_left_out(
 
 def test_weights_are_evaluated_by_their_recipe(runs, images, tmp_path, capsys):
   config, _ = objective("discovery")
-  facts = weights_file.WeightsFacts(
+  metadata = weights_file.WeightsMetadata(
     task="discovery",
     model=files.jsonable(config.model.to_dict()),
     resolution=SIZE,
     layout=None,
-    recipe=(
+    command=(
       "--config=configs/clevr_discovery.py:debug --config.data.max_objects=0 "
       "'--config.data.resolution=(32, 32)'"
     ),
     data="clevr_scenes",
-    own_scenes=True,
+    synthetic_scenes=True,
     seed=0,
-    updates=5,
-    planned_updates=5,
+    steps=5,
+    planned_steps=5,
     hardware="",
     minutes=None,
     evaluation={},
@@ -359,7 +359,7 @@ def test_weights_are_evaluated_by_their_recipe(runs, images, tmp_path, capsys):
     notes="",
   )
   path = tmp_path / "toy.safetensors"
-  weights_file.save_weights(path, runs["discovery"][1], facts)
+  weights_file.save_weights(path, runs["discovery"][1], metadata)
   arguments = (f"--weights={path}", f"--data={images}", "--batch_size=4")
   result, _ = evaluate(capsys, *arguments)
   expected, _ = of_run(runs, "discovery", images, capsys)
