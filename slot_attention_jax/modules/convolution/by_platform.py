@@ -2,11 +2,11 @@
 
 One pair of linear maps, a strided convolution and its transpose, and the
 gradient with respect to their common kernel serve both layers: each is the
-other's gradient with respect to its inputs. All forms are exact but for rounding.
+other's gradient with respect to its inputs. All forms are exact up to rounding.
 
 | map | CPU | GPU | TPU |
 |---|---|---|---|
-| strided | XLA's, of small images side by side; of stride 1 and five columns, Toom-Cook | XLA's | space to depth, then stride 1 |
+| strided | XLA's, small images tiled along the width; for stride 1 and five columns, Toom-Cook | XLA's | space to depth, then stride 1 |
 | transposed | a stride-1 convolution for each phase, interleaved | stride 1, then depth to space | as GPU |
 | gradient of the kernel | in pieces | XLA's | through space to depth |
 
@@ -22,16 +22,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from slot_attention_jax.modules.convolution import (
-  dense as dense_lib,
-)
-from slot_attention_jax.modules.convolution import (
-  kernel_gradient,
-  toom_cook,
-)
+from slot_attention_jax.modules.convolution import dense as dense_lib
+from slot_attention_jax.modules.convolution import kernel_gradient, toom_cook
 
 # Output columns times channels from which XLA:CPU uses several cores.
-_WIDE = 2 * 64 * 64
+_MIN_PARALLEL = 2 * 64 * 64
 
 
 def conv2d(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -50,9 +45,9 @@ def conv2d(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import platform_convolution
+    >>> from slot_attention_jax.modules.convolution import by_platform
     >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((5, 5, 3, 16))
-    >>> platform_convolution.conv2d(x, kernel, stride=2).shape
+    >>> by_platform.conv2d(x, kernel, stride=2).shape
     (1, 4, 4, 16)
   """
   dense_lib.check_image_and_kernel(inputs, kernel, stride, in_axis=2)
@@ -81,9 +76,9 @@ def conv_transpose2d(
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import platform_convolution
+    >>> from slot_attention_jax.modules.convolution import by_platform
     >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((5, 5, 16, 3))
-    >>> platform_convolution.conv_transpose2d(x, kernel, stride=2).shape
+    >>> by_platform.conv_transpose2d(x, kernel, stride=2).shape
     (1, 16, 16, 16)
   """
   dense_lib.check_image_and_kernel(inputs, kernel, stride, in_axis=3)
@@ -104,7 +99,7 @@ def _conv2d_backward(stride, residuals, gradient):
   size = inputs.shape[1:3]
   return (
     _transposed(gradient, kernel, stride, size),
-    _of_kernel(inputs, gradient, kernel, stride),
+    _kernel_gradient(inputs, gradient, kernel, stride),
   )
 
 
@@ -125,68 +120,62 @@ def _conv_transpose2d_backward(stride, residuals, gradient):
   inputs, kernel = residuals
   return (
     _strided(gradient, kernel, stride),
-    _of_kernel(gradient, inputs, kernel, stride),
+    _kernel_gradient(gradient, inputs, kernel, stride),
   )
 
 
 _conv_transpose2d.defvjp(_conv_transpose2d_forward, _conv_transpose2d_backward)
 
 
-def _pad(inputs, widths):
-  """`jax.lax.pad` of all but the last axis; negative widths crop."""
-  zero = jnp.zeros((), inputs.dtype)
-  widths = [(lo, hi, 0) for lo, hi in widths]
-  return jax.lax.pad(inputs, zero, [*widths, (0, 0, 0)])
-
-
-def _same_padding(size, kernel_size, stride):
-  """Zeros (before, after) of each axis, as TensorFlow defines `SAME`."""
-  padding = []
-  for n, k in zip(size, kernel_size, strict=True):
-    total = max((-(-n // stride) - 1) * stride + k - n, 0)
-    padding.append((total // 2, total - total // 2))
-  return tuple(padding)
+def _same_padding(inputs_size, kernel, stride):
+  """Zeros (before, after) the rows and the columns, as `SAME` has them."""
+  (h, w), (kh, kw) = inputs_size, kernel.shape[:2]
+  return (
+    dense_lib.same_padding(h, kh, stride),
+    dense_lib.same_padding(w, kw, stride),
+  )
 
 
 def _plain(inputs, kernel, stride):
-  """The strided convolution as XLA has it."""
-  padding = _same_padding(inputs.shape[1:3], kernel.shape[:2], stride)
+  """XLA's own strided convolution."""
+  padding = _same_padding(inputs.shape[1:3], kernel, stride)
   return dense_lib.convolution(inputs, kernel, padding, stride)
 
 
 def _strided(inputs, kernel, stride):
   """[B, H, W, C] and [kh, kw, C, F] to [B, ceil(H / s), ceil(W / s), F]."""
 
-  def side_by_side(inputs, kernel):
-    padding = _same_padding(inputs.shape[1:3], kernel.shape[:2], stride)
-    return _side_by_side(inputs, kernel, stride, padding)
+  def tiled(inputs, kernel):
+    padding = _same_padding(inputs.shape[1:3], kernel, stride)
+    return _tile_batch_along_width(inputs, kernel, stride, padding)
 
   return jax.lax.platform_dependent(
     inputs,
     kernel,
-    cpu=side_by_side,
+    cpu=tiled,
     tpu=functools.partial(dense_lib.conv2d, stride=stride),
     default=functools.partial(_plain, stride=stride),
   )
 
 
-def _side_by_side(inputs, kernel, stride, padding):
+def _tile_batch_along_width(inputs, kernel, stride, padding):
   """The strided convolution of one wide image made of all images.
 
-  XLA:CPU shares a convolution out over the cores by columns of the output,
-  64 of 64 channels at a time: a narrower image runs on one core.
+  XLA:CPU splits a convolution among the cores by columns of the output, 64 of
+  64 channels at a time: a narrower image runs on one core.
   """
-  if toom_cook.pays(inputs, kernel, stride):
+  if toom_cook.is_faster(inputs, kernel, stride):
     return toom_cook.convolve(inputs, kernel, padding)
   b, h, w, c = inputs.shape
   kw, f = kernel.shape[1], kernel.shape[3]
   (before, after), s = padding[1], stride
   columns = (w + before + after - kw) // s + 1
-  if b == 1 or columns * f >= _WIDE:
+  if b == 1 or columns * f >= _MIN_PARALLEL:
     return dense_lib.convolution(inputs, kernel, padding, s)
-  # Outputs that an image takes up: its own, and those across its right edge.
+  # Outputs that an image takes up: its own, and those whose windows would reach
+  # into its right neighbor, which are computed and dropped.
   step = columns + -(-(kw - s) // s) if kw > s else columns
-  inputs = _pad(inputs, [(0, 0), (0, 0), (before, s * step - w - before)])
+  inputs = dense_lib.pad(inputs, {2: (before, s * step - w - before)})
   inputs = inputs.transpose(1, 0, 2, 3).reshape(1, h, b * s * step, c)
   padding = (padding[0], (0, max(0, kw - s)))
   outputs = dense_lib.convolution(inputs, kernel, padding, s)
@@ -206,11 +195,13 @@ def _transposed(gradient, kernel, stride, size):
     )
     return transpose(gradient)[0]
 
-  phases = functools.partial(_by_phases, stride=stride, size=size)
-  return jax.lax.platform_dependent(gradient, kernel, cpu=phases, default=dense)
+  subpixel = functools.partial(_subpixel_transpose, stride=stride, size=size)
+  return jax.lax.platform_dependent(
+    gradient, kernel, cpu=subpixel, default=dense
+  )
 
 
-def _of_kernel(inputs, gradient, kernel, stride):
+def _kernel_gradient(inputs, gradient, kernel, stride):
   """Gradient [kh, kw, C, F] of `_strided` with respect to the kernel."""
 
   def transpose_of(convolve, inputs, gradient):
@@ -220,10 +211,9 @@ def _of_kernel(inputs, gradient, kernel, stride):
     return transpose(gradient)[0]
 
   def in_pieces(inputs, gradient):
-    kernel_size = kernel.shape[:2]
-    padding = _same_padding(inputs.shape[1:3], kernel_size, stride)
+    padding = _same_padding(inputs.shape[1:3], kernel, stride)
     return kernel_gradient.kernel_gradient(
-      inputs, gradient, kernel_size, stride, padding
+      inputs, gradient, kernel.shape[:2], stride, padding
     ).astype(kernel.dtype)
 
   return jax.lax.platform_dependent(
@@ -235,20 +225,20 @@ def _of_kernel(inputs, gradient, kernel, stride):
   )
 
 
-def _by_phases(gradient, kernel, stride, size):
+def _subpixel_transpose(gradient, kernel, stride, size):
   """`_transposed` as one stride-1 convolution for each phase of the output.
 
   Input s * m + r of the strided convolution meets output m + q - j through tap
   s * j + t, with (q, t) = divmod(r + before, s): a convolution along m with
   every s-th tap, backwards.
   """
-  padding = _same_padding(size, kernel.shape[:2], stride)
-  # A tap at least for each phase.
-  missing = [(0, max(0, stride - k)) for k in kernel.shape[:2]]
-  kernel = jnp.pad(kernel, [*missing, (0, 0), (0, 0)])
+  padding = _same_padding(size, kernel, stride)
+  # Each phase needs a tap, if only one that is zero.
+  missing = {i: (0, max(0, stride - k)) for i, k in enumerate(kernel.shape[:2])}
+  kernel = dense_lib.pad(kernel, missing)
   axes = []
   for axis in (0, 1):
-    # Phases of one length, so that they can be interleaved.
+    # All phases have the same length, so that they can be interleaved.
     length = -(-size[axis] // stride)
     phases = []
     for r in range(stride):
@@ -263,7 +253,7 @@ def _by_phases(gradient, kernel, stride, size):
     for first_column, column_padding in axes[1]:
       taps = kernel[first_row::stride, first_column::stride][::-1, ::-1]
       row.append(
-        _side_by_side(
+        _tile_batch_along_width(
           gradient,
           taps.transpose(0, 1, 3, 2),
           1,

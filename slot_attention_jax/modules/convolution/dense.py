@@ -9,7 +9,7 @@ to naive loops (XLA:CPU takes 28 times as long for one 64-channel layer) then
 meet dense stride-1 convolutions only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,18 @@ def check_image_and_kernel(
     raise ValueError(f"Expected a stride of at least 1, got {stride}.")
 
 
+def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
+  """Zeros (before, after) an axis for `SAME` as TensorFlow defines it."""
+  total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
+  return total // 2, total - total // 2
+
+
+def pad(inputs: jax.Array, widths: Mapping[int, tuple[int, int]]) -> jax.Array:
+  """Pads with zeros (before, after) some axes; negative widths crop."""
+  config = [(*widths.get(axis, (0, 0)), 0) for axis in range(inputs.ndim)]
+  return jax.lax.pad(inputs, jnp.zeros((), inputs.dtype), config)
+
+
 def space_to_depth(inputs: jax.Array, block: int) -> jax.Array:
   """Moves blocks of pixels into channels.
 
@@ -56,8 +68,8 @@ def space_to_depth(inputs: jax.Array, block: int) -> jax.Array:
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import dense_convolution
-    >>> dense_convolution.space_to_depth(jnp.zeros((1, 4, 6, 3)), 2).shape
+    >>> from slot_attention_jax.modules.convolution import dense
+    >>> dense.space_to_depth(jnp.zeros((1, 4, 6, 3)), 2).shape
     (1, 2, 3, 12)
   """
   b, h, w, c = inputs.shape
@@ -78,8 +90,8 @@ def depth_to_space(inputs: jax.Array, block: int) -> jax.Array:
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import dense_convolution
-    >>> dense_convolution.depth_to_space(jnp.zeros((1, 2, 3, 12)), 2).shape
+    >>> from slot_attention_jax.modules.convolution import dense
+    >>> dense.depth_to_space(jnp.zeros((1, 2, 3, 12)), 2).shape
     (1, 4, 6, 3)
   """
   b, h, w, c = inputs.shape
@@ -116,7 +128,7 @@ def convolution(
 
 
 def conv2d(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-  """2-D convolution with `SAME` padding as TensorFlow defines it.
+  """`by_platform.conv2d` as space-to-depth and a stride-1 convolution.
 
   Args:
     inputs: [B, H, W, C].
@@ -125,77 +137,34 @@ def conv2d(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
   Returns:
     [B, ceil(H / stride), ceil(W / stride), F], of the inputs' dtype.
-
-  Raises:
-    ValueError: on shapes that do not fit or a stride below 1.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import dense_convolution
-    >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((5, 5, 3, 16))
-    >>> dense_convolution.conv2d(x, kernel, stride=2).shape
-    (1, 4, 4, 16)
   """
-  check_image_and_kernel(inputs, kernel, stride, in_axis=2)
   if stride == 1:
     return convolution(inputs, kernel, "SAME")
   s = stride
-  image_padding, kernel_padding, taps = [(0, 0)], [], []
-  for size, k in zip(inputs.shape[1:3], kernel.shape[:2], strict=True):
+  image_padding, kernel_padding, taps = {}, {}, []
+  for axis, k in enumerate(kernel.shape[:2]):
+    size = inputs.shape[1 + axis]
     out = -(-size // s)
-    before = max((out - 1) * s + k - size, 0) // 2
+    before, _ = same_padding(size, k, s)
     n = -(-k // s)  # Taps of the kernel after blocks of s moved to channels.
-    # Negative padding drops border pixels that no tap reads (k < s).
+    # Negative where no tap reads the border (k < s): crops it.
     after = (out - 1) * s + n * s - size - before
-    image_padding.append((before, after))
-    kernel_padding.append((0, n * s - k))
+    image_padding[1 + axis] = (before, after)
+    kernel_padding[axis] = (0, n * s - k)
     taps.append(n)
-  blocks = space_to_depth(_pad(inputs, [*image_padding, (0, 0)]), s)
+  blocks = space_to_depth(pad(inputs, image_padding), s)
   _, _, c, f = kernel.shape
-  kernel = jnp.pad(kernel, [*kernel_padding, (0, 0), (0, 0)])
+  kernel = pad(kernel, kernel_padding)
   kernel = kernel.reshape(taps[0], s, taps[1], s, c, f)
   kernel = kernel.transpose(0, 2, 1, 3, 4, 5)  # [nh, nw, s, s, C, F]
-  kernel = kernel.reshape(taps[0], taps[1], s * s * c, f)
+  kernel = kernel.reshape(*taps, s * s * c, f)
   return convolution(blocks, kernel, "VALID")
-
-
-def conv_transpose2d(
-  inputs: jax.Array, kernel: jax.Array, stride: int = 1
-) -> jax.Array:
-  """2-D transposed convolution, Keras' `Conv2DTranspose(padding="same")`.
-
-  It is the gradient of `conv2d` with the same kernel with respect to its
-  inputs, for an input of size (H * stride, W * stride).
-
-  Args:
-    inputs: [B, H, W, C].
-    kernel: [kh, kw, F, C], the layout of Keras (output channels before input
-      channels).
-    stride: stride of both axes, >= 1.
-
-  Returns:
-    [B, H * stride, W * stride, F], of the inputs' dtype.
-
-  Raises:
-    ValueError: on shapes that do not fit or a stride below 1.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import dense_convolution
-    >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((5, 5, 16, 3))
-    >>> dense_convolution.conv_transpose2d(x, kernel, stride=2).shape
-    (1, 16, 16, 16)
-  """
-  check_image_and_kernel(inputs, kernel, stride, in_axis=3)
-  kernel, padding = _dense_transposed(kernel, stride)
-  outputs = convolution(inputs, kernel, padding)  # [B, H, W, s*s*F]
-  return depth_to_space(outputs, stride) if stride > 1 else outputs
 
 
 def conv_transpose2d_of_constant(
   vectors: jax.Array, size: tuple[int, int], kernel: jax.Array, stride: int = 1
 ) -> jax.Array:
-  """`conv_transpose2d` of images that are one vector everywhere.
+  """`by_platform.conv_transpose2d` of images that are one vector everywhere.
 
   Away from the border every output is the same product of the vector with the
   sum of the kernel's taps; near it some taps are cut off. So a matrix product
@@ -205,7 +174,7 @@ def conv_transpose2d_of_constant(
   Args:
     vectors: [B, C].
     size: (H, W) of the images, each >= 1.
-    kernel: [kh, kw, F, C], as for `conv_transpose2d`.
+    kernel: [kh, kw, F, C], as for `by_platform.conv_transpose2d`.
     stride: stride of both axes, >= 1.
 
   Returns:
@@ -216,9 +185,9 @@ def conv_transpose2d_of_constant(
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import dense_convolution
+    >>> from slot_attention_jax.modules.convolution import dense
     >>> vectors, kernel = jnp.ones((2, 3)), jnp.ones((5, 5, 16, 3))
-    >>> dense_convolution.conv_transpose2d_of_constant(
+    >>> dense.conv_transpose2d_of_constant(
     ...   vectors, (8, 8), kernel).shape
     (2, 8, 8, 16)
   """
@@ -244,8 +213,8 @@ def conv_transpose2d_of_constant(
 def _dense_transposed(kernel, stride):
   """The stride-1 kernel [nh, nw, C, s*s*F] and padding of a transposed one."""
   s = stride
-  kernel_padding, padding, taps = [], [], []
-  for k in kernel.shape[:2]:
+  kernel_padding, padding, taps = {}, [], []
+  for axis, k in enumerate(kernel.shape[:2]):
     before = max(k - s, 0) // 2
     # Output s * m + p reads input m - d through tap s * d + p + before, for
     # every d in [first, last] that leaves the tap inside the kernel.
@@ -253,11 +222,11 @@ def _dense_transposed(kernel, stride):
     last = (k - 1 - before) // s
     front = -(s * first + before)
     n = last - first + 1
-    kernel_padding.append((front, n * s - k - front))
+    kernel_padding[axis] = (front, n * s - k - front)
     padding.append((last, -first))
     taps.append(n)
   _, _, f, c = kernel.shape
-  kernel = jnp.pad(kernel, [*kernel_padding, (0, 0), (0, 0)])
+  kernel = pad(kernel, kernel_padding)
   kernel = kernel.reshape(taps[0], s, taps[1], s, f, c)
   # d counts against the input's direction.
   kernel = kernel[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4)
@@ -265,7 +234,7 @@ def _dense_transposed(kernel, stride):
 
 
 def _border_cases(length, taps, padding):
-  """Which taps meet the image, along one axis.
+  """Groups the outputs along one axis by the taps that meet the image.
 
   Args:
     length: size of the image.
@@ -273,8 +242,8 @@ def _border_cases(length, taps, padding):
     padding: zeros before and after.
 
   Returns:
-    A pair (cases [cases, taps] bool, list of how many outputs in a row each
-    case holds for).
+    A pair (cases [cases, taps] bool, how many consecutive outputs each case
+    holds for).
   """
   before, after = padding
   outputs = length + before + after - taps + 1
@@ -294,9 +263,3 @@ def _repeat(inputs, counts, axis):
     shape = (*piece.shape[:axis], count, *piece.shape[axis + 1 :])
     pieces.append(jnp.broadcast_to(piece, shape))
   return jnp.concatenate(pieces, axis)
-
-
-def _pad(inputs, widths):
-  """`jax.lax.pad` with zeros; negative widths crop."""
-  zero = jnp.zeros((), inputs.dtype)
-  return jax.lax.pad(inputs, zero, [(lo, hi, 0) for lo, hi in widths])

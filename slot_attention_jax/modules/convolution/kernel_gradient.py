@@ -1,17 +1,16 @@
 """Gradient of a convolution with respect to its kernel, in pieces, for CPUs.
 
 Differentiation gives one convolution whose window is a whole image and whose
-channels are the batch. XLA:CPU runs that on one core, and slowly from a few
-images of 128x128 on. Here the same sum is taken in pieces, exactly:
+channels are the batch. XLA:CPU runs it on one core, and slowly for more than a
+few images of 128x128. Here the same sum is computed in pieces, exactly:
 
 * for stride 1, as matrix products in a loop. The gradient for tap (i, j) is
   the product of the inputs, shifted by (i, j), with the outputs' gradient,
-  summed over all positions. The shifts are laid side by side as channels,
-  those of rows and columns on the same side or on different ones, whichever
-  copies less: then all taps are one product of two tall matrices, and the loop
-  keeps both in the cache;
+  summed over all positions. The shifts become channels of one factor or the
+  other, chosen for rows and for columns so that the least is copied: then all
+  taps are one product of two tall matrices, and the loop keeps both in cache;
 * for larger strides, as that convolution of a few images at a time, unrolled,
-  because a convolution inside a compiled loop falls to naive code.
+  because XLA:CPU compiles a convolution inside a loop to naive code.
 """
 
 import math
@@ -25,8 +24,8 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 # Bytes of the two matrices of a product: they should stay in the caches.
 _PRODUCT_BYTES = 3 * 2**20
-# Unrolled pieces: XLA:CPU runs independent operations on several cores only
-# where there are many.
+# Unrolled pieces: XLA:CPU runs independent operations on several cores only if
+# there are many.
 _PIECES = 16
 
 
@@ -37,7 +36,7 @@ def kernel_gradient(
   stride: int,
   padding: Padding,
 ) -> jax.Array:
-  """Gradient of `dense_convolution.convolution` with respect to the kernel.
+  """Gradient of `dense.convolution` with respect to the kernel.
 
   Args:
     inputs: [B, H, W, C], what was convolved.
@@ -54,7 +53,7 @@ def kernel_gradient(
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import kernel_gradient
+    >>> from slot_attention_jax.modules.convolution import kernel_gradient
     >>> x, g = jnp.ones((2, 8, 8, 3)), jnp.ones((2, 4, 4, 16))
     >>> kernel_gradient.kernel_gradient(
     ...   x, g, (5, 5), 2, ((1, 2), (1, 2))).shape
@@ -85,18 +84,18 @@ def _by_windows(inputs, gradient, kernel_size, stride, padding):
 
 
 def _by_products(inputs, gradient, kernel_size, padding):
-  """Products of the sides' shifts, in a loop over rows or images."""
+  """Products of shifted inputs and gradients, in a loop over rows or images."""
   kh, kw = kernel_size
   c, f = inputs.shape[-1], gradient.shape[-1]
   rows_on_inputs, columns_on_inputs = _cheapest_sides(kh, kw, c, f)
-  # An axis runs over the outputs where the inputs are shifted, over the inputs
-  # where the gradient is.
+  # If the inputs are shifted along an axis, positions on it are those of the
+  # outputs; if the gradient is, those of the inputs.
   if rows_on_inputs:
-    inputs, height = _pad(inputs, 1, padding[0]), gradient.shape[1]
+    inputs, height = dense.pad(inputs, {1: padding[0]}), gradient.shape[1]
   else:
     gradient, height = _pad_back(gradient, 1, kh, padding[0]), inputs.shape[1]
   if columns_on_inputs:
-    inputs, width = _pad(inputs, 2, padding[1]), gradient.shape[2]
+    inputs, width = dense.pad(inputs, {2: padding[1]}), gradient.shape[2]
   else:
     gradient, width = _pad_back(gradient, 2, kw, padding[1]), inputs.shape[2]
   left = (kh if rows_on_inputs else 1, kw if columns_on_inputs else 1)
@@ -134,7 +133,7 @@ def _by_products(inputs, gradient, kernel_size, padding):
     1, num_pieces, lambda i, total: total + piece(i), piece(0)
   )
   total = total.reshape(*left, c, *right, f)
-  # The gradient's shifts count backwards.
+  # A gradient shifted by i belongs to tap k - 1 - i.
   if not rows_on_inputs:
     total = total[:, :, :, ::-1]
   if not columns_on_inputs:
@@ -161,7 +160,7 @@ def _check(inputs, gradient, kernel_size, stride, padding):
 
 
 def _cheapest_sides(kh, kw, c, f):
-  """Whether rows and columns are shifted on the inputs: fewest copies."""
+  """Whether to shift the inputs along (rows, columns): the fewest copies."""
   options = [(a, b) for a in (False, True) for b in (False, True)]
 
   def copied(option):
@@ -185,13 +184,7 @@ def _largest_divisor(n, limit):
   return max(d for d in range(1, n + 1) if n % d == 0 and d <= max(limit, 1))
 
 
-def _pad(x, axis, pad):
-  zero = jnp.zeros((), x.dtype)
-  return jax.lax.pad(
-    x, zero, [(*pad, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)]
-  )
-
-
 def _pad_back(gradient, axis, size, padding):
   """Pads the gradient so that its slice k, from the end, is shifted by k."""
-  return _pad(gradient, axis, (size - 1 - padding[0], size - 1 - padding[1]))
+  before, after = padding
+  return dense.pad(gradient, {axis: (size - 1 - before, size - 1 - after)})

@@ -1,4 +1,4 @@
-"""Convolution layers with the reference's parameters and initialiser."""
+"""Convolution layers with the reference's parameters and initializers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,26 +8,21 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import dtypes
 
-from slot_attention_jax.modules.convolution import (
-  by_platform,
-  dense,
-)
-from slot_attention_jax.modules.convolution import (
-  packed as packed_lib,
-)
+from slot_attention_jax.modules.convolution import by_platform, dense
+from slot_attention_jax.modules.convolution import packed as packed_lib
 
 _glorot_uniform = nn.initializers.glorot_uniform()
 
 
-class Conv(nn.Module):
-  """Convolution with bias, `SAME` padding and the reference's initialiser.
+class _Layer(nn.Module):
+  """Kernel and bias of a convolution, with the reference's initializers.
 
   Attributes:
     features: F, output channels.
     kernel_size: side of the square kernel.
     stride: stride of both axes.
     dtype: dtype of the computation; None: that of inputs and parameters.
-    param_dtype: dtype of the parameters `kernel` [k, k, C, F] and `bias` [F].
+    param_dtype: dtype of the parameters `kernel` and `bias` [F].
   """
 
   features: int
@@ -36,16 +31,24 @@ class Conv(nn.Module):
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
+  def _channel_axes(self, channels: int) -> tuple[int, int]:
+    """The kernel's last two axes for inputs of C channels."""
+    return channels, self.features
+
   @nn.compact
   def weights(self, channels: int) -> tuple[jax.Array, jax.Array]:
     """The parameters (kernel, bias) for inputs of C channels."""
     k = self.kernel_size
-    shape = (k, k, channels, self.features)
+    shape = (k, k, *self._channel_axes(channels))
     kernel = self.param("kernel", _glorot_uniform, shape, self.param_dtype)
     bias = self.param(
       "bias", nn.initializers.zeros, (self.features,), self.param_dtype
     )
     return kernel, bias
+
+
+class Conv(_Layer):
+  """Convolution with bias, kernel [k, k, C, F] and `SAME` padding."""
 
   def __call__(self, inputs: jax.Array) -> jax.Array:
     """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), F]."""
@@ -53,39 +56,18 @@ class Conv(nn.Module):
     inputs, kernel, bias = dtypes.promote_dtype(
       inputs, kernel, bias, dtype=self.dtype
     )
-    return (
-      by_platform.conv2d(inputs, kernel, self.stride)
-      + bias[None, None, None, :]
-    )
+    outputs = by_platform.conv2d(inputs, kernel, self.stride)
+    return outputs + bias[None, None, None, :]
 
 
-class ConvTranspose(nn.Module):
+class ConvTranspose(_Layer):
   """Transposed convolution with bias, as Keras' `Conv2DTranspose`.
 
-  Attributes:
-    features: F, output channels.
-    kernel_size: side of the square kernel.
-    stride: stride of both axes.
-    dtype: dtype of the computation; None: that of inputs and parameters.
-    param_dtype: dtype of the parameters `kernel` [k, k, F, C] and `bias` [F].
+  The kernel is [k, k, F, C], outputs before inputs.
   """
 
-  features: int
-  kernel_size: int
-  stride: int = 1
-  dtype: Any = None
-  param_dtype: Any = jnp.float32
-
-  @nn.compact
-  def weights(self, channels: int) -> tuple[jax.Array, jax.Array]:
-    """The parameters (kernel, bias) for inputs of C channels."""
-    k = self.kernel_size
-    shape = (k, k, self.features, channels)
-    kernel = self.param("kernel", _glorot_uniform, shape, self.param_dtype)
-    bias = self.param(
-      "bias", nn.initializers.zeros, (self.features,), self.param_dtype
-    )
-    return kernel, bias
+  def _channel_axes(self, channels: int) -> tuple[int, int]:
+    return self.features, channels
 
   def __call__(
     self, inputs: jax.Array, constant: jax.Array | None = None
@@ -134,40 +116,40 @@ def promote(
 def conv_stack(
   inputs: jax.Array, weights: packed_lib.Weights, strides: Sequence[int]
 ) -> jax.Array:
-  """Convolutions with bias and a ReLU after each, as fits the platform.
+  """Convolutions with bias and a ReLU after each; see `packed.conv_stack`."""
 
-  Args and result are those of `packed_convolution.conv_stack`, which is what
-  TPUs run.
-  """
+  def layer(x, kernel, bias, stride):
+    x = by_platform.conv2d(x, kernel, stride)
+    return nn.relu(x + bias[None, None, None, :])
 
-  def plain(x, weights):
-    for (kernel, bias), stride in zip(weights, strides, strict=True):
-      x = by_platform.conv2d(x, kernel, stride)
-      x = nn.relu(x + bias[None, None, None, :])
-    return x
-
-  def packed(x, weights):
-    return packed_lib.conv_stack(x, weights, strides)
-
-  return jax.lax.platform_dependent(inputs, weights, tpu=packed, default=plain)
+  return _stack(inputs, weights, strides, layer, packed_lib.conv_stack)
 
 
 def conv_transpose_stack(
   inputs: jax.Array, weights: packed_lib.Weights, strides: Sequence[int]
 ) -> jax.Array:
-  """Transposed convolutions with bias, a ReLU before each, by platform.
+  """Transposed convolutions with bias and a ReLU before each.
 
-  Args and result are those of `packed_convolution.conv_transpose_stack`, which
-  is what TPUs run.
+  See `packed.conv_transpose_stack`.
   """
+
+  def layer(x, kernel, bias, stride):
+    x = by_platform.conv_transpose2d(nn.relu(x), kernel, stride)
+    return x + bias[None, None, None, :]
+
+  return _stack(
+    inputs, weights, strides, layer, packed_lib.conv_transpose_stack
+  )
+
+
+def _stack(inputs, weights, strides, layer, packed):
+  """Layers one after the other; on TPUs the packed form of all of them."""
 
   def plain(x, weights):
     for (kernel, bias), stride in zip(weights, strides, strict=True):
-      x = by_platform.conv_transpose2d(nn.relu(x), kernel, stride)
-      x = x + bias[None, None, None, :]
+      x = layer(x, kernel, bias, stride)
     return x
 
-  def packed(x, weights):
-    return packed_lib.conv_transpose_stack(x, weights, strides)
-
-  return jax.lax.platform_dependent(inputs, weights, tpu=packed, default=plain)
+  return jax.lax.platform_dependent(
+    inputs, weights, tpu=lambda x, w: packed(x, w, strides), default=plain
+  )

@@ -1,5 +1,9 @@
 """Stacks of convolutions for TPU, with pixels packed into channels, exactly.
 
+That packing is faster is the estimate of XLA's compiler for TPUs
+(`experiments/tpu/compile_for_tpu.py`). It is unmeasured: it has not run on a
+chip.
+
 A TPU's matrix unit multiplies tiles of 128 channels (v6e: 256); layers of 64
 channels fill a part of it. Packing p neighbouring columns of an image into its
 channels turns a convolution of C to F channels into one of p * C to p * F
@@ -9,7 +13,7 @@ arithmetic, twice the fill. Layers follow each other in the packed layout; the
 parameters keep the reference's.
 
 XLA:TPU has strided and transposed convolutions of its own, so what is not
-packed is left to them, other than in `dense_convolution`.
+packed is left to them, unlike in `dense`.
 """
 
 from collections.abc import Sequence
@@ -18,9 +22,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from slot_attention_jax.modules.convolution import dense
+
 _DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
-# Layers of so many channels are packed in pairs of columns.
-_MOST_CHANNELS = 64
+# Layers of at most so many channels are packed in pairs of columns.
+_MAX_CHANNELS = 64
 _PACKING = 2
 
 
@@ -39,8 +45,8 @@ def repack(inputs: jax.Array, old: int, new: int) -> jax.Array:
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import packed_convolution
-    >>> packed_convolution.repack(jnp.zeros((1, 4, 6, 3)), 1, 2).shape
+    >>> from slot_attention_jax.modules.convolution import packed
+    >>> packed.repack(jnp.zeros((1, 4, 6, 3)), 1, 2).shape
     (1, 4, 3, 6)
   """
   b, h, w, c = inputs.shape
@@ -56,7 +62,7 @@ def repack(inputs: jax.Array, old: int, new: int) -> jax.Array:
 def conv2d(
   inputs: jax.Array, kernel: jax.Array, stride: int, packing: int
 ) -> jax.Array:
-  """`dense_convolution.conv2d` from a packed image to a packed image.
+  """`by_platform.conv2d` from a packed image to a packed image.
 
   Args:
     inputs: [B, H, W, stride * packing * C], packed by `stride * packing`; or
@@ -74,16 +80,16 @@ def conv2d(
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import packed_convolution
+    >>> from slot_attention_jax.modules.convolution import packed
     >>> x, kernel = jnp.ones((1, 8, 4, 6)), jnp.ones((5, 5, 3, 16))
-    >>> packed_convolution.conv2d(x, kernel, 1, 2).shape
+    >>> packed.conv2d(x, kernel, 1, 2).shape
     (1, 8, 4, 32)
   """
   kh, kw, _, _ = kernel.shape
   h, w = inputs.shape[1:3]
-  rows = _same_padding(h, kh, stride)
+  rows = dense.same_padding(h, kh, stride)
   if not packing:
-    columns = _same_padding(w, kw, stride)
+    columns = dense.same_padding(w, kw, stride)
     return _convolve(inputs, kernel, (stride, stride), (rows, columns))
   before = max(kw - stride, 0) // 2
   # Column q of a block of outputs reads column i of the inputs, counted from
@@ -96,7 +102,7 @@ def conv2d(
 def conv_transpose2d(
   inputs: jax.Array, kernel: jax.Array, stride: int, packing: int
 ) -> jax.Array:
-  """`dense_convolution.conv_transpose2d` from packed to packed image.
+  """`by_platform.conv_transpose2d` from packed to packed image.
 
   Args:
     inputs: [B, H, W, packing * C], packed by `packing`; or [B, H, W, C], not
@@ -114,9 +120,9 @@ def conv_transpose2d(
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import packed_convolution
+    >>> from slot_attention_jax.modules.convolution import packed
     >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((5, 5, 16, 3))
-    >>> packed_convolution.conv_transpose2d(x, kernel, 2, 1).shape
+    >>> packed.conv_transpose2d(x, kernel, 2, 1).shape
     (1, 16, 8, 32)
   """
   kh, kw, _, _ = kernel.shape
@@ -152,9 +158,9 @@ def conv_stack(
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import packed_convolution
+    >>> from slot_attention_jax.modules.convolution import packed
     >>> layer = jnp.ones((5, 5, 3, 64)), jnp.ones((64,))
-    >>> packed_convolution.conv_stack(
+    >>> packed.conv_stack(
     ...   jnp.ones((1, 8, 8, 3)), [layer], [2]).shape
     (1, 4, 4, 64)
   """
@@ -163,11 +169,11 @@ def conv_stack(
     zip(weights, strides, strict=True)
   ):
     with jax.named_scope(f"conv_{i}"):
-      few = kernel.shape[3] <= _MOST_CHANNELS
-      packing = _PACKING // stride if few and not _PACKING % stride else 0
-      # Blocks end where the image ends.
+      narrow = kernel.shape[3] <= _MAX_CHANNELS
+      packing = _PACKING // stride if narrow and not _PACKING % stride else 0
+      # Only whole blocks can be packed.
       packing = 0 if packing and width % (stride * packing) else packing
-      x = nn.relu(_written(x)) if i else x
+      x = nn.relu(_fusion_barrier(x)) if i else x
       x = repack(x, packed, stride * packing or 1)
       packed, width = packing or 1, -(-width // stride)
       x = conv2d(x, kernel, stride, packing) + _tile(bias, packed)
@@ -190,9 +196,9 @@ def conv_transpose_stack(
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import packed_convolution
+    >>> from slot_attention_jax.modules.convolution import packed
     >>> layer = jnp.ones((5, 5, 4, 64)), jnp.ones((4,))
-    >>> packed_convolution.conv_transpose_stack(
+    >>> packed.conv_transpose_stack(
     ...   jnp.ones((1, 8, 8, 64)), [layer], [2]).shape
     (1, 16, 16, 4)
   """
@@ -201,40 +207,36 @@ def conv_transpose_stack(
     zip(weights, strides, strict=True)
   ):
     with jax.named_scope(f"conv_{i}"):
-      few = kernel.shape[2] <= _MOST_CHANNELS
-      packing = _PACKING // stride if few and not _PACKING % stride else 0
+      narrow = kernel.shape[2] <= _MAX_CHANNELS
+      packing = _PACKING // stride if narrow and not _PACKING % stride else 0
       packing = 0 if packing and width % packing else packing
-      # A larger image that is not packed on is cheaper left to XLA.
+      # Upsampling pays only if the next layer reads its packed result.
       if stride > 1 and set(strides[i + 1 : i + 2]) != {1}:
         packing = 0
-      x = repack(nn.relu(_written(x) if i else x), packed, packing or 1)
+      x = repack(nn.relu(_fusion_barrier(x) if i else x), packed, packing or 1)
       packed, width = stride * packing or 1, width * stride
       x = conv_transpose2d(x, kernel, stride, packing) + _tile(bias, packed)
   return repack(x, packed, 1)
 
 
 @jax.custom_jvp
-def _written(x):
-  """The identity, which ends a fusion.
+def _fusion_barrier(x):
+  """The identity, which XLA does not fuse across.
 
-  XLA:TPU would compute a layer within the next one where only that needs it,
-  many times over: the decoder's forward pass took 1.6 times the cycles.
+  XLA:TPU would otherwise fuse a layer into the next one and compute it many
+  times over: by its estimate the decoder's forward pass took 1.6 times the
+  cycles.
   """
   return jax.lax.optimization_barrier(x)
 
 
-@_written.defjvp
-def _written_jvp(primals, tangents):
-  return _written(*primals), tangents[0]
+@_fusion_barrier.defjvp
+def _fusion_barrier_jvp(primals, tangents):
+  return _fusion_barrier(*primals), tangents[0]
 
 
 def _tile(bias, packing):
   return jnp.tile(bias, packing)[None, None, None, :]
-
-
-def _same_padding(size, k, stride):
-  total = max((-(-size // stride) - 1) * stride + k - size, 0)
-  return total // 2, total - total // 2
 
 
 def _transposed_padding(k, stride):
@@ -266,9 +268,7 @@ def _pack_kernel(kernel, first, step, block):
   columns = []
   for tap in first:
     start = tap + step * block * low
-    # Negative widths crop.
-    widths = [(0, 0, 0), (-start, start + size - kw, 0), (0, 0, 0), (0, 0, 0)]
-    taps = jax.lax.pad(kernel, jnp.zeros((), kernel.dtype), widths)
+    taps = dense.pad(kernel, {1: (-start, start + size - kw)})
     columns.append(jax.lax.slice_in_dim(taps, 0, size, step, axis=1))
   kernel = jnp.concatenate(columns, axis=-1)  # [kh, n * block, C, q * F]
   kernel = kernel.reshape(kh, high - low + 1, block * c, -1)

@@ -1,11 +1,11 @@
 """Convolution with fewer multiplications: Toom-Cook along the columns.
 
-Four neighbouring outputs of a kernel of five columns are a product of two
+Four neighboring outputs of a kernel of five columns are a product of two
 polynomials, computed from their values at eight points: eight multiplications
-in place of twenty (S. Winograd, "Arithmetic Complexity of Computations", 1980;
+instead of twenty (S. Winograd, "Arithmetic Complexity of Computations", 1980;
 A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks",
 arXiv:1509.09308). For each point, the tiles of four columns make one ordinary
-convolution with a kernel one column wide. The result is exact but for rounding:
+convolution with a kernel one column wide. The result is exact up to rounding:
 in float32 its root mean square error is about 1.4e-6 of the outputs', where the
 direct sum has 0.4e-6.
 """
@@ -20,25 +20,37 @@ _TILE = 4  # Outputs of a tile.
 _TAPS = 5  # Columns of the kernel.
 # With these and infinity the transforms have small, mostly exact entries.
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
-# Below, the transforms cost more than they save.
+# With less, the transforms cost more than they save.
 _MIN_CHANNELS = 32
 _MIN_COLUMNS = 16
 
 
 def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Matrices of y = A ((K k) * (X x)): [4, 8], [8, 5] and [8, 8]."""
+  r"""Matrices of y = A ((K k) * (X x)): [4, 8], [8, 5] and [8, 8].
+
+  Toom-Cook multiplies polynomials: that of degree 3 with coefficients y and
+  that of degree 4 with coefficients k have a product of degree 7, which follows
+  from its values at 8 points. It is V (T y * K k), where T and K evaluate and V
+  interpolates. The correlation y_m = \sum_j k_j x_{m + j} is the transpose of
+  this map of y: A = T' and X = V'. Row i of X holds the coefficients of the
+  i-th Lagrange polynomial, \prod_{j != i} (t - p_j) / (p_i - p_j); its
+  denominator is moved to K, so that X is nearly all whole numbers.
+  """
   num_points = _TILE + _TAPS - 1
   of_inputs = np.zeros((num_points, num_points))
   of_kernel = np.zeros((num_points, _TAPS))
   of_products = np.zeros((_TILE, num_points))
   for i, point in enumerate(_POINTS):
     others = np.delete(_POINTS, i)
-    polynomial = np.poly(others)[::-1]
-    # A power of two keeps the inputs' transform near 1, without rounding.
+    polynomial = np.poly(others)[::-1]  # Lowest power first.
+    # A power of two scales the inputs' transform to about 1 without rounding,
+    # so that float32 loses as little as it can; K undoes it.
     scale = 2.0 ** np.round(np.log2(np.abs(polynomial).max()))
     of_inputs[i, :-1] = polynomial / scale
     of_kernel[i] = point ** np.arange(_TAPS) * scale / np.prod(point - others)
     of_products[:, i] = point ** np.arange(_TILE)
+  # The value at infinity is the leading coefficient: the last tap and the last
+  # output alone have a part in it, and its polynomial vanishes at the others.
   polynomial = np.poly(_POINTS)[::-1]
   scale = 2.0 ** np.round(np.log2(np.abs(polynomial).max()))
   of_inputs[-1] = polynomial / scale
@@ -50,8 +62,8 @@ def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 _OF_PRODUCTS, _OF_KERNEL, _OF_INPUTS = _transforms()
 
 
-def pays(inputs: jax.Array, kernel: jax.Array, stride: int) -> bool:
-  """Whether `convolve` is made for these shapes and faster on CPUs.
+def is_faster(inputs: jax.Array, kernel: jax.Array, stride: int) -> bool:
+  """Whether `convolve` takes these shapes and is faster on CPUs.
 
   Args:
     inputs: [B, H, W, C].
@@ -91,15 +103,15 @@ def convolve(
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from slot_attention_jax.modules import winograd
+    >>> from slot_attention_jax.modules.convolution import toom_cook
     >>> x, kernel = jnp.ones((1, 8, 9, 3)), jnp.ones((3, 5, 3, 16))
-    >>> winograd.convolve(x, kernel, ((1, 1), (2, 2))).shape
+    >>> toom_cook.convolve(x, kernel, ((1, 1), (2, 2))).shape
     (1, 8, 9, 16)
   """
   if kernel.shape[1] != _TAPS:
     raise ValueError(
       f"Expected a kernel [kh, {_TAPS}, C, F], got {kernel.shape}. Use "
-      "platform_convolution.conv2d for other kernels."
+      "by_platform.conv2d for other kernels."
     )
   b, h, w, c = inputs.shape
   f = kernel.shape[3]
@@ -108,13 +120,11 @@ def convolve(
   tiles = -(-columns // _TILE)
   # Column 4 t + j of the padded inputs is [:, :, t, j].
   right = (tiles + 1) * _TILE - w - before
-  inputs = jax.lax.pad(
-    inputs,
-    jnp.zeros((), inputs.dtype),
-    ((0, 0, 0), (0, 0, 0), (before, right, 0), (0, 0, 0)),
-  ).reshape(b, h, tiles + 1, _TILE, c)
-  # The tiles of all images side by side: see `_side_by_side` of
-  # platform_convolution.
+  inputs = dense.pad(inputs, {2: (before, right)})
+  inputs = inputs.reshape(b, h, tiles + 1, _TILE, c)
+  # Tile t reads eight columns from 4 t on: its own four and the next tile's.
+  # Column j of all tiles of all images makes one wide image, for the reason
+  # given at `by_platform._tile_batch_along_width`.
   taps = []
   for j in range(_TILE + _TAPS - 1):
     tap = inputs[:, :, j // _TILE : j // _TILE + tiles, j % _TILE]
@@ -122,10 +132,12 @@ def convolve(
   kernels = jnp.einsum(
     "pj,ijcf->picf", _OF_KERNEL.astype(kernel.dtype), kernel
   )[:, :, None]
+  # One convolution a point, with a kernel that is one column wide.
   products = [
     dense.convolution(_combine(row, taps), kernels[point], (padding[0], (0, 0)))
     for point, row in enumerate(_OF_INPUTS)
   ]
+  # The four outputs of a tile lie side by side.
   outputs = jnp.stack([_combine(row, products) for row in _OF_PRODUCTS], axis=3)
   outputs = outputs.reshape(-1, b, tiles * _TILE, f).transpose(1, 0, 2, 3)
   return outputs[:, :, :columns]

@@ -60,11 +60,6 @@ def constant(x):
 
 FUNCTIONS = {
   "conv2d": (dense.conv2d, reference_conv, (3, 4)),
-  "conv_transpose2d": (
-    dense.conv_transpose2d,
-    reference_conv_transpose,
-    (4, 3),
-  ),
   "conv_transpose2d_of_constant": (
     lambda x, kernel, stride: dense.conv_transpose2d_of_constant(
       x[:, 0, 0], x.shape[1:3], kernel, stride
@@ -109,14 +104,6 @@ def test_equal_to_lax(results, name, kernel_size, stride, size):
     )
 
 
-def test_conv_transpose2d_is_the_input_gradient_of_conv2d():
-  x, kernel = arguments((5, 4), (5, 3), (2, 3))
-  image = jnp.zeros((2, 10, 8, 2))
-  _, pull = jax.vjp(lambda i: reference_conv(i, kernel, 2), image)
-  got = dense.conv_transpose2d(x, kernel, 2)
-  np.testing.assert_allclose(got, pull(x)[0], rtol=0, atol=2e-5)
-
-
 def windows(fun, stride, channels):
   """The windows of all convolutions in forward and gradients, compiled."""
   run = jax.jit(with_gradients, static_argnums=(0, 3))
@@ -126,10 +113,9 @@ def windows(fun, stride, channels):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
-def test_compiled_code_has_dense_stride_1_convolutions_only(name, stride):
+def test_compiled_code_has_dense_stride_1_convolutions_only(stride):
   slow = ("lhs_dilate", "rhs_dilate", "stride=")
-  ours, reference, channels = FUNCTIONS[name]
+  ours, reference, channels = FUNCTIONS["conv2d"]
   found = windows(ours, stride, channels)
   assert len(found) == 3, found  # Forward and two gradients.
   for window in found:
@@ -151,9 +137,8 @@ def test_constant_needs_neither_convolution_nor_scatter():
 def test_dtype_is_kept():
   x = jnp.ones((1, 4, 4, 3), jnp.bfloat16)
   kernel = jnp.ones((3, 3, 3, 3), jnp.bfloat16)
-  for fun in (dense.conv2d, dense.conv_transpose2d):
-    out = jax.eval_shape(lambda x, k, f=fun: f(x, k, 2), x, kernel)
-    assert out.dtype == jnp.bfloat16
+  out = jax.eval_shape(lambda x, k: dense.conv2d(x, k, 2), x, kernel)
+  assert out.dtype == jnp.bfloat16
   out = jax.eval_shape(
     lambda v, k: dense.conv_transpose2d_of_constant(v, (4, 4), k),
     x[:, 0, 0],
@@ -164,22 +149,6 @@ def test_dtype_is_kept():
 
 def test_errors():
   x, kernel = jnp.ones((1, 4, 4, 3)), jnp.ones((5, 5, 3, 8))
-  for fun, channels in (
-    (dense.conv2d, 4),
-    (dense.conv_transpose2d, 3),
-  ):
-    with pytest.raises(ValueError, match=r"inputs \[B, H, W, C\].*\(4, 4, 3\)"):
-      fun(x[0], kernel)
-    with pytest.raises(ValueError, match=r"kernel of 4 axes.*\(5, 3, 8\)"):
-      fun(x, kernel[0])
-    wrong = jnp.ones((5, 5, channels, 4 + 3 - channels))
-    # The inputs' axis differs between the two layouts.
-    with pytest.raises(ValueError, match=r"Expected 4 input channels"):
-      fun(x, wrong)
-  with pytest.raises(ValueError, match="at least 1, got 0"):
-    dense.conv2d(x, kernel, 0)
-  with pytest.raises(ValueError, match="at least 1, got 0"):
-    dense.conv_transpose2d(x, jnp.ones((5, 5, 8, 3)), 0)
   fun = dense.conv_transpose2d_of_constant
   with pytest.raises(ValueError, match=r"vectors \[B, C\].*\(1, 4, 4, 3\)"):
     fun(x, (4, 4), kernel)

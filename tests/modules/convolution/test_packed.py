@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from slot_attention_jax.modules import convolution
-from slot_attention_jax.modules.convolution import dense
+from slot_attention_jax.modules.convolution import by_platform, dense
 from slot_attention_jax.modules.convolution import packed as packed_lib
 
 # Kernels, strides and packings: below, at and above one another; 0: XLA's own.
@@ -76,7 +76,7 @@ def test_transposed_convolutions(k, stride, packing):
     return packed_lib.repack(x, new, 1)
 
   def plain(x, kernel):
-    return dense.conv_transpose2d(x, kernel, stride)
+    return by_platform.conv_transpose2d(x, kernel, stride)
 
   with jax.enable_x64(True):
     assert_equal(
@@ -145,7 +145,7 @@ def convolutions(text):
 
 
 @pytest.mark.parametrize("name", ["conv_stack", "conv_transpose_stack"])
-def test_tpus_convolve_128_channels_and_others_know_nothing_of_it(name):
+def test_only_tpus_convolve_128_channels(name):
   gradient = traced(name)
   tpu = gradient.lower(lowering_platforms=("tpu",)).as_text()
   # Layers are not computed again inside the next one.

@@ -86,9 +86,9 @@ def test_multiplies_less():
     ((2, 16, 16, 32), (5, 5, 32, 32), 1, "bfloat16", False),
   ],
 )
-def test_pays(shape, kernel, stride, dtype, expected):
+def test_is_faster(shape, kernel, stride, dtype, expected):
   x, k = jnp.zeros(shape, dtype), jnp.zeros(kernel, dtype)
-  assert toom_cook.pays(x, k, stride) is expected
+  assert toom_cook.is_faster(x, k, stride) is expected
 
 
 def test_serves_convolutions_and_gradients_on_cpu_only():
