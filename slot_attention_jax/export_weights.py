@@ -126,9 +126,9 @@ def _metadata(
   evaluation = _read_json(run, "evaluation.json", evaluate)
   if evaluation["step"] != step:
     raise ValueError(
-      f"Expected an evaluation of the {which} checkpoint, which has {step} "
-      f"steps, got one of step {evaluation['step']} in "
-      f"{run / 'evaluation.json'}. {evaluate}"
+      f"Expected an evaluation of the {which} checkpoint, of step {step}, got "
+      f"one of step {evaluation['step']} in {run / 'evaluation.json'}. "
+      f"{evaluate}"
     )
   about = _read_json(
     run, "metadata.json", "Training writes it; rerun its command."

@@ -132,7 +132,7 @@ def test_the_file_holds_the_checkpoint_bit_for_bit(
   assert (metadata.task, metadata.layout) == (task, layout)
 
 
-def test_the_facts_are_those_of_the_run(run, capsys):
+def test_metadata_is_that_of_the_run(run, capsys):
   report = export(run, capsys)
   metadata = sa.read_weights_metadata(run / "weights" / "toys.safetensors")
   assert metadata.resolution == (8, 8)
@@ -159,7 +159,7 @@ def test_the_facts_are_those_of_the_run(run, capsys):
   ]
 
 
-def test_flags_say_what_the_run_does_not(run, capsys):
+def test_flags_fill_in_what_the_run_lacks(run, capsys):
   edit(run / "metadata.json", recipe="")
   export(
     run,
@@ -178,7 +178,7 @@ def test_flags_say_what_the_run_does_not(run, capsys):
 
 def test_the_best_checkpoint_is_exported_with_its_own_evaluation(run, capsys):
   with pytest.raises(
-    SystemExit, match=r"best .* 2 updates, got one of 4 .*=be"
+    SystemExit, match=r"best checkpoint, of step 2, got one of step 4 .*=be"
   ):
     export(run, capsys, "--checkpoint=best")
   edit(run / "evaluation.json", step=2)
@@ -191,32 +191,32 @@ def test_the_best_checkpoint_is_exported_with_its_own_evaluation(run, capsys):
   jax.tree.map(np.testing.assert_array_equal, params, saved)
 
 
-def test_a_run_must_be_evaluated(run, capsys):
+def test_a_run_without_evaluation_is_an_error(run, capsys):
   (run / "evaluation.json").unlink()
   with pytest.raises(SystemExit, match=r"evaluation\.json.*--mode=evaluate"):
     export(run, capsys)
   assert not (run / "weights").exists()
 
 
-def test_a_run_must_say_how_it_was_made(run, capsys):
+def test_a_run_without_a_command_is_an_error(run, capsys):
   edit(run / "metadata.json", recipe="")
   with pytest.raises(SystemExit, match="Expected the key 'recipe'"):
     export(run, capsys)
 
 
-def test_a_set_predictor_must_say_what_it_predicts(runs, tmp_path, capsys):
+def test_a_set_predictor_without_a_layout_is_an_error(runs, tmp_path, capsys):
   run = shutil.copytree(runs["set_prediction"], tmp_path / "run")
   edit(run / "metadata.json", layout=None)
   with pytest.raises(SystemExit, match="Expected the layout"):
     export(run, capsys)
 
 
-def test_there_must_be_a_run(tmp_path, capsys):
+def test_a_missing_run_is_an_error(tmp_path, capsys):
   with pytest.raises(SystemExit, match="Expected a trained run"):
     export(tmp_path, capsys)
 
 
 @pytest.mark.parametrize("name", ["", "../toys", "Toys", "toys.md"])
-def test_names_are_names_of_files(name, run):
+def test_names_must_be_file_names(name, run):
   with pytest.raises(ValueError, match=r"lower-case letters.*got "):
     export_weights.export_weights(str(run), name, str(run / "weights"))
