@@ -39,7 +39,7 @@ def _layer(ours: str, theirs: str, kernel: str) -> list[Variable]:
 
 
 def _norm(ours: str, theirs: str, size: str) -> list[Variable]:
-  """Scale and bias of a layer normalisation."""
+  """Scale and bias of a layer normalization."""
   return [
     Variable(f"{ours}/scale", f"{theirs}/gamma", size),
     Variable(f"{ours}/bias", f"{theirs}/beta", size),
@@ -102,9 +102,9 @@ def _decoder(num_layers: int) -> list[Variable]:
 
 
 def _count(paths: set[str], pattern: str) -> int:
-  """How many layers have a path that starts with `pattern`, at least 1."""
+  """The number of layers whose paths start with `pattern`, at least 1."""
   found = {m[1] for path in paths if (m := re.match(pattern, path))}
-  # At least 1, so that a network without any is told what it lacks.
+  # At least 1, so that the error for a network without any names what it lacks.
   return max(len(found), 1)
 
 

@@ -1,6 +1,6 @@
 """Sorted string tables, the LevelDB file format of a checkpoint's index.
 
-A table is a run of blocks and a footer. A block holds sorted (key, value)
+A table is a sequence of blocks and a footer. A block holds sorted (key, value)
 entries, each key stored as the part that differs from the key before it, then
 "restart" offsets for binary search, a byte that names the compression and a
 masked CRC-32C. The index block maps the last key of each data block to where
@@ -11,36 +11,14 @@ References:
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from slot_attention_jax.interop import crc32c
+from slot_attention_jax.runtime import checksums
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER_SIZE = 48  # Two block handles in 40 bytes, then the magic number.
 _TRAILER_SIZE = 5  # Compression byte and checksum after each block.
 _COMPRESSION = {1: "snappy", 2: "zstd"}
-
-
-def encode_varint(value: int) -> bytes:
-  r"""Encodes an int in [0, 2**64) in groups of 7 bits, lowest group first.
-
-  Args:
-    value: the number.
-
-  Returns:
-    1 to 10 bytes; all but the last have their high bit set.
-
-  Example:
-    >>> from slot_attention_jax.interop import sstable
-    >>> sstable.encode_varint(300)
-    b'\xac\x02'
-  """
-  out = bytearray()
-  while value > 0x7F:
-    out.append(value & 0x7F | 0x80)
-    value >>= 7
-  out.append(value)
-  return bytes(out)
 
 
 def decode_varint(data: bytes, position: int) -> tuple[int, int]:
@@ -83,7 +61,7 @@ def _read_block(data: bytes, handle: bytes, position: int) -> bytes:
       f"{len(data)} bytes: it is truncated or damaged; copy it again."
     )
   (stored,) = struct.unpack_from("<I", data, end + 1)
-  computed = crc32c.masked_crc32c(data[offset : end + 1])
+  computed = checksums.masked_crc32c(data[offset : end + 1])
   if stored != computed:
     raise ValueError(
       f"Checksum mismatch in the block at byte {offset}: expected "
@@ -134,11 +112,6 @@ def read_table(data: bytes) -> dict[bytes, bytes]:
 
   Raises:
     ValueError: if `data` is no table, truncated, damaged or compressed.
-
-  Example:
-    >>> from slot_attention_jax.interop import sstable
-    >>> sstable.read_table(sstable.write_table({b"b": b"2", b"a": b"1"}))
-    {b'a': b'1', b'b': b'2'}
   """
   magic = data[-8:]
   if len(data) < _FOOTER_SIZE or magic != struct.pack("<Q", _MAGIC):
@@ -155,48 +128,3 @@ def read_table(data: bytes) -> dict[bytes, bytes]:
   for _, handle in _entries(_read_block(data, footer, position)):
     table.update(_entries(_read_block(data, handle, 0)))
   return table
-
-
-def _block(entries: list[tuple[bytes, bytes]]) -> bytes:
-  """A block with its trailer; every entry is a restart, so no key is cut."""
-  out = bytearray()
-  restarts = []
-  for key, value in entries:
-    restarts.append(len(out))
-    out += encode_varint(0) + encode_varint(len(key))
-    out += encode_varint(len(value)) + key + value
-  restarts = restarts or [0]  # LevelDB wants at least one.
-  out += struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
-  out.append(0)  # No compression.
-  return bytes(out) + struct.pack("<I", crc32c.masked_crc32c(bytes(out)))
-
-
-def write_table(entries: Mapping[bytes, bytes]) -> bytes:
-  """Writes a table of one data block, uncompressed.
-
-  Args:
-    entries: the values by key, in any order.
-
-  Returns:
-    The whole file, which `read_table`, LevelDB and TensorFlow read.
-
-  Example:
-    >>> from slot_attention_jax.interop import sstable
-    >>> len(sstable.write_table({b"key": b"value"}))
-    106
-  """
-  ordered = sorted(entries.items())
-  out = bytearray()
-
-  def append(block: bytes) -> bytes:
-    handle = encode_varint(len(out))
-    handle += encode_varint(len(block) - _TRAILER_SIZE)
-    out.extend(block)
-    return handle
-
-  index = []
-  if ordered:
-    index.append((ordered[-1][0], append(_block(ordered))))
-  handles = append(_block([])) + append(_block(index))
-  out += handles.ljust(_FOOTER_SIZE - 8, b"\0")
-  return bytes(out) + struct.pack("<Q", _MAGIC)

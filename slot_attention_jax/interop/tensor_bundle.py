@@ -1,25 +1,22 @@
-"""Messages in the index of a TensorFlow checkpoint, read and written as bytes.
+"""Messages in the index of a TensorFlow checkpoint, decoded from bytes.
 
-Four small protobuf messages (header, entry, tensor shape, object graph) need no
-protobuf library: a message is a run of (field number, wire type, value).
+Three small protobuf messages (header, entry, tensor shape) need no protobuf
+library: a message is a sequence of (field number, wire type, value).
 
 References:
   TensorFlow, `core/protobuf/tensor_bundle.proto`, `tensor_shape.proto`,
-  `trackable_object_graph.proto`, `core/util/tensor_bundle/tensor_bundle.cc`.
+  `core/util/tensor_bundle/tensor_bundle.cc`.
 """
 
 import math
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from slot_attention_jax.interop import crc32c, sstable
-
-GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
-"""Name of the string that holds the object graph."""
+from slot_attention_jax.interop import sstable
+from slot_attention_jax.runtime import checksums
 
 # Numbers of `DataType` in types.proto.
 _DTYPES = {
@@ -42,8 +39,7 @@ _DTYPES = {
     23: "<u8",
   }.items()
 }
-_STRING = 7
-_NOT_NUMERIC = (_STRING, 20, 21)  # Also resources and variants.
+_NOT_NUMERIC = (7, 20, 21)  # Strings, resources and variants.
 _VARINT, _BYTES = 0, 2
 _FIXED_SIZE = {1: 8, 5: 4}
 
@@ -88,14 +84,6 @@ def _fields(message: bytes, wire_types: Mapping[int, int]) -> Iterator:
       yield number, value
 
 
-def _field(number: int, value: int | bytes) -> bytes:
-  """One protobuf field: a varint or a run of bytes."""
-  if isinstance(value, int):
-    return sstable.encode_varint(number << 3) + sstable.encode_varint(value)
-  tag = sstable.encode_varint(number << 3 | _BYTES)
-  return tag + sstable.encode_varint(len(value)) + value
-
-
 def decode_header(header: bytes | None) -> int:
   """Checks the header of a bundle, the value of the empty key.
 
@@ -110,7 +98,7 @@ def decode_header(header: bytes | None) -> int:
 
   Example:
     >>> from slot_attention_jax.interop import tensor_bundle
-    >>> tensor_bundle.decode_header(tensor_bundle.encode_header())
+    >>> tensor_bundle.decode_header(bytes([0x08, 1]))
     1
   """
   if header is None:
@@ -122,11 +110,6 @@ def decode_header(header: bytes | None) -> int:
       "again on a little-endian machine."
     )
   return fields.get(1, 0)
-
-
-def encode_header() -> bytes:
-  """The header of a bundle: 1 data file, little-endian, format version 1."""
-  return _field(1, 1) + _field(3, _field(1, 1))
 
 
 def _shape(message: bytes) -> tuple[int, ...]:
@@ -152,13 +135,6 @@ def decode_entry(
   Raises:
     ValueError: if the data are truncated or damaged, or the tensor is
       partitioned or of a dtype that NumPy does not know.
-
-  Example:
-    >>> import numpy as np
-    >>> from slot_attention_jax.interop import tensor_bundle
-    >>> entry, data = tensor_bundle.encode_entry(np.arange(3.0), offset=0)
-    >>> tensor_bundle.decode_entry(entry, lambda number: data)
-    array([0., 1., 2.])
   """
   types = {1: 0, 2: _BYTES, 3: 0, 4: 0, 5: 0, 6: 5, 7: _BYTES}
   fields = dict(_fields(entry, types))
@@ -190,7 +166,7 @@ def decode_entry(
       "is damaged; copy it again."
     )
   content = data[offset : offset + size]
-  stored, computed = fields.get(6, 0), crc32c.masked_crc32c(content)
+  stored, computed = fields.get(6, 0), checksums.masked_crc32c(content)
   if stored != computed:
     raise ValueError(
       f"Checksum mismatch: expected {stored:#010x}, got {computed:#010x}. The "
@@ -198,78 +174,3 @@ def decode_entry(
     )
   # A copy: what `frombuffer` gives is read-only and holds the whole shard.
   return np.frombuffer(content, dtype).reshape(shape).copy()
-
-
-def encode_entry(value: np.ndarray | bytes, offset: int) -> tuple[bytes, bytes]:
-  """Describes a tensor that is to lie at `offset` of the only data file.
-
-  Args:
-    value: an array of a numeric dtype, or bytes for a scalar string.
-    offset: where the tensor's bytes will start.
-
-  Returns:
-    The encoded BundleEntryProto, and the bytes to put there.
-
-  Raises:
-    ValueError: if TensorFlow does not know the dtype.
-  """
-  if isinstance(value, bytes):
-    # The lengths of strings have a checksum of their own, over 4 bytes each
-    # although they are stored as varints.
-    length = struct.pack("<I", len(value))
-    check = struct.pack("<I", crc32c.masked_crc32c(length))
-    number, shape = _STRING, ()
-    content = sstable.encode_varint(len(value)) + check + value
-    checked = length + check + value
-  else:
-    array = np.asarray(value)
-    numbers = {dtype: number for number, dtype in _DTYPES.items()}
-    number, shape = numbers.get(array.dtype.newbyteorder("<"), 0), array.shape
-    if not number:
-      raise ValueError(
-        f"Expected a dtype of {[str(d) for d in numbers]}, got {array.dtype}."
-      )
-    content = checked = array.astype(_DTYPES[number]).tobytes()
-  entry = _field(1, number)
-  entry += _field(2, b"".join(_field(2, _field(1, size)) for size in shape))
-  entry += _field(4, offset) + _field(5, len(content))
-  entry += sstable.encode_varint(6 << 3 | 5)  # A fixed32, unlike the others.
-  entry += struct.pack("<I", crc32c.masked_crc32c(checked))
-  return entry, content
-
-
-def object_graph(names: Sequence[str]) -> bytes:
-  """Builds the TrackableObjectGraph whose objects are the paths of `names`.
-
-  `tf.train.Checkpoint(...).restore` walks from object to object by the names
-  of attributes, so a tree of the paths is all it needs. Names that are no
-  attribute of an object, and slots of optimizers, are left out.
-
-  Args:
-    names: names of tensors, such as `network/x/.ATTRIBUTES/VARIABLE_VALUE`.
-
-  Returns:
-    The encoded message.
-  """
-  nodes: list[tuple[dict[str, int], list[tuple[str, str]]]] = [({}, [])]
-  for name in names:
-    path, attribute, kind = name.partition("/.ATTRIBUTES/")
-    if not attribute or "." in path:  # Slots of optimizers, escaped names.
-      continue
-    node = 0
-    for part in path.split("/"):
-      node = nodes[node][0].setdefault(part, len(nodes))
-      if node == len(nodes):
-        nodes.append(({}, []))
-    nodes[node][1].append((kind, name))
-  graph = b""
-  for children, attributes in nodes:
-    message = b""
-    for part, child in children.items():
-      message += _field(1, _field(1, child) + _field(2, part.encode()))
-    for kind, name in attributes:
-      full_name = name.partition("/.ATTRIBUTES/")[0]
-      texts = enumerate((kind, full_name, name), start=1)
-      message += _field(2, b"".join(_field(i, t.encode()) for i, t in texts))
-    graph += _field(1, message + _field(5, _field(1, 1)))
-  return graph

@@ -1,7 +1,7 @@
-"""Weights of the reference implementation in TensorFlow, in and out.
+"""Weights of the reference implementation in TensorFlow, and ours.
 
 The reference saves `tf.train.Checkpoint(network=model, ...)`. TensorFlow itself
-is not needed: `tensorflow_checkpoint` reads and writes its files.
+is not needed: `tensorflow_checkpoint` reads its files.
 
 References:
   github.com/google-research/google-research, `slot_attention/`: `model.py` for
@@ -40,7 +40,7 @@ def _float32(name: str, value: Any) -> np.ndarray:
 def params_from_tensorflow(variables: Mapping[str, Any]) -> dict[str, Any]:
   """Converts variables of the reference implementation to Flax parameters.
 
-  The network is known by its variables: `SlotAttentionAutoEncoder` has a
+  The network is recognized by its variables: `SlotAttentionAutoEncoder` has a
   `decoder_cnn`, `SlotAttentionClassifier` a `mlp_classifier`, and anything else
   is a bare `SlotAttention`. Keras' GRU has two biases of which only the sum
   matters for the update and reset gates; ours has one there.
@@ -112,9 +112,10 @@ def _gru(network: list[reference_variables.Variable]) -> str:
 def params_to_tensorflow(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """Converts Flax parameters to variables of the reference implementation.
 
-  The inverse of `params_from_tensorflow`, but for the GRU's biases: what Keras
-  splits into two biases of the update and reset gates comes out as their sum
-  and zeros, which computes the same.
+  The inverse of `params_from_tensorflow`, except that the two biases that Keras
+  has for the update and reset gates of the GRU become their sum and zeros,
+  which computes the same. To save them for TensorFlow, assign them to the
+  variables of the reference's model.
 
   Args:
     params: `{"params": ...}` of `SlotAttention`, `SlotAttentionAutoEncoder` or
@@ -186,40 +187,3 @@ def load_tensorflow_checkpoint(directory: str | os.PathLike) -> dict[str, Any]:
     return params_from_tensorflow(variables)
   except ValueError as error:
     raise ValueError(f"{os.fspath(directory)}: {error}") from error
-
-
-def save_tensorflow_checkpoint(
-  directory: str | os.PathLike, params: Mapping[str, Any]
-) -> None:
-  """Saves parameters as a checkpoint that the reference implementation loads.
-
-  Restore it with `tf.train.Checkpoint(network=model).restore(path)`, where the
-  model is a Keras 2 model as the reference builds it (`tf_keras`, or
-  `TF_USE_LEGACY_KERAS=1`), or read arrays with `tf.train.load_checkpoint`.
-
-  Args:
-    directory: where to write `ckpt-1`; made if it does not exist.
-    params: `{"params": ...}`, as for `params_to_tensorflow`.
-
-  Raises:
-    ValueError: if the parameters are of no network that the reference has.
-
-  Example:
-    >>> import tempfile
-    >>> from slot_attention_jax import interop
-    >>> params = interop.load_tensorflow_checkpoint(
-    ...   "tests/testdata/golden/official_checkpoint_set_prediction")
-    >>> directory = tempfile.mkdtemp()
-    >>> interop.save_tensorflow_checkpoint(directory, params)
-    >>> sorted(interop.load_tensorflow_checkpoint(directory)["params"])
-    ['encoder', 'head', 'slot_attention']
-  """
-  suffix = tensorflow_checkpoint.ATTRIBUTE_SUFFIX
-  tensors = {
-    f"{_PREFIX}{path}{suffix}": value
-    for path, value in params_to_tensorflow(params).items()
-  }
-  # Without it tf.train.CheckpointManager would count from 0 after restoring,
-  # and its first save would overwrite this checkpoint.
-  tensors[f"save_counter{suffix}"] = np.asarray(1, np.int64)
-  tensorflow_checkpoint.write_checkpoint(directory, tensors)

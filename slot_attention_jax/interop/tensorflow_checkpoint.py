@@ -1,4 +1,4 @@
-"""TensorFlow V2 checkpoints ("tensor bundles") without TensorFlow.
+"""Reads TensorFlow V2 checkpoints ("tensor bundles") without TensorFlow.
 
 A checkpoint `ckpt-1` is a table `ckpt-1.index` from names to small protobuf
 messages (type, shape, where the bytes lie, their checksum), shards
@@ -13,8 +13,6 @@ References:
 import os
 import pathlib
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -73,8 +71,8 @@ def _natural_order(path: pathlib.Path) -> list[str | int]:
 def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """Reads every numeric tensor of a TensorFlow V2 checkpoint.
 
-  Every checksum is verified. Strings and other entries that are no numbers,
-  such as the object graph, are left out.
+  Every checksum is verified. Entries that are not numeric, such as the object
+  graph, a string, are left out.
 
   Args:
     path: a directory, whose latest checkpoint is read, or the path of one
@@ -91,13 +89,11 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
       tensor is partitioned or of a dtype that NumPy does not know.
 
   Example:
-    >>> import tempfile
-    >>> import numpy as np
     >>> from slot_attention_jax.interop import tensorflow_checkpoint
-    >>> directory = tempfile.mkdtemp()
-    >>> tensorflow_checkpoint.write_checkpoint(directory, {"x": np.arange(3)})
-    >>> tensorflow_checkpoint.read_checkpoint(directory)
-    {'x': array([0, 1, 2])}
+    >>> tensors = tensorflow_checkpoint.read_checkpoint(
+    ...   "tests/testdata/golden/official_checkpoint_set_prediction")
+    >>> int(tensors["global_step/.ATTRIBUTES/VARIABLE_VALUE"])
+    1234
   """
   prefix = _latest_prefix(pathlib.Path(path))
   index = _index(prefix)
@@ -134,64 +130,3 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if tensor is not None:
       tensors[name] = tensor
   return tensors
-
-
-def write_checkpoint(
-  directory: str | os.PathLike,
-  tensors: Mapping[str, Any],
-  name: str = "ckpt-1",
-) -> None:
-  """Writes a TensorFlow V2 checkpoint and makes it the directory's latest.
-
-  `tf.train.load_checkpoint(directory)` reads the tensors by name. Names that
-  end in `/.ATTRIBUTES/VARIABLE_VALUE` also go into an object graph, from which
-  `tf.train.Checkpoint(...).restore` restores objects with the same paths.
-
-  Args:
-    directory: where to write; made if it does not exist.
-    tensors: arrays by name, of any numeric dtype that TensorFlow has.
-    name: file name of the checkpoint, without extension.
-
-  Raises:
-    ValueError: if a name is reserved or not usable, or an array not numeric.
-
-  Example:
-    >>> import tempfile
-    >>> import numpy as np
-    >>> from slot_attention_jax.interop import tensorflow_checkpoint
-    >>> directory = tempfile.mkdtemp()
-    >>> tensorflow_checkpoint.write_checkpoint(
-    ...   directory, {"x": np.zeros((2, 3), np.float32)}, name="model-7")
-    >>> tensorflow_checkpoint.read_checkpoint(directory)["x"].shape
-    (2, 3)
-  """
-  if not re.fullmatch(r"[\w.-]*\w", name, re.ASCII):
-    raise ValueError(
-      "Expected a name of letters, digits, '_', '-' and '.', such as "
-      f"'ckpt-1', got {name!r}."
-    )
-  if "" in tensors or tensor_bundle.GRAPH_KEY in tensors:
-    raise ValueError(
-      "Expected tensor names that the format does not use itself, got '' or "
-      f"{tensor_bundle.GRAPH_KEY!r}. Rename the tensor."
-    )
-  graph = tensor_bundle.object_graph(sorted(tensors))
-  data = bytearray()
-  table = {b"": tensor_bundle.encode_header()}
-  for key, value in {**tensors, tensor_bundle.GRAPH_KEY: graph}.items():
-    try:
-      entry, content = tensor_bundle.encode_entry(value, len(data))
-    except ValueError as error:
-      raise ValueError(f"Tensor {key!r}: {error}") from error
-    table[key.encode()] = entry
-    data += content
-
-  directory = pathlib.Path(directory)
-  directory.mkdir(parents=True, exist_ok=True)
-  # What names a file comes after the file, so that a reader finds it whole.
-  (directory / f"{name}.data-00000-of-00001").write_bytes(data)
-  (directory / f"{name}.index").write_bytes(sstable.write_table(table))
-  (directory / "checkpoint").write_text(
-    f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n',
-    encoding="utf-8",
-  )

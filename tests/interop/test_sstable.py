@@ -2,13 +2,15 @@ import struct
 
 import pytest
 
-from slot_attention_jax.interop import crc32c, sstable
+from slot_attention_jax.interop import sstable
+from slot_attention_jax.runtime import checksums
+from tests.interop import checkpoint_writer
 
 
 def test_a_table_with_shared_key_parts_and_two_blocks():
   def block(entries):
     out = bytearray(b"".join(entries) + struct.pack("<II", 0, 1) + b"\0")
-    return bytes(out) + struct.pack("<I", crc32c.masked_crc32c(bytes(out)))
+    return bytes(out) + struct.pack("<I", checksums.masked_crc32c(bytes(out)))
 
   first = block([b"\0\4\1keys1", b"\3\2\1ab2"])  # keys, keyab
   second = block([b"\0\1\1z3"])
@@ -21,17 +23,17 @@ def test_a_table_with_shared_key_parts_and_two_blocks():
 
 
 def test_compressed_blocks_are_refused():
-  table = bytearray(sstable.write_table({b"a": b"b"}))
+  table = bytearray(checkpoint_writer.table({b"a": b"b"}))
   # 5 bytes of entry, 8 of restarts, the compression byte, then the checksum.
   table[13] = 1
-  table[14:18] = struct.pack("<I", crc32c.masked_crc32c(bytes(table[:14])))
+  table[14:18] = struct.pack("<I", checksums.masked_crc32c(bytes(table[:14])))
   with pytest.raises(ValueError, match="snappy"):
     sstable.read_table(bytes(table))
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 2**32, 2**64 - 1])
 def test_varints(value):
-  data = b"x" + sstable.encode_varint(value)
+  data = b"x" + checkpoint_writer.varint(value)
   assert sstable.decode_varint(data + b"y", 1) == (value, len(data))
   with pytest.raises(ValueError, match="end of the data"):
     sstable.decode_varint(data, len(data))
@@ -39,7 +41,7 @@ def test_varints(value):
 
 def test_keys_come_back_sorted_by_their_bytes():
   entries = {bytes([i * 37 % 256]) * (i % 5 + 1): bytes(i) for i in range(256)}
-  table = sstable.read_table(sstable.write_table(entries))
+  table = sstable.read_table(checkpoint_writer.table(entries))
   assert table == entries
   assert list(table) == sorted(entries)
-  assert sstable.read_table(sstable.write_table({})) == {}
+  assert sstable.read_table(checkpoint_writer.table({})) == {}

@@ -13,6 +13,7 @@ from flax import traverse_util
 from slot_attention_jax import interop, models
 from slot_attention_jax.interop import tensorflow_checkpoint
 from slot_attention_jax.modules import slot_attention
+from tests.interop import checkpoint_writer
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "testdata" / "golden"
 AUTOENCODER = GOLDEN / "official_checkpoint_object_discovery"
@@ -84,7 +85,7 @@ MODULES = {
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_params_survive_the_way_to_tensorflow_and_back(name):
+def test_params_survive_a_round_trip(name):
   params = random_params(*MODULES[name])
   variables = interop.params_to_tensorflow(params)
   got = interop.params_from_tensorflow(variables)
@@ -93,7 +94,7 @@ def test_params_survive_the_way_to_tensorflow_and_back(name):
 
 
 @pytest.mark.parametrize("kind", ["module", "autoencoder", "classifier"])
-def test_variables_survive_up_to_the_split_of_the_gru_bias(kind):
+def test_variables_survive_a_round_trip_except_the_split_gru_bias(kind):
   variables = reference_variables(kind)
   got = interop.params_to_tensorflow(interop.params_from_tensorflow(variables))
   assert set(got) == set(variables)
@@ -110,7 +111,7 @@ def test_variables_survive_up_to_the_split_of_the_gru_bias(kind):
     np.testing.assert_array_equal(got[path][:, 128:], value[:, 128:])
 
 
-def test_where_the_variables_of_an_autoencoder_go():
+def test_paths_of_an_autoencoder():
   variables = reference_variables("autoencoder")
   params = interop.load_tensorflow_checkpoint(AUTOENCODER)
   flat = traverse_util.flatten_dict(params["params"], sep="/")
@@ -141,7 +142,7 @@ def test_gru_biases():
   np.testing.assert_array_equal(gru["recurrent_bias"], 1000 + gates[128:])
 
 
-def test_converted_weights_compute_what_the_reference_computes():
+def test_converted_weights_match_reference_outputs():
   params = interop.params_from_tensorflow(reference_variables("module"))
   module = slot_attention.SlotAttention(num_slots=5, num_iterations=3)
   with np.load(GOLDEN / "slot_attention.npz") as file:
@@ -149,7 +150,7 @@ def test_converted_weights_compute_what_the_reference_computes():
     np.testing.assert_allclose(slots, file["slots_T3"], atol=2e-5)
 
 
-def test_all_spellings_of_the_names():
+def test_names_with_and_without_prefixes():
   variables = reference_variables("module")
   expected = interop.params_from_tensorflow(variables)
   state = {
@@ -181,7 +182,7 @@ def test_results_share_no_memory_with_the_arguments():
   assert back["slots_mu"].max() < 5
 
 
-def test_params_that_are_not_of_a_network():
+def test_params_of_no_network_are_errors():
   params = random_params(*MODULES["module"])
   with pytest.raises(ValueError, match="key 'params'"):
     interop.params_to_tensorflow(params["params"])
@@ -198,18 +199,8 @@ def test_params_that_are_not_of_a_network():
     interop.params_to_tensorflow(params)
 
 
-def test_saved_checkpoints_load(tmp_path):
-  params = interop.load_tensorflow_checkpoint(CLASSIFIER)
-  interop.save_tensorflow_checkpoint(tmp_path / "new" / "run", params)
-  got = interop.load_tensorflow_checkpoint(tmp_path / "new" / "run")
-  jax.tree.map(np.testing.assert_array_equal, got, params)
-  raw = tensorflow_checkpoint.read_checkpoint(tmp_path / "new" / "run")
-  official = tensorflow_checkpoint.read_checkpoint(CLASSIFIER)
-  assert set(raw) == set(official) - {"global_step" + SUFFIX}
-
-
 def test_another_checkpoint_is_named_in_the_error(tmp_path):
-  tensorflow_checkpoint.write_checkpoint(tmp_path, {"other": np.zeros(3)})
+  checkpoint_writer.write(tmp_path, {"other": np.zeros(3)})
   expected = re.escape(str(tmp_path)) + r".*unexpected: \['other'\]"
   with pytest.raises(ValueError, match=expected):
     interop.load_tensorflow_checkpoint(tmp_path)
@@ -220,36 +211,19 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-directory, expected = sys.argv[1], dict(np.load(sys.argv[2]))
-latest = tf.train.latest_checkpoint(directory)
-reader = tf.train.load_checkpoint(directory)
-shapes = reader.get_variable_to_shape_map()
-prefix, suffix = "network/layer_with_weights-0/", "/.ATTRIBUTES/VARIABLE_VALUE"
-for path, value in expected.items():
-  name = prefix + path + suffix
-  assert shapes.pop(name) == list(value.shape), path
-  np.testing.assert_array_equal(reader.get_tensor(name), value, err_msg=path)
-assert set(shapes) == {"save_counter" + suffix, "_CHECKPOINTABLE_OBJECT_GRAPH"}
-
-# The reference's way: objects found by the names of their attributes.
+directory, variables = sys.argv[1], dict(np.load(sys.argv[2]))
+# Objects found by the names of their attributes, as in the reference.
 network = tf.Module()
-variables = {}
-for path, value in expected.items():
+for path, value in variables.items():
   node = network
   *parents, leaf = ("layer_with_weights-0/" + path).split("/")
   for name in parents:
     if not hasattr(node, name):
       setattr(node, name, tf.Module())
     node = getattr(node, name)
-  variables[path] = tf.Variable(tf.zeros(value.shape))
-  setattr(node, leaf, variables[path])
+  setattr(node, leaf, tf.Variable(value))
 checkpoint = tf.train.Checkpoint(network=network)
-status = checkpoint.restore(latest)
-status.assert_consumed()
-for path, value in expected.items():
-  np.testing.assert_array_equal(variables[path], value, err_msg=path)
-manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=3)
-print("saved", manager.save())
+tf.train.CheckpointManager(checkpoint, directory, max_to_keep=3).save()
 """
 
 
@@ -257,21 +231,18 @@ print("saved", manager.save())
   importlib.util.find_spec("tensorflow") is None,
   reason="TensorFlow is not installed",
 )
-def test_tensorflow_reads_what_is_saved(tmp_path):
+def test_checkpoints_that_tensorflow_saves_are_read(tmp_path):
   params = random_params(*MODULES["clevr"])
-  interop.save_tensorflow_checkpoint(tmp_path, params)
-  arrays = tmp_path / "expected.npz"
+  arrays = tmp_path / "variables.npz"
   np.savez(arrays, **interop.params_to_tensorflow(params))
   # In a process of its own: importing TensorFlow warns, which is an error here.
   result = subprocess.run(
-    [sys.executable, "-c", _IN_TENSORFLOW, str(tmp_path), str(arrays)],
+    [sys.executable, "-c", _IN_TENSORFLOW, str(tmp_path / "run"), str(arrays)],
     capture_output=True,
     text=True,
     timeout=300,
     check=False,
   )
   assert result.returncode == 0, result.stderr[-3000:]
-  assert result.stdout.split()[-1] == str(tmp_path / "ckpt-2")
-  # And what TensorFlow saved from there is read here.
-  got = interop.load_tensorflow_checkpoint(tmp_path)
+  got = interop.load_tensorflow_checkpoint(tmp_path / "run")
   jax.tree.map(np.testing.assert_array_equal, got, params)

@@ -7,11 +7,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from slot_attention_jax.interop import (
-  sstable,
-  tensor_bundle,
-  tensorflow_checkpoint,
-)
+from slot_attention_jax.interop import tensorflow_checkpoint
+from tests.interop import checkpoint_writer
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "testdata" / "golden"
 DATA = "ckpt-1.data-00000-of-00001"
@@ -29,7 +26,7 @@ def small_tensors():
 
 @pytest.fixture
 def checkpoint(tmp_path):
-  tensorflow_checkpoint.write_checkpoint(tmp_path, small_tensors())
+  checkpoint_writer.write(tmp_path, small_tensors())
   return tmp_path
 
 
@@ -82,7 +79,7 @@ def test_reads_what_tensorflow_wrote(name, count, digest):
   assert sha.hexdigest() == digest
 
 
-def test_write_then_read_is_exact(tmp_path):
+def test_all_dtypes_and_shapes_are_read_exactly(tmp_path):
   rng = np.random.default_rng(0)
   values = rng.normal(size=(3, 4)) * 50
   dtypes = [
@@ -106,31 +103,22 @@ def test_write_then_read_is_exact(tmp_path):
   tensors["scalar"] = np.array(7)
   tensors["empty"] = np.zeros((0, 5), np.float32)
   tensors["large"] = rng.normal(size=(300, 1, 100)).astype(np.float32)
-  tensors["transposed"] = values.T
   tensors["ünicode"] = np.arange(2)
-  tensorflow_checkpoint.write_checkpoint(tmp_path, tensors)
+  checkpoint_writer.write(tmp_path, tensors)
   got = tensorflow_checkpoint.read_checkpoint(tmp_path)
   assert set(got) == set(tensors)
   for key, value in tensors.items():
     assert_same(got[key], value)
 
 
-def test_a_big_endian_array_is_stored_little_endian(tmp_path):
-  tensorflow_checkpoint.write_checkpoint(
-    tmp_path, {"x": np.arange(3, dtype=">i4")}
-  )
-  got = tensorflow_checkpoint.read_checkpoint(tmp_path)["x"]
-  assert_same(got, np.arange(3, dtype=np.int32))
-
-
 def test_two_data_files(tmp_path):
   table = {b"": bytes([0x08, 2])}  # num_shards: 2
   for number in range(2):
     value = np.full(3, number, np.float32)
-    entry, data = tensor_bundle.encode_entry(value, 0)
+    entry, data = checkpoint_writer.entry(value)
     table[b"x%d" % number] = entry + bytes([0x18, number])  # shard_id
     (tmp_path / f"m.data-0000{number}-of-00002").write_bytes(data)
-  (tmp_path / "m.index").write_bytes(sstable.write_table(table))
+  (tmp_path / "m.index").write_bytes(checkpoint_writer.table(table))
   got = tensorflow_checkpoint.read_checkpoint(tmp_path)
   np.testing.assert_array_equal(got["x0"], np.zeros(3, np.float32))
   np.testing.assert_array_equal(got["x1"], np.ones(3, np.float32))
@@ -142,9 +130,7 @@ def test_which_checkpoint_of_a_directory(tmp_path):
 
   for number in (10, 9, 2):
     name = f"ckpt-{number}"
-    tensorflow_checkpoint.write_checkpoint(
-      tmp_path, {"x": np.array(number)}, name
-    )
+    checkpoint_writer.write(tmp_path, {"x": np.array(number)}, name)
   assert read(tmp_path) == 2  # The last written, says the file `checkpoint`.
   assert read(tmp_path / "ckpt-9") == 9
   assert read(str(tmp_path / "ckpt-9.index")) == 9
@@ -210,12 +196,12 @@ def test_not_a_bundle(tmp_path):
   (tmp_path / "notes.index").write_text("Not a table." * 20)
   with pytest.raises(ValueError, match="magic number"):
     tensorflow_checkpoint.read_checkpoint(tmp_path)
-  (tmp_path / "notes.index").write_bytes(sstable.write_table({b"a": b"b"}))
+  (tmp_path / "notes.index").write_bytes(checkpoint_writer.table({b"a": b"b"}))
   with pytest.raises(ValueError, match="without a header"):
     tensorflow_checkpoint.read_checkpoint(tmp_path)
 
 
-ENTRY, CONTENT = tensor_bundle.encode_entry(np.zeros((2, 3), np.float32), 0)
+ENTRY, CONTENT = checkpoint_writer.entry(np.zeros((2, 3), np.float32))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +221,7 @@ ENTRY, CONTENT = tensor_bundle.encode_entry(np.zeros((2, 3), np.float32), 0)
 )
 def test_entries_that_cannot_be_read(tmp_path, header, entry, message):
   (tmp_path / "m.data-00000-of-00001").write_bytes(CONTENT)
-  table = sstable.write_table({b"": header, b"name": entry})
+  table = checkpoint_writer.table({b"": header, b"name": entry})
   (tmp_path / "m.index").write_bytes(table)
   with pytest.raises(ValueError, match=message):
     tensorflow_checkpoint.read_checkpoint(tmp_path)
@@ -244,25 +230,9 @@ def test_entries_that_cannot_be_read(tmp_path, header, entry, message):
 def test_slices_of_a_partitioned_variable_are_named(tmp_path):
   (tmp_path / "m.data-00000-of-00001").write_bytes(CONTENT)
   table = {b"": b"\x08\x01", b"\0part\x80": ENTRY, b"part": ENTRY + b"\x3a\x00"}
-  (tmp_path / "m.index").write_bytes(sstable.write_table(table))
+  (tmp_path / "m.index").write_bytes(checkpoint_writer.table(table))
   with pytest.raises(ValueError, match=r"b'part'.*partitioned"):
     tensorflow_checkpoint.read_checkpoint(tmp_path)
-
-
-@pytest.mark.parametrize(
-  ("tensors", "name", "message"),
-  [
-    ({"": np.zeros(1)}, "ckpt-1", "format does not use itself"),
-    ({tensor_bundle.GRAPH_KEY: np.zeros(1)}, "ckpt-1", "Rename the tensor"),
-    ({"x": np.array(["text"])}, "ckpt-1", "'x': Expected a dtype"),
-    ({"x": np.zeros(1)}, "sub/ckpt", "Expected a name of letters"),
-    ({"x": np.zeros(1)}, "", "Expected a name of letters"),
-  ],
-)
-def test_what_cannot_be_written(tmp_path, tensors, name, message):
-  with pytest.raises(ValueError, match=message):
-    tensorflow_checkpoint.write_checkpoint(tmp_path / "new", tensors, name)
-  assert not (tmp_path / "new").exists()
 
 
 def test_damage_is_an_error_or_harmless(checkpoint, tmp_path):
@@ -290,5 +260,5 @@ def test_damage_is_an_error_or_harmless(checkpoint, tmp_path):
       assert set(got) == set(expected)
       for key, value in expected.items():
         assert_same(got[key], value)
-  # Harmless: what no tensor is read from, such as the object graph.
+  # Harmless: what no tensor is read from, such as the metaindex block.
   assert outcomes["error"] > 120, outcomes
