@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
+from slot_attention_jax.runtime import checksums
+
 # Ten times the largest record of CLEVR with masks: a damaged length must not
 # allocate more.
 _MAX_LENGTH = 32 << 20
@@ -18,12 +20,7 @@ _ADVICE = "Download, copy or prepare the file again."
 
 def masked_crc(data: bytes) -> bytes:
   """The checksum of a record, 4 bytes: CRC-32C, rotated and with an offset."""
-  # Training on synthetic scenes runs without it.
-  import google_crc32c
-
-  crc = google_crc32c.value(data)
-  rotated = (crc >> 15) | (crc << 17)
-  return struct.pack("<I", (rotated + 0xA282EAD8) & 0xFFFFFFFF)
+  return struct.pack("<I", checksums.masked_crc32c(data))
 
 
 def frame(record: bytes) -> bytes:
