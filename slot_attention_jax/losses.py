@@ -1,4 +1,4 @@
-"""Losses of both tasks, one number per example."""
+"""Losses of both tasks, one value per example."""
 
 from collections.abc import Sequence
 
@@ -26,8 +26,8 @@ def pairwise_huber(
     predictions: [B, K, P], in [0, 1] from a sigmoid (any range works).
     targets: [B, O, P], in [0, 1].
     weights: [P] non-negative weight of each dimension, such as a larger one for
-      the position; None for ones. The mean stays one over P, whatever the
-      weights sum to, so that raising one leaves the others' share as it was.
+      the position; None for ones. The mean still divides by P, not by the sum
+      of the weights: raising one weight leaves the other terms as they are.
 
   Returns:
     [B, K, O] float32 costs.
@@ -85,20 +85,20 @@ def set_prediction_loss(
   .. math::
     L = \min_\pi \sum_{m=1}^{M} C_{\pi(m)}, \qquad M = \min(K, O),
 
-  with the :math:`C` of `pairwise_huber`: the matching minimises the loss
-  itself. Rows of padding are matched too, which trains the confidence. The
+  with the :math:`C` of `pairwise_huber`: the matching minimizes the loss
+  itself. Padding rows are matched, too, which trains the confidence. The
   gradient flows through the matched costs, not through the choice of pairs.
 
   Args:
     predictions: [B, K, P], in [0, 1].
-    targets: [B, O, P], in [0, 1], rows of zeros where no object is.
+    targets: [B, O, P], in [0, 1], rows of zeros as padding.
     weights: [P] non-negative weight of each dimension in the loss and the
       matching; None for ones.
 
   Returns:
     [B] float32, the sum over the matched pairs of each example. The reference's
-    training loss is the mean of it over the batch; that mean is the caller's,
-    who may have filler rows to leave out. An example with a NaN gets NaN.
+    training loss is its mean over the batch, which is left to the caller, who
+    may have padding examples to leave out. An example with a NaN gets NaN.
 
   Raises:
     ValueError: if the shapes do not fit.
@@ -121,7 +121,7 @@ def set_prediction_loss(
   """
   cost = pairwise_huber(predictions, targets, weights)  # [B, K, O]
   rows, cols = matching.hungarian_match(cost)  # [B, M], [B, M]
-  # A gather per example, which the partitioner keeps on the example's device.
+  # vmap, because the partitioner keeps a gather per example on its device.
   matched = jax.vmap(lambda c, row, col: c[row, col])(
     cost, rows, cols
   )  # [B, M]

@@ -25,7 +25,7 @@ def _huber(difference):
   return np.where(size <= 1, 0.5 * size**2, size - 0.5)
 
 
-def test_set_prediction_loss_is_the_references(equal_to_reference):
+def test_set_prediction_loss_matches_reference(equal_to_reference):
   golden = np.load(_GOLDEN / "set_metrics.npz")
   loss = losses.set_prediction_loss(golden["predictions"], golden["targets"])
   expected = golden["hungarian_huber_loss"]
@@ -39,7 +39,7 @@ def test_set_prediction_loss_is_the_references(equal_to_reference):
 
 
 @pytest.mark.parametrize("weights", [None, (1.0, 1.0, 10.0, 0.0, 2.0)])
-def test_pairwise_huber_by_loops(weights):
+def test_pairwise_huber_matches_loops(weights):
   predictions, targets = _sets(num_targets=2)
   predictions = 4 * predictions - 2  # Beyond 1 apart, where Huber is linear.
   cost = losses.pairwise_huber(predictions, targets, weights)
@@ -66,7 +66,7 @@ def test_set_prediction_loss_is_the_best_of_all_matchings(num_targets, weights):
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
-def test_the_weights_take_part_in_the_matching():
+def test_weights_affect_the_matching():
   predictions = jnp.array([[[0.0, 1.0], [1.0, 0.0]]])
   targets = jnp.array([[[0.0, 0.0], [1.0, 1.0]]])
   by_first = losses.set_prediction_loss(
@@ -80,7 +80,7 @@ def test_the_weights_take_part_in_the_matching():
   np.testing.assert_allclose(by_second, [2 * 0.5 * 1.0 / 2])
 
 
-def test_order_of_slots_does_not_matter():
+def test_loss_is_invariant_to_the_order_of_slots():
   predictions, targets = _sets()
   loss = losses.set_prediction_loss(predictions, targets)
   np.testing.assert_allclose(
@@ -88,7 +88,7 @@ def test_order_of_slots_does_not_matter():
   )
 
 
-def test_gradient_is_that_of_the_matched_pairs():
+def test_gradient_flows_through_matched_pairs():
   # Clearly matched crosswise: the gradient of 0.5 d^2 / P is d / P.
   targets = jnp.array([[[0.0, 0.0], [1.0, 1.0]]])
   predictions = jnp.array([[[0.9, 0.7], [0.2, 0.1]]])
@@ -123,7 +123,7 @@ def test_training_on_the_loss_learns_a_set():
   assert loss < 0.01 * first
 
 
-def test_nan_reaches_the_loss_of_its_example_alone():
+def test_nan_affects_only_the_loss_of_its_example():
   predictions, targets = _sets()
   predictions[1, 2, 3] = np.nan
   loss = np.array(losses.set_prediction_loss(predictions, targets))
@@ -138,18 +138,18 @@ def test_nan_reaches_the_loss_of_its_example_alone():
     ((3, 4), (3, 4)),
   ],
 )
-def test_sets_that_do_not_fit_are_refused(predictions, targets):
+def test_sets_that_do_not_fit_are_errors(predictions, targets):
   with pytest.raises(ValueError, match="same B and P"):
     losses.set_prediction_loss(jnp.zeros(predictions), jnp.zeros(targets))
 
 
-def test_weights_of_another_length_are_refused():
+def test_weights_of_another_length_are_an_error():
   predictions, targets = _sets()
   with pytest.raises(ValueError, match="expected weights"):
     losses.set_prediction_loss(predictions, targets, weights=(1.0, 2.0))
 
 
-def test_reconstruction_loss_by_numpy():
+def test_reconstruction_loss_matches_numpy():
   rng = np.random.default_rng(0)
   images, reconstruction = rng.uniform(-1, 1, (2, 3, 6, 5, 3))
   loss = losses.reconstruction_loss(
@@ -168,7 +168,7 @@ def test_reconstruction_loss_of_bfloat16_is_float32():
   np.testing.assert_allclose(loss, [0.01171875**2], rtol=1e-6)
 
 
-def test_reconstruction_of_another_shape_is_refused():
+def test_reconstruction_of_another_shape_is_an_error():
   with pytest.raises(ValueError, match="one shape"):
     losses.reconstruction_loss(jnp.zeros((2, 8, 8, 3)), jnp.zeros((2, 8, 8, 1)))
   with pytest.raises(ValueError, match="one shape"):

@@ -15,7 +15,7 @@ _COLLECTIVES = (
   "collective-permute",
   "reduce-scatter",
 )
-# Below it subsets are enumerated, from it on the Hungarian algorithm runs.
+# The dynamic program runs below it, the Hungarian algorithm from it on.
 _LARGE = 13
 
 
@@ -58,7 +58,7 @@ def _check_optimal(cost, rows, cols):
     (8, _LARGE, 4),
   ],
 )
-def test_total_cost_is_scipys(kind, shape):
+def test_total_cost_matches_scipy(kind, shape):
   cost = _costs(kind, shape)
   rows, cols = jax.jit(matching.hungarian_match)(cost)
   _check_optimal(cost, rows, cols)
@@ -105,7 +105,7 @@ def test_single_problem():
 
 
 @pytest.mark.parametrize("shape", [(5,), (1, 2, 3, 4)])
-def test_other_ranks_are_refused(shape):
+def test_other_ranks_are_errors(shape):
   with pytest.raises(ValueError, match="expected cost"):
     matching.hungarian_match(jnp.zeros(shape))
 
@@ -133,7 +133,7 @@ def test_as_few_infinite_or_nan_costs_as_possible(value, shape):
   _check_optimal(np.where(drop, 100.0, cost), rows, cols)
 
 
-def test_minus_infinite_costs_are_wanted():
+def test_minus_infinite_costs_are_preferred():
   cost = np.array([[[1, 100, 100], [-100, 1, 100], [100, -np.inf, 1]]])
   _, cols = matching.hungarian_match(jnp.array(cost))
   assert cols.tolist() == [[2, 0, 1]]
@@ -142,7 +142,7 @@ def test_minus_infinite_costs_are_wanted():
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38])
 @pytest.mark.parametrize("where", ["all", "one", "row"])
 @pytest.mark.parametrize("shape", [(2, 4, 4), (2, 5, 3), (2, _LARGE, 3)])
-def test_extreme_costs_end_in_a_matching(value, where, shape):
+def test_extreme_costs_give_a_matching(value, where, shape):
   cost = _costs("random", shape)
   index = {"all": ..., "one": (0, 1, 1), "row": (0, 1)}[where]
   cost[index] = value
@@ -183,7 +183,7 @@ def test_small_sets_need_no_loop_and_no_mesh_in_the_context(shape):
   _check_optimal(cost, rows, cols)
 
 
-def test_large_sets_would_have_collectives_and_loops():
+def test_vmap_of_the_hungarian_algorithm_has_collectives():
   # Shows that the tests above can fail: no mesh in the context, plain vmap.
   sharded = jax.device_put(
     _costs("random", (16, _LARGE, 5)), NamedSharding(_mesh(), P("data"))
@@ -215,7 +215,7 @@ def test_gradient_of_a_sharded_loss_needs_no_collectives():
   assert np.abs(expected).max() > 0
 
 
-def test_batch_that_does_not_divide_falls_back():
+def test_indivisible_batch_falls_back_to_vmap():
   cost = _costs("random", (6, 4, 4))
   with jax.set_mesh(_mesh()):
     _check_optimal(cost, *jax.jit(matching.hungarian_match)(cost))

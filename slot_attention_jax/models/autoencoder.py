@@ -53,11 +53,11 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
 
   A part that is not given is the paper's for CLEVR. Fields of the parts are
   keywords of the model, too: those of `SlotAttention` by their own names
-  (`num_slots`, `slot_size`, ...), the others behind the name of the part
+  (`num_slots`, `slot_size`, ...), the others prefixed with the name of the part
   (`encoder_channels` is `CNNEncoder.channels`, `decoder_strides` is
-  `SpatialBroadcastDecoder.strides`), but for `broadcast_size`; `dtype` and
-  `param_dtype` are those of all parts. `clone` takes the same keywords, and
-  the options can be read as attributes of the model.
+  `SpatialBroadcastDecoder.strides`), except `broadcast_size`; `dtype` and
+  `param_dtype` go to all parts. `clone` takes the same keywords, and the
+  options can be read as attributes of the model.
 
   Attributes:
     encoder: `CNNEncoder`, or another.

@@ -83,7 +83,8 @@ class SpatialBroadcastDecoder(nn.Module):
     h, w = self.broadcast_size
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     # The grid holds the slot everywhere plus the embedding, which all slots
-    # share; the first convolution is linear and takes them apart.
+    # share. The first convolution is linear: it is applied to the embedding
+    # once, and to each slot as a constant image, which takes no convolution.
     x = jnp.zeros((1, h, w, d), slots.dtype)
     x = position.SoftPositionEmbed(name="position", **dtypes)(x)
     constant = slots.reshape(b * k, d)

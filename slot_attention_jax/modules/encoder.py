@@ -10,11 +10,11 @@ from flax import linen as nn
 from slot_attention_jax.modules import convolution, position
 
 LAYER_NORM_EPSILON = 1e-3
-"""Keras' default, which the reference uses everywhere; Flax has 1e-6."""
+"""Keras' default, which the reference uses everywhere; Flax's is 1e-6."""
 
 
 def check_lengths(**layers: Sequence[int]) -> None:
-  """Raises ValueError unless all lists of layers are of one length, not 0."""
+  """Raises ValueError unless all lists have the same length, not 0."""
   lengths = {name: len(values) for name, values in layers.items()}
   if len(set(lengths.values())) != 1 or 0 in lengths.values():
     raise ValueError(

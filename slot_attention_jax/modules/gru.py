@@ -18,10 +18,10 @@ class GRUCell(nn.Module):
     h' &= z \odot h + (1 - z) \odot c
 
   Kernels are fused over the gates in Keras' order z, r, h, which also makes
-  the initialisers those of Keras: Glorot over [X, 3D], orthogonal over
-  [D, 3D]. Keras keeps two biases for z and r of which only the sum counts;
-  here their sum is the parameter. (They receive the same gradient, so an
-  optimizer that normalises each coordinate, as Adam does, moves Keras' sum
+  the initializers those of Keras: Glorot over [X, 3D], orthogonal over
+  [D, 3D]. Keras keeps two biases for z and r of which only the sum matters;
+  here their sum is the parameter. (Both receive the same gradient, so an
+  optimizer that normalizes each coordinate, such as Adam, moves Keras' sum
   twice as far per step as this one; after loading, outputs are the same.)
 
   Attributes:

@@ -1,4 +1,4 @@
-"""The learned projection of a position grid."""
+"""The position embedding: a learned projection of a grid of positions."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ class SoftPositionEmbed(nn.Module):
   .. math:: y_{ij} = x_{ij} + W g_{ij} + b, \quad
     g_{ij} = [i, j, 1 - i, 1 - j] \in [0, 1]^4
 
-  The grid is made for the size of the inputs, so the same parameters serve any
+  The grid has the size of the inputs, so the same parameters work at any
   resolution.
 
   Attributes:

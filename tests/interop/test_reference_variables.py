@@ -40,7 +40,7 @@ def test_missing_and_unexpected_variables_are_listed(kind):
     interop.params_from_tensorflow(variables)
 
 
-def test_a_gap_between_layers_is_found():
+def test_a_gap_between_layers_is_an_error():
   variables = reference_variables("classifier")
   del variables["encoder_cnn/layer_with_weights-1/kernel"]
   del variables["encoder_cnn/layer_with_weights-1/bias"]
@@ -48,7 +48,7 @@ def test_a_gap_between_layers_is_found():
     interop.params_from_tensorflow(variables)
 
 
-def test_parts_of_the_mlp_are_not_taken_for_none():
+def test_an_incomplete_mlp_is_an_error():
   variables = reference_variables("module")
   del variables["norm_mlp/gamma"], variables["norm_mlp/beta"]
   with pytest.raises(ValueError, match=r"missing: \['norm_mlp/beta'"):
@@ -71,7 +71,7 @@ def test_wrong_shapes_are_listed():
   assert "expected [2, 192], got [192]" in message
 
 
-def test_networks_that_cannot_be_told():
+def test_ambiguous_networks_are_errors():
   variables = reference_variables("classifier")
   both = variables | {"decoder_cnn/layer_with_weights-0/bias": np.zeros(4)}
   with pytest.raises(ValueError, match="got both"):

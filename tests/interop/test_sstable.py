@@ -22,7 +22,7 @@ def test_a_table_with_shared_key_parts_and_two_blocks():
   assert table == {b"keys": b"1", b"keyab": b"2", b"z": b"3"}
 
 
-def test_compressed_blocks_are_refused():
+def test_compressed_blocks_are_errors():
   table = bytearray(checkpoint_writer.table({b"a": b"b"}))
   # 5 bytes of entry, 8 of restarts, the compression byte, then the checksum.
   table[13] = 1
@@ -39,7 +39,7 @@ def test_varints(value):
     sstable.decode_varint(data, len(data))
 
 
-def test_keys_come_back_sorted_by_their_bytes():
+def test_keys_are_sorted_by_their_bytes():
   entries = {bytes([i * 37 % 256]) * (i % 5 + 1): bytes(i) for i in range(256)}
   table = sstable.read_table(checkpoint_writer.table(entries))
   assert table == entries

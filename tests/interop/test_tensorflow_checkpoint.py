@@ -124,7 +124,7 @@ def test_two_data_files(tmp_path):
   np.testing.assert_array_equal(got["x1"], np.ones(3, np.float32))
 
 
-def test_which_checkpoint_of_a_directory(tmp_path):
+def test_latest_checkpoint_of_a_directory(tmp_path):
   def read(path):
     return int(tensorflow_checkpoint.read_checkpoint(path)["x"])
 
@@ -192,7 +192,7 @@ def test_truncated_index(checkpoint):
     tensorflow_checkpoint.read_checkpoint(checkpoint)
 
 
-def test_not_a_bundle(tmp_path):
+def test_files_of_another_format_are_errors(tmp_path):
   (tmp_path / "notes.index").write_text("Not a table." * 20)
   with pytest.raises(ValueError, match="magic number"):
     tensorflow_checkpoint.read_checkpoint(tmp_path)
@@ -219,7 +219,7 @@ ENTRY, CONTENT = checkpoint_writer.entry(np.zeros((2, 3), np.float32))
     (b"\x08\x01\x10\x01", ENTRY, "little-endian"),
   ],
 )
-def test_entries_that_cannot_be_read(tmp_path, header, entry, message):
+def test_unreadable_entries_are_errors(tmp_path, header, entry, message):
   (tmp_path / "m.data-00000-of-00001").write_bytes(CONTENT)
   table = checkpoint_writer.table({b"": header, b"name": entry})
   (tmp_path / "m.index").write_bytes(table)

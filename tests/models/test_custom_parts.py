@@ -14,6 +14,7 @@ from flax import linen as nn
 
 import slot_attention_jax as sa
 from slot_attention_jax import models
+from slot_attention_jax.tasks import object_discovery
 
 GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "extending.md"
 OPTIONS = {
@@ -262,3 +263,27 @@ def test_the_grid_of_an_encoder():
   for n in (16, None):
     with pytest.raises(ValueError, match=r"Give Patches a method `feature_gr"):
       model.feature_grid((12, 20), n)
+
+
+@pytest.mark.parametrize(("size", "height"), [(4, 8), (3, 8), (4, 12)])
+def test_attention_of_another_encoder_is_scored(size, height):
+  model = SMALL.clone(
+    encoder=Patches(size), decoder=Flat((height, 8)), resolution=None
+  )
+  task = object_discovery.ObjectDiscovery(
+    model=model,
+    image_shape=(height, 8, 3),
+    max_objects=2,
+    num_slots=3,
+    num_iterations=2,
+    extended=True,
+  )
+  batch = {
+    "image": jax.ShapeDtypeStruct((2, height, 8, 3), jnp.float32),
+    "segmentation": jax.ShapeDtypeStruct((2, height, 8), jnp.int32),
+  }
+  key = jax.random.key(0)
+  scores = jax.eval_shape(
+    lambda batch: task.evaluate(task.init(key), batch, key, 0), batch
+  )
+  assert scores["fg_ari_attention"].shape == (2,)

@@ -14,7 +14,7 @@ def settings_of(config):
   return json.loads(json.dumps(files.jsonable(config.model.to_dict())))
 
 
-def test_settings_from_json_make_the_model_of_the_config():
+def test_settings_from_json_make_the_same_model():
   config = quickstart.get_config("model.precision=bfloat16")
   made, again = (
     from_config.create_model("discovery", settings, resolution=resolution)
@@ -45,7 +45,7 @@ def test_the_old_name_of_slot_init_is_read():
   assert again.slot_attention.slot_init == "per_slot"
 
 
-def test_set_prediction_has_the_width_of_the_properties():
+def test_set_prediction_has_the_size_of_the_properties():
   settings = settings_of(clevr_set.get_config("model.head_hidden_size=8"))
   model = from_config.create_model(
     "set_prediction", settings, resolution=(128, 128), num_properties=7
@@ -53,7 +53,7 @@ def test_set_prediction_has_the_width_of_the_properties():
   assert (model.num_properties, model.head_hidden_size) == (7, 8)
 
 
-def test_settings_that_a_file_is_too_old_for_are_the_paper_s():
+def test_settings_missing_in_old_files_are_the_papers():
   settings = settings_of(quickstart.get_config())
   old = dict(settings)
   for name in ("slot_update", "normalization", "gradient"):
@@ -78,7 +78,7 @@ def test_settings_that_a_file_is_too_old_for_are_the_paper_s():
     ("set_prediction", {}, "Expected num_properties"),
   ],
 )
-def test_what_makes_no_model_is_said(task, changes, message):
+def test_bad_settings_are_errors(task, changes, message):
   settings = settings_of(quickstart.get_config()) | changes
   settings = {k: v for k, v in settings.items() if v is not None}
   with pytest.raises(ValueError, match=message):

@@ -79,7 +79,7 @@ def test_classifier_preset():
 
 
 @pytest.mark.parametrize("preset", models.AUTOENCODER_PRESETS)
-def test_the_public_presets_are_the_papers_widths(preset):
+def test_presets_have_the_papers_widths(preset):
   # What the shapes of the outputs do not show: the hidden layers.
   model = models.SlotAttentionAutoEncoder.from_preset(preset)
   size = model.resolution[0]
@@ -96,7 +96,7 @@ def test_the_public_presets_are_the_papers_widths(preset):
         assert layer["bias"].shape == (width,)
 
 
-def test_options_of_slot_attention_reach_it():
+def test_slot_options_are_passed_on():
   noise = np.zeros((2, 5, 8), np.float32)
   output, _ = shapes(SMALL, (2, 8, 8, 3), noise=noise, num_iterations=4)
   assert output.masks.shape == (2, 5, 8, 8, 1)
@@ -137,7 +137,7 @@ def test_masks_mix_the_images():
   )
 
 
-def test_encode_and_decode_are_the_two_halves():
+def test_encode_then_decode_is_the_whole_model():
   params, images, noise = run_small()
   expected = jax.jit(SMALL.apply)(params, images, noise=noise)
 
@@ -162,7 +162,7 @@ def test_encode_and_decode_are_the_two_halves():
   assert attention.shape == (1, 2, 3, 18)
 
 
-def test_remat_of_the_decoder_changes_no_gradient():
+def test_remat_of_the_decoder_keeps_gradients():
   params, _, slots = run_small()
 
   def gradient(model):
@@ -204,14 +204,14 @@ def test_bfloat16():
 # Errors.
 
 
-def test_unknown_presets():
+def test_unknown_presets_are_errors():
   with pytest.raises(ValueError, match=r"'clevr', .*'tetro.*got 'sprites'"):
     models.SlotAttentionAutoEncoder.from_preset("sprites")
   with pytest.raises(ValueError, match=r"\['clevr'\], got 'tetrominoes'"):
     models.SlotAttentionClassifier.from_preset("tetrominoes")
 
 
-def test_images_of_another_size():
+def test_images_of_another_size_are_errors():
   for images in ((2, 8, 9, 3), (8, 8, 3)):
     with pytest.raises(ValueError, match=r"images \[B, 8, 8, C\], got"):
       shapes(SMALL, images)
@@ -219,7 +219,7 @@ def test_images_of_another_size():
     shapes(models.SlotAttentionClassifier(), (8, 8, 3))
 
 
-def test_a_decoder_that_does_not_lead_to_the_resolution():
+def test_a_decoder_of_another_resolution_is_an_error():
   model = SMALL.clone(broadcast_size=(5, 4))
   with pytest.raises(ValueError, match=r"\(2, 8, 8, 3\), got \(2, 10, 8, 3\)"):
     shapes(model, (2, 8, 8, 3))

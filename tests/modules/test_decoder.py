@@ -60,7 +60,7 @@ def test_same_parameters_at_other_resolutions_and_channels():
   assert images.shape == (1, 2, 6, 8, 1)
 
 
-def test_each_slot_is_decoded_on_its_own():
+def test_slots_are_decoded_independently():
   slots = normal(0, 2, 3, 6)
   params = random_params(SMALL, slots)
   apply = jax.jit(SMALL.apply)
@@ -71,7 +71,7 @@ def test_each_slot_is_decoded_on_its_own():
       np.testing.assert_allclose(whole[b, k], single[0, 0], atol=2e-5)
 
 
-def test_against_the_steps_of_the_paper():
+def test_matches_the_steps_of_the_paper():
   """Broadcast, positions, transposed convolutions, linear at the end."""
   slots = normal(0, 1, 2, 6)
   params = random_params(SMALL, slots)

@@ -76,7 +76,7 @@ def test_inputs_are_in_row_major_order():
   assert np.flatnonzero(changed).tolist() == [1 * 5 + 2]
 
 
-def test_against_the_steps_of_the_paper():
+def test_matches_the_steps_of_the_paper():
   """CNN, ReLU after each; positions; LayerNorm; MLP, linear at the end."""
   images = normal(0, 2, 6, 6, 3)
   params = random_params(SMALL, images)

@@ -6,7 +6,7 @@ import pytest
 from slot_attention_jax.modules import position
 
 
-def test_grid_has_the_values_of_the_reference():
+def test_grid_matches_reference():
   grid = position.position_grid(3, 5)
   assert grid.shape == (3, 5, 4)
   assert grid.dtype == np.float32

@@ -173,7 +173,7 @@ def test_golden_slots_and_gradients(num_iterations, equal_to_reference):
 # Algorithm 1.
 
 
-def test_algorithm_1_in_numpy(params, apply):
+def test_matches_algorithm_1_in_numpy(params, apply):
   slots, attention = apply(INPUTS, noise=NOISE)
   assert slots.shape == (B, K, D)
   assert attention.shape == (B, 2, K, N)
@@ -193,7 +193,7 @@ def test_layer_norm_epsilon_is_that_of_keras(params, apply):
   assert np.abs(apply(INPUTS, noise=NOISE)[0] - slots).max() > 0.05
 
 
-def test_epsilon_is_added_before_the_normalisation(params):
+def test_epsilon_is_added_before_the_normalization(params):
   module = MODULE.clone(epsilon=0.5)
   slots, attention = jax.jit(module.apply)(params, INPUTS, noise=NOISE)
   expected = reference(params, INPUTS[0], start(params, NOISE[0])[0], 2, 0.5)
@@ -202,7 +202,7 @@ def test_epsilon_is_added_before_the_normalisation(params):
   np.testing.assert_allclose(attention[0], expected[1], atol=5e-6)
 
 
-def test_gru_against_numpy():
+def test_gru_matches_numpy():
   module = slot_attention.GRUCell(D)
   rng = np.random.default_rng(0)
   h, x = normal(3, B, K, D), normal(4, B, K, F)
@@ -226,7 +226,7 @@ def test_gru_against_numpy():
 # Symmetries.
 
 
-def test_permuted_inputs_change_nothing(apply):
+def test_result_is_invariant_to_the_order_of_inputs(apply):
   slots, attention = apply(INPUTS, noise=NOISE)
   order = np.random.default_rng(0).permutation(N)
   got, permuted = apply(INPUTS[:, order], noise=NOISE)
@@ -234,7 +234,7 @@ def test_permuted_inputs_change_nothing(apply):
   np.testing.assert_allclose(permuted, attention[..., order], atol=2e-6)
 
 
-def test_permuted_slots_permute_the_result(apply):
+def test_result_is_equivariant_to_the_order_of_slots(apply):
   slots, attention = apply(INPUTS, noise=NOISE)
   assert np.abs(slots[:, 0] - slots[:, 1]).max() > 0.01
   order = np.array([2, 0, 1])
@@ -323,7 +323,7 @@ def test_initial_slots_leave_mu_and_sigma_out(params):
 # Masks.
 
 
-def test_mask_is_the_same_as_dropping_the_inputs(apply):
+def test_masked_inputs_are_as_if_dropped(apply):
   keep = np.array([0, 2, 3, 6])
   mask = np.isin(np.arange(N), keep)
   padded = np.where(mask[:, None], INPUTS, np.nan)
@@ -335,7 +335,7 @@ def test_mask_is_the_same_as_dropping_the_inputs(apply):
     np.testing.assert_array_equal(masked[..., ~mask], 0)
 
 
-def test_masked_examples_do_not_touch_the_others_nor_the_gradient(params):
+def test_masked_inputs_affect_neither_outputs_nor_gradients(params):
   mask = np.ones((B, N), bool)
   mask[0] = False
   mask[1, 3] = False
@@ -373,7 +373,7 @@ def buffers(text, shape):
   return tuple(sorted(shape)) in found
 
 
-def test_attention_is_not_kept_where_it_is_not_used():
+def test_unused_attention_is_not_stored():
   # Sizes that occur nowhere else: B 2, T 11, K 5, N 37.
   inputs, noise = np.zeros((2, 37, 6)), np.zeros((2, 5, 4))
   module = MODULE.clone(num_slots=5, num_iterations=11)
@@ -524,7 +524,7 @@ def test_learned_initial_slots_are_the_same_in_every_call():
     ("slot_update", "replace"),
   ],
 )
-def test_ablations_against_numpy(params, name, value):
+def test_ablations_match_numpy(params, name, value):
   module = MODULE.clone(**{name: value})
   tree = shapes(module, INPUTS)[1]["params"]
   assert ("gru" in tree) == (name == "normalization")
@@ -628,7 +628,7 @@ def test_implicit_start_passes_gradients_to_initial_slots(params):
 @pytest.mark.parametrize(
   ("gradient", "loops"), [("unrolled", 2), ("implicit", 1)]
 )
-def test_an_implicit_gradient_has_no_loop_backwards(params, gradient, loops):
+def test_implicit_gradients_have_no_backward_loop(params, gradient, loops):
   module = MODULE.clone(num_iterations=9, gradient=gradient)
 
   def loss(params):
@@ -649,7 +649,7 @@ def test_one_iteration_is_the_same_whatever_the_gradient(params):
 @pytest.mark.parametrize(
   "name", ["slot_init", "slot_update", "normalization", "gradient"]
 )
-def test_unknown_options(name):
+def test_unknown_options_are_errors(name):
   with pytest.raises(ValueError, match=rf"{name} out of .* got 'each'"):
     MODULE.clone(**{name: "each"}).init(jax.random.key(0), INPUTS, noise=NOISE)
 

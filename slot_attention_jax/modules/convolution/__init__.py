@@ -1,7 +1,7 @@
 """Convolutions in the form that is fastest on each platform.
 
-`Conv` and `ConvTranspose` hold parameters; the rest computes the same values as
-XLA's convolution in other ways. Nothing here knows slots.
+`Conv` and `ConvTranspose` hold parameters; all other files compute the values
+of XLA's convolution in another way. Nothing here knows about slots.
 """
 
 from slot_attention_jax.modules.convolution.layers import (

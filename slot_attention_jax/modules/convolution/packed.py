@@ -5,12 +5,12 @@ That packing is faster is the estimate of XLA's compiler for TPUs
 chip.
 
 A TPU's matrix unit multiplies tiles of 128 channels (v6e: 256); layers of 64
-channels fill a part of it. Packing p neighbouring columns of an image into its
-channels turns a convolution of C to F channels into one of p * C to p * F
-channels on an image of a p-th of the width, with the kernel rearranged inside:
-64 to 64 channels, 5x5, packed by 2, is 128 to 128 channels, 5x3. A fifth more
-arithmetic, twice the fill. Layers follow each other in the packed layout; the
-parameters keep the reference's.
+channels fill only a part of it. Packing p neighboring columns of an image into
+its channels turns a convolution of C to F channels into one of p * C to p * F
+channels on an image of 1/p of the width, with the kernel rearranged inside: 64
+to 64 channels, 5x5, packed by 2, is 128 to 128 channels, 5x3. That is a fifth
+more arithmetic at twice the utilization. Layers follow each other in the packed
+layout; the parameters keep the reference's.
 
 XLA:TPU has strided and transposed convolutions of its own, so what is not
 packed is left to them, unlike in `dense`.
@@ -25,7 +25,7 @@ from flax import linen as nn
 from slot_attention_jax.modules.convolution import dense
 
 _DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
-# Layers of at most so many channels are packed in pairs of columns.
+# Layers of at most this many channels are packed in pairs of columns.
 _MAX_CHANNELS = 64
 _PACKING = 2
 

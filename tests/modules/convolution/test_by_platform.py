@@ -159,7 +159,7 @@ def test_the_platform_is_chosen_when_lowered():
 
 
 @pytest.mark.parametrize("function", ["conv2d", "conv_transpose2d"])
-def test_errors_say_what_to_expect(function):
+def test_errors(function):
   fun = getattr(by_platform, function)
   with pytest.raises(ValueError, match="stride of at least 1, got 0"):
     fun(jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 3)), 0)
@@ -210,7 +210,7 @@ def test_kernel_gradient(
   np.testing.assert_allclose(got, transpose(g)[0], rtol=1e-4, atol=1e-3)
 
 
-def test_kernel_gradient_of_a_batch_is_taken_in_a_loop():
+def test_kernel_gradient_loops_over_the_batch():
   # The program's size must not grow with the batch.
   def text(batch_size):
     x = jax.ShapeDtypeStruct((batch_size, 32, 32, 8), jnp.float32)

@@ -91,7 +91,7 @@ def results():
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize(("kernel_size", "stride", "size"), CASES)
-def test_equal_to_lax(results, name, kernel_size, stride, size):
+def test_matches_lax(results, name, kernel_size, stride, size):
   got, expected = results[name, kernel_size, stride, size]
   names = ("outputs", "gradient of inputs", "gradient of kernel")
   # Gradients of one vector sum over all pixels, which cancel.

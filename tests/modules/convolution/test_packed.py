@@ -112,9 +112,7 @@ def stack_arguments(name, channels, width):
 
 
 @pytest.mark.parametrize(("name", "channels", "strides", "width"), STACKS)
-def test_stacks_are_what_other_platforms_compute(
-  name, channels, strides, width
-):
+def test_stacks_match_other_platforms(name, channels, strides, width):
   x, weights = stack_arguments(name, channels, width)
 
   def run(module):

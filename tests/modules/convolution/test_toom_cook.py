@@ -36,7 +36,7 @@ def direct(x, kernel, padding):
     (1, ((0, 0), (3, 1))),
   ],
 )
-def test_is_the_sum_over_taps(columns, rows, padding):
+def test_matches_the_sum_over_taps(columns, rows, padding):
   x, kernel = arguments(3, (6, columns), rows, 4, 5)
   expected = direct(x, kernel, padding)
   got = toom_cook.convolve(jnp.float32(x), jnp.float32(kernel), padding)
@@ -46,7 +46,7 @@ def test_is_the_sum_over_taps(columns, rows, padding):
 
 
 def test_rounding():
-  """What the docstring says of it, with the channels of CLEVR."""
+  """As the docstring says, with the channels of CLEVR."""
   x, kernel = arguments(2, (16, 32), 5, 64, 64)
   x, kernel = np.float32(x), np.float32(kernel)
   padding = ((2, 2), (2, 2))
@@ -91,7 +91,7 @@ def test_is_faster(shape, kernel, stride, dtype, expected):
   assert toom_cook.is_faster(x, k, stride) is expected
 
 
-def test_serves_convolutions_and_gradients_on_cpu_only():
+def test_is_used_on_cpu_only():
   """By the kernels of the convolutions, in the programs of each platform."""
   x, kernel = arguments(1, (16, 16), 5, 32, 32)
 
@@ -110,7 +110,7 @@ def test_serves_convolutions_and_gradients_on_cpu_only():
   assert column_convolutions("cuda") == column_convolutions("tpu") == 0
 
 
-def test_says_what_kernels_it_takes():
+def test_other_kernels_are_errors():
   with pytest.raises(ValueError, match=r"\[kh, 5, C, F\], got \(5, 3, 4, 4\)"):
     toom_cook.convolve(
       jnp.zeros((1, 8, 8, 4)), jnp.zeros((5, 3, 4, 4)), ((2, 2), (1, 1))
