@@ -70,8 +70,7 @@ def small(config: ml_collections.ConfigDict) -> None:
   _short_training(config, num_steps=20_000)
   config.data.name = "clevr_scenes"
   config.train.batch_size = 8
-  config.checkpoint.best_metric = "fg_ari"
-  config.checkpoint.best_mode = "max"
+  config.checkpoint.best_metric = "auto"
 
 
 def with_masks(config: ml_collections.ConfigDict) -> None:

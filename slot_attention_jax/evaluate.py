@@ -29,7 +29,7 @@ from slot_attention_jax.pretrained import (
 )
 from slot_attention_jax.runtime import files
 from slot_attention_jax.runtime import mesh as mesh_lib
-from slot_attention_jax.training import checkpoints
+from slot_attention_jax.training import checkpoints, checks
 
 
 def evaluate_model(
@@ -109,6 +109,7 @@ def _load_params(config, path, task, mesh, weights):
   if weights is not None:
     metadata, params = weights
     return metadata.updates, jax.device_put(params, mesh_lib.replicated(mesh))
+  config = checks.with_best_metric(config, task)
   return checkpoints.restore_params(
     path,
     config.eval.checkpoint,

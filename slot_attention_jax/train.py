@@ -41,7 +41,6 @@ class _Run:
   task: tasks.Task
   optimizer: optax.GradientTransformation
   schedule: optax.Schedule
-  best_metric: str | None
 
 
 def train(config: Any, workdir: str, *, command: str = "") -> dict[str, float]:
@@ -66,6 +65,7 @@ def train(config: Any, workdir: str, *, command: str = "") -> dict[str, float]:
   """
   began = time.monotonic()
   run = _prepare(config, workdir)
+  config = checks.with_best_metric(config, run.task)
   with contextlib.ExitStack() as stack:
     checkpointer = stack.enter_context(_open_checkpointer(config, run))
     state = _create_or_restore(config, run, checkpointer)
@@ -138,12 +138,6 @@ def _prepare(config: Any, workdir: str) -> _Run:
   )
   task = tasks.create_task(config, dataset.info)
   optimizer, schedule = optimizers.create_optimizer(config.optim)
-  best_metric = config.checkpoint.best_metric or None
-  if best_metric not in (None, *task.metric_names):
-    raise ValueError(
-      f"Expected checkpoint.best_metric out of {task.metric_names}, which "
-      f"{eval_dataset.info.name!r} allows, or '', got {best_metric!r}."
-    )
   return _Run(
     path=pathlib.Path(workdir).expanduser().absolute(),
     mesh=mesh,
@@ -152,7 +146,6 @@ def _prepare(config: Any, workdir: str) -> _Run:
     task=task,
     optimizer=optimizer,
     schedule=schedule,
-    best_metric=best_metric,
   )
 
 
@@ -160,7 +153,7 @@ def _open_checkpointer(config, run):
   return checkpoints.Checkpointer(
     run.path / "checkpoints",
     keep=config.checkpoint.keep,
-    best_metric=run.best_metric,
+    best_metric=config.checkpoint.best_metric or None,
     best_mode=config.checkpoint.best_mode,
     keep_best=config.checkpoint.keep_best,
   )

@@ -12,7 +12,7 @@ from slot_attention_jax import models, tasks
 from slot_attention_jax.config import arguments, base
 from slot_attention_jax.data import from_config, procedural, types
 from slot_attention_jax.data.multi_object import dataset
-from slot_attention_jax.training import optimizers
+from slot_attention_jax.training import checks, optimizers
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = [
@@ -225,6 +225,7 @@ def test_models_give_the_shapes_of_the_data(name):
 def test_the_best_metric_is_one_that_the_task_has(name):
   config = sa.load_config(name)
   task = tasks.create_task(config, info_of(config))
+  config = checks.with_best_metric(config, task)
   best = config.checkpoint.best_metric
   assert best in task.metric_names
   # An error is best when it is small, a score when it is large.

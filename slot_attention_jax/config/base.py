@@ -216,9 +216,10 @@ def _checkpoint() -> ml_collections.ConfigDict:
   # How many of the last, and of the best, checkpoints are kept.
   checkpoint.keep = 2
   checkpoint.keep_best = 1
-  # Short name of the metric that decides which is best; "": none is.
+  # Short name of the metric that decides which is best; "": none is. "auto":
+  # FG-ARI where the data have masks, else the MSE; AP for set prediction.
   checkpoint.best_metric = "mse"
-  # "min" or "max".
+  # "min" or "max"; not read for "auto".
   checkpoint.best_mode = "min"
   return checkpoint
 

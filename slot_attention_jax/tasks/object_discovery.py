@@ -71,6 +71,11 @@ class ObjectDiscovery(task.Task):
       "reconstruction": self.image_shape,
     }
 
+  @property
+  def best_metric(self) -> tuple[str, str]:
+    """FG-ARI where there is ground truth, else the MSE."""
+    return ("fg_ari", "max") if self.max_objects else ("mse", "min")
+
   def loss(
     self, params: Any, batch: types.Batch, noise: jax.Array
   ) -> jax.Array:

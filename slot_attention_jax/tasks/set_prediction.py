@@ -54,6 +54,11 @@ class SetPrediction(task.Task):
     return {"predictions": (None, self.layout.size)}
 
   @property
+  def best_metric(self) -> tuple[str, str]:
+    """Average precision at the first threshold."""
+    return self.metric_names[1], "max"
+
+  @property
   def _weights(self):
     return None if self.weights is None else jnp.asarray(self.weights)
 

@@ -90,6 +90,11 @@ class Task(abc.ABC):
   def metric_names(self) -> tuple[str, ...]:
     """Short names of the metrics that `summarize` gives."""
 
+  @property
+  @abc.abstractmethod
+  def best_metric(self) -> tuple[str, str]:
+    """The metric that tells which model is best, and `"max"` or `"min"`."""
+
   @abc.abstractmethod
   def loss(
     self, params: Any, batch: types.Batch, noise: jax.Array

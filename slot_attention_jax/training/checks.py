@@ -4,6 +4,7 @@ from typing import Any
 
 from absl import logging
 
+from slot_attention_jax import tasks
 from slot_attention_jax.config import aliases
 from slot_attention_jax.runtime import files
 from slot_attention_jax.runtime import mesh as mesh_lib
@@ -40,6 +41,32 @@ def check(config: Any, num_devices: int) -> None:
       raise ValueError(
         f"Expected {group}.{key} of at least 1, got {config[group][key]}."
       )
+
+
+def with_best_metric(config: Any, task: tasks.Task) -> Any:
+  """Settles which metric decides the best checkpoint.
+
+  Args:
+    config: a whole `ConfigDict`; `checkpoint.best_metric` and `best_mode` are
+      read.
+    task: what is trained; it chooses if the metric is `"auto"`.
+
+  Returns:
+    A copy of the config that names a metric and a mode, or `""` for none.
+
+  Raises:
+    ValueError: on a metric that the task does not have on its data.
+  """
+  config = config.copy_and_resolve_references()
+  checkpoint = config.checkpoint
+  if checkpoint.best_metric == "auto":
+    checkpoint.best_metric, checkpoint.best_mode = task.best_metric
+  if checkpoint.best_metric not in ("", *task.metric_names):
+    raise ValueError(
+      f"Expected checkpoint.best_metric out of {task.metric_names}, which the "
+      f"data allow, 'auto' or '', got {checkpoint.best_metric!r}."
+    )
+  return config
 
 
 def check_same_run(config: Any, saved: dict[str, Any]) -> None:

@@ -1,26 +1,35 @@
-"""Tests of the checks of a config."""
+"""Which metric decides the best checkpoint."""
 
-import json
+import pytest
 
-from configs import clevr_set
+import slot_attention_jax as sa
+from slot_attention_jax.tasks import object_discovery
 from slot_attention_jax.training import checks
 
 
-def test_runs_saved_with_old_keys_are_the_same_run(caplog):
-  config = clevr_set.get_config("data.scenes.num_train=9")
-  saved = json.loads(json.dumps(config.to_dict()))
-  data = saved["data"]
-  scenes, prepared = data.pop("scenes"), data.pop("tfds")
-  data["train_split"] = data.pop("folder")["train_split"]
-  data["num_train_eval"] = prepared["num_train_eval"]
-  data["num_scenes"] = scenes.pop("num_eval")
-  data["num_train_scenes"] = scenes.pop("num_train")
-  data |= scenes
-  checks.check_same_run(config, saved)
-  assert not caplog.records
-  data["num_train_scenes"] = 8
-  checks.check_same_run(config, saved)
-  (line,) = [r.getMessage() for r in caplog.records]
-  assert line == (
-    "Resuming with data.scenes.num_train=9; the checkpoint was made with 8."
+def task_of(max_objects):
+  return object_discovery.ObjectDiscovery(
+    model=sa.SlotAttentionAutoEncoder.from_preset("tetrominoes"),
+    image_shape=(35, 35, 3),
+    max_objects=max_objects,
+    num_slots=4,
+    num_iterations=3,
   )
+
+
+@pytest.mark.parametrize(
+  ("max_objects", "best"), [(3, ("fg_ari", "max")), (0, ("mse", "min"))]
+)
+def test_auto_takes_a_metric_that_the_data_allow(max_objects, best):
+  config = sa.load_config("clevr_discovery:small")
+  chosen = checks.with_best_metric(config, task_of(max_objects)).checkpoint
+  assert (chosen.best_metric, chosen.best_mode) == best
+  assert config.checkpoint.best_metric == "auto"  # The caller's is not changed.
+
+
+def test_a_named_metric_that_the_data_do_not_allow_is_an_error():
+  config = sa.load_config("quickstart")
+  with pytest.raises(
+    ValueError, match=r"best_metric out of \('mse',\).*fg_ari"
+  ):
+    checks.with_best_metric(config, task_of(0))
