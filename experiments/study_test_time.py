@@ -35,7 +35,7 @@ from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.evaluation import examples
 from slot_attention_jax.runtime import mesh
-from slot_attention_jax.training import optimizers, steps
+from slot_attention_jax.training import checks
 
 
 class Study:
@@ -72,9 +72,9 @@ class Study:
       lambda task: examples.make_eval_step(task, self._mesh)
     )
     task, _ = self._task_and_data(0, 0, 0)
-    optimizer, _ = optimizers.create_optimizer(config.optim)
-    abstract = steps.abstract_state(task, optimizer, self._mesh)
-    self.step, self._params = load(self._config, abstract.params)
+    abstract = examples.abstract_params(task, self._mesh)
+    self._config = checks.with_best_metric(self._config, task)
+    self.step, self._params = load(self._config, abstract)
 
   def _create_dataset(self, num_objects):
     config = self._config.copy_and_resolve_references()

@@ -48,7 +48,7 @@ from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.evaluation import examples, visualize
 from slot_attention_jax.runtime import files, mesh
-from slot_attention_jax.training import optimizers, steps
+from slot_attention_jax.training import checks
 
 _NO_SHARES = ("mse", "loss")
 
@@ -109,9 +109,9 @@ class Transfer:
       add("resized", resized, "own_renderer_resized", True)
     add("blender", pictures.arrays(), "blender", False)
     self.task = tasks.create_task(config, own.info)
-    optimizer, _ = optimizers.create_optimizer(config.optim)
-    abstract = steps.abstract_state(self.task, optimizer, self._mesh)
-    self.step, params = load(config, abstract.params)
+    abstract = examples.abstract_params(self.task, self._mesh)
+    config = checks.with_best_metric(config, self.task)
+    self.step, params = load(config, abstract)
     self._params = jax.device_put(params, mesh.replicated(self._mesh))
 
   def measure(self) -> list[dict[str, Any]]:
