@@ -12,7 +12,6 @@ JSON; the exit status is 0 only if all is identical.
 
 import argparse
 import dataclasses
-import importlib.util
 import json
 import os
 import pathlib
@@ -26,6 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import slot_attention_jax as sa
 from slot_attention_jax import data, tasks
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import checkpoints, optimizers, steps
@@ -220,18 +220,6 @@ def _arrays(config: Any, workdir: pathlib.Path) -> dict[str, np.ndarray]:
   }
 
 
-def _load_config(config: str):
-  path, _, argument = config.partition(":")
-  if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))  # Configs import each other.
-  spec = importlib.util.spec_from_file_location("killed_config", ROOT / path)
-  if spec is None or spec.loader is None:
-    raise ValueError(f"Expected a config file, got {path!r}.")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(argument)
-
-
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -256,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   arguments = _parse(argv)
   root = arguments.workdir.expanduser().absolute()
   whole, killed, cache = root / "whole", root / "killed", root / "xla"
-  config = _load_config(arguments.config)
+  config = sa.load_config(arguments.config)
 
   began = time.monotonic()
   process = _start(arguments.config, whole, cache)

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import jax
 from absl import logging
 
-from experiments.common import configuration
+import slot_attention_jax as sa
 from slot_attention_jax import evaluate, train
 from slot_attention_jax.training import writers
 
@@ -84,7 +84,7 @@ def load_config(task: Task, seed: int, overrides: str) -> Any:
   Raises:
     ValueError: on an unknown key.
   """
-  config = configuration.load_config(f"{task.config}:{overrides}")
+  config = sa.load_config(f"{task.config}:{overrides}")
   config.seed = seed
   return config
 

@@ -336,7 +336,7 @@ import sys
 
 import jax
 
-from experiments import kill_and_resume
+import slot_attention_jax as sa
 from slot_attention_jax import train
 from slot_attention_jax.runtime import processes
 from slot_attention_jax.training import time_limit
@@ -347,7 +347,7 @@ times = iter([-math.inf] * 2 + [math.inf] * {STEPS})
 other = lambda: math.inf
 clock = other if jax.process_index() else functools.partial(next, times)
 time_limit.TimeLimit = functools.partial(time_limit.TimeLimit, clock=clock)
-config = kill_and_resume._load_config(
+config = sa.load_config(
   {CONFIG!r} + ",logging.every_steps=2,train.max_minutes=1.0"
 )
 with processes.exit_together_on_error():

@@ -101,8 +101,8 @@ def work(arguments: argparse.Namespace) -> dict:
   """What one process does: compiles the train step of a config, times it."""
   import jax
 
+  import slot_attention_jax as sa
   from experiments.benchmarks import flops
-  from experiments.common import configuration
   from slot_attention_jax import data as data_lib
   from slot_attention_jax import tasks
   from slot_attention_jax.runtime import mesh as mesh_lib
@@ -115,7 +115,7 @@ def work(arguments: argparse.Namespace) -> dict:
       num_processes=arguments.count,
       process_id=arguments.process,
     )
-  config = configuration.load_config(arguments.config)
+  config = sa.load_config(arguments.config)
   if config.data.name == "clevr":
     config.data.name = "clevr_scenes"
   mesh = mesh_lib.create_mesh()

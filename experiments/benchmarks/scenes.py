@@ -25,7 +25,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from experiments.common import configuration
+import slot_attention_jax as sa
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.runtime import mesh as mesh_lib
@@ -47,7 +47,7 @@ _MEMORY_BATCH = flags.DEFINE_integer(
 
 def load(name):
   """The config of a name; clevr becomes its scenes, no data are read."""
-  config = configuration.load_config(name)
+  config = sa.load_config(name)
   if config.data.name == "clevr":
     config.data.name = "clevr_scenes"
   if _BATCH_SIZE.value:

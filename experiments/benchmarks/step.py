@@ -40,8 +40,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import slot_attention_jax as sa
 from experiments.benchmarks import flops
-from experiments.common import configuration
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.models import from_config
@@ -134,7 +134,7 @@ def _settings(
   Returns:
     The config, the task, a mesh of one device and what of them is reported.
   """
-  config = configuration.load_config(arguments.config)
+  config = sa.load_config(arguments.config)
   # The paper's, which the peer has too, whatever the variant's.
   config.optim.name, config.optim.schedule = "adam", "exponential"
   if arguments.precision:

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import slot_attention_jax as sa
 from experiments.common import configuration
 from slot_attention_jax import pretrained
 from slot_attention_jax.training import checkpoints
@@ -45,7 +46,7 @@ def find(
         "Expected --config beside --workdir, got none. Give that of the run."
       )
     workdir = arguments.workdir.expanduser().absolute()
-    config = configuration.load_config(arguments.config)
+    config = sa.load_config(arguments.config)
     config = config.copy_and_resolve_references()
     config.eval.checkpoint = arguments.checkpoint
     return config, lambda c, abstract: checkpoints.restore_params(
@@ -62,9 +63,9 @@ def find(
     metadata = pretrained.read_weights_metadata(arguments.weights)
     _, params = pretrained.load_weights(arguments.weights)
   if arguments.config:
-    config = configuration.load_config(arguments.config)
+    config = sa.load_config(arguments.config)
   else:
-    config = configuration.load_recipe(metadata.command)
+    config = configuration.load_command(metadata.command)
   # The command may be of a config that has changed since; the metadata are not.
   config = pretrained.with_model_of(config, metadata)
   return config, lambda c, abstract: (metadata.steps, params)

@@ -96,7 +96,7 @@ def test_what_is_run_differs_from_the_baseline_in_one_key(
 
   def run_seed(task, config, workdir, num_scenes, recipe):
     # Which is what the run says of itself.
-    made = configuration.load_recipe(recipe)
+    made = configuration.load_command(recipe)
     assert made.to_dict() == config.to_dict()
     configs.append((config.to_dict(), workdir, num_scenes))
     return result_of(config.seed, "failed: nan")

@@ -6,7 +6,6 @@ import pytest
 
 import slot_attention_jax as sa
 from experiments import study_test_time
-from experiments.common import configuration
 from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax import train
 
@@ -24,7 +23,7 @@ TINY = (
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
   path = tmp_path_factory.mktemp("run")
-  train.train(configuration.load_config(TINY), str(path))
+  train.train(sa.load_config(TINY), str(path))
   return path
 
 
@@ -60,7 +59,7 @@ def test_all_combinations_are_measured(workdir, capsys):
 
 def test_the_settings_of_training_give_what_evaluation_gives(workdir, capsys):
   result, _ = run(workdir, capsys)
-  config = configuration.load_config(TINY)
+  config = sa.load_config(TINY)
   config.data.scenes.num_eval = 8
   config.eval.split = "test"
   expected = evaluate_lib.evaluate_model(config, str(workdir))

@@ -115,7 +115,7 @@ def _measure(name, num_scenes):
   """Metrics of shipped weights on the split of their card, and its info."""
   metadata = sa.pretrained_metadata(name)
   (split,) = {metric.split("/")[1] for metric in metadata.metrics}
-  config = configuration.load_recipe(metadata.command)
+  config = configuration.load_command(metadata.command)
   config.eval.batch_size = config.data.scenes.num_eval = num_scenes
   dataset = _validation(config, split)
   task = tasks.create_task(config, dataset.info)

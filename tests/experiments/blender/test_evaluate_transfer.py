@@ -10,6 +10,7 @@ import optax
 import pytest
 from PIL import Image
 
+import slot_attention_jax as sa
 from experiments.blender import blender_pictures, evaluate_transfer
 from experiments.common import configuration
 from slot_attention_jax import tasks
@@ -83,7 +84,7 @@ def objective(task):
   info = types.DatasetInfo(
     "scenes", "test", (*SIZE, 3), 3, types.CLEVR_LAYOUT, 10, True, True
   )
-  config = configuration.load_config(CONFIGS[task])
+  config = sa.load_config(CONFIGS[task])
   return config, tasks.create_task(config, info)
 
 
@@ -367,8 +368,8 @@ def test_weights_are_evaluated_by_their_recipe(runs, images, tmp_path, capsys):
   assert (result["step"], result["checkpoint"]) == (5, None)
 
 
-def test_recipes_are_configs():
-  config = configuration.load_recipe(
+def test_commands_give_configs():
+  config = configuration.load_command(
     "--config=configs/clevr_set.py:debug,model.slot_size=8 --config.seed=3 "
     "'--config.data.resolution=(32, 48)' --workdir=x"
   )
@@ -376,10 +377,10 @@ def test_recipes_are_configs():
   assert config.train.num_steps == 2
   assert config.model.slot_size == 8
   assert config.data.resolution == (32, 48)
-  alone = configuration.load_recipe("--config=configs/clevr_set.py")
+  alone = configuration.load_command("--config=configs/clevr_set.py")
   assert alone.data.resolution == (128, 128)
-  with pytest.raises(ValueError, match="a recipe with --config=FILE, got 'x'"):
-    configuration.load_recipe("x")
+  with pytest.raises(ValueError, match="a command with --config=FILE, got 'x'"):
+    configuration.load_command("x")
 
 
 def test_models_that_do_not_fit_are_errors(runs, images, content, tmp_path):
