@@ -226,7 +226,9 @@ def test_set_prediction_and_rendering_run_from_the_wheel(
 
 def test_set_prediction_trains_and_evaluates_on_clevr(tmp_path):
   places = f"data.data_dir={CLEVR},data.cache_dir={tmp_path / 'cache'}"
-  config = "configs/clevr_set.py:small,debug,data.name=clevr"
+  config = (
+    "configs/clevr_set.py:small,debug,data.name=clevr,data.scenes.num_train=0"
+  )
   workdir = tmp_path / "run"
   assert_trains_and_evaluates(
     f"{config},{places}", workdir, prediction("clevr:3.1.0")

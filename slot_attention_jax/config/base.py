@@ -37,65 +37,65 @@ def base_config() -> ml_collections.ConfigDict:
 def _data() -> ml_collections.ConfigDict:
   """What is trained and evaluated on."""
   data = _Group()
-  # As prepared by TFDS: "clevr"; by `slot_attention_jax.data.prepare`:
+  # Prepared by TFDS: "clevr"; prepared by `slot_attention_jax.data.prepare`:
   # "clevr_with_masks", "multi_dsprites", "tetrominoes", "objects_room".
-  # Rendered: "clevr_scenes", "multi_dsprites_scenes", "tetrominoes_scenes".
+  # Synthetic: "clevr_scenes", "multi_dsprites_scenes", "tetrominoes_scenes".
   # "folder": PNG or JPEG files, see docs/own_data.md.
   data.name = "clevr"
-  # TFDS data directory, "": $TFDS_DATA_DIR or ~/tensorflow_datasets; or the
-  # folder of images.
+  # The data directory of TFDS, "" for $TFDS_DATA_DIR or ~/tensorflow_datasets;
+  # or the folder of images.
   data.data_dir = ""
-  # Where there are no data and none were named: use the package's own scenes
-  # of the kind, with a warning; False: an error.
+  # Whether synthetic scenes stand in, with a warning, for a dataset that is not
+  # found where no data_dir was named; if not, that is an error.
   data.fallback = True
   # (H, W) in pixels.
   data.resolution = (128, 128)
-  # "paper" (its window scaled to the image), "literal" (the window 29:221,
-  # 64:256 whatever the image), "center" (the largest square; not rendered) or
-  # "" (the whole image). "auto": "paper" for CLEVR, "center" for folders, else
-  # "".
+  # Crop before resizing: "paper" (the paper's window, scaled to the image),
+  # "literal" (rows 29:221, columns 64:256 of any image), "center" (the largest
+  # square; not for synthetic scenes) or "" (none). "auto": "paper" for CLEVR,
+  # "center" for folders, none for the rest.
   data.crop = "auto"
-  # CLEVR: keep scenes of at most so many objects; 0: all.
+  # Keep scenes of at most this many objects; 0: all.
   data.max_objects = 0
-  # Where decoded images are kept; "": $SLOT_ATTENTION_JAX_CACHE or
+  # Where decoded images are cached; "": $SLOT_ATTENTION_JAX_CACHE or
   # ~/.cache/slot_attention_jax.
   data.cache_dir = ""
-  # Keep the decoded images in device memory: "auto" (if they fit), "yes",
-  # "no".
+  # Whether decoded images are kept in device memory: "auto" (if they fit),
+  # "yes" or "no".
   data.on_device = "auto"
   # Multi-dSprites: "colored_on_grayscale" (also ""), "colored_on_colored",
   # "binarized". Objects Room: "train" (also ""), "empty_room", "six_objects",
   # "identical_color". Synthetic CLEVR scenes: "" or "textured".
   data.variant = ""
 
-  # Synthetic scenes, also where they stand in for data that were not found.
+  # Synthetic scenes, also where they stand in for a dataset.
   data.scenes = scenes = _Group()
-  # Scenes of an evaluation split.
+  # Number of scenes in an evaluation split.
   scenes.num_eval = 320
-  # Train on so many scenes, the same for every seed, rendered at the start and
-  # kept in memory; 0: an endless stream of new ones.
+  # Number of training scenes, the same for every seed, rendered once at the
+  # start and kept in memory; 0: an endless stream of new scenes.
   scenes.num_train = 0
-  # Fewest and most objects; (0, 0): as in the original data.
+  # Fewest and most objects; (0, 0): as in the original dataset.
   scenes.num_objects = (0, 0)
-  # CLEVR: "cogent_a" or "cogent_b" keep to the combinations of shape and color
-  # of that condition of CLEVR-CoGenT; "": all.
+  # CLEVR: only the combinations of shape and color of one condition of
+  # CLEVR-CoGenT, "cogent_a" or "cogent_b"; "": all.
   scenes.held_out = ""
-  # CLEVR: (H, W) of the camera's frame, before the crop.
+  # CLEVR: (H, W) of the camera's frame in pixels, before the crop.
   scenes.frame = (240, 320)
-  # Tetrominoes: positions are multiples of it, in pixels of 35, 1 to 5.
+  # Tetrominoes: positions are multiples of this, 1 to 5, in pixels of a 35x35
+  # image.
   scenes.tetrominoes_step = 1
 
-  # Data that TFDS reads.
+  # Datasets that TFDS reads.
   data.tfds = prepared = _Group()
-  # Multi-object datasets: the split that is trained on, as "train" or
-  # "records[0:1000]".
+  # Multi-object datasets: the training split, as "train" or "records[0:1000]".
   prepared.train_split = "train"
-  # CLEVR: training examples held out as the split "train_eval".
+  # CLEVR: number of training examples held out as the split "train_eval".
   prepared.num_train_eval = 512
 
   # A folder of images.
   data.folder = folder = _Group()
-  # The split that is trained on: "train" or "all".
+  # The training split: "train" or "all".
   folder.train_split = "train"
   return data
 
