@@ -68,9 +68,9 @@ CHANGES = {
   "no_gru_replace": {"slot_update": "replace"},
   "no_mlp": {"mlp_hidden_size": 0},
   "sum": {"normalization": "sum"},
-  "shared_start": {"slot_init": "shared"},
-  "per_slot_start": {},
-  "learned_start": {"slot_init": "learned"},
+  "shared_init": {"slot_init": "shared"},
+  "per_slot_init": {},
+  "learned_init": {"slot_init": "learned"},
   "unrolled": {},
   "implicit": {"gradient": "implicit"},
   "implicit_start": {"gradient": "implicit_start"},
@@ -223,7 +223,7 @@ def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
     [
       "--task=quickstart",
       "--seeds=3",
-      "--variants=no_gru,per_slot_start,no_gru",
+      "--variants=no_gru,per_slot_init,no_gru",
       f"--set={TINY}",
       f"--workdir={tmp_path / 'runs'}",
       "--num_scenes=4",
@@ -235,7 +235,7 @@ def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
   assert json.loads(printed.splitlines()[-1]) == json.loads(json.dumps(result))
   assert printed.startswith(output.read_text())
   assert "4 scenes of tetrominoes_scenes/test" in printed
-  assert '--variants="no_gru,per_slot_start"' in result["command"]
+  assert '--variants="no_gru,per_slot_init"' in result["command"]
   path = tmp_path / "runs" / reproduce.directory_of("quickstart", TINY)
   runs = sorted(p.name for p in path.iterdir())
   assert runs == ["baseline", "no_gru"]
