@@ -36,15 +36,14 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
   """Unsupervised object discovery: image to slots and back.
 
   The model has three parts, and any linen module with the signature below can
-  stand in for one of them:
+  take the place of one:
 
-  * `encoder(images [B, H, W, C]) -> inputs [B, N, F]`. If its N inputs lie on
-    a grid that is not the image's shrunk by a whole factor, it should have a
-    method `feature_grid((H, W)) -> (h, w)`, which evaluation asks for to draw
-    and score attention.
+  * `encoder(images [B, H, W, C]) -> inputs [B, N, F]`. Evaluation scores the
+    attention on the grid of the N inputs: that of images downscaled by an
+    integer, unless the encoder has a method `feature_grid((H, W)) -> (h, w)`.
   * `slot_attention(inputs, **options) -> (slots [B, K, D], attention
-    [B, T, K, N])`, with the options of `SlotAttention.__call__` as far as
-    calls use them. Training and evaluation by a `Task` pass `noise` and
+    [B, T, K, N])`, with those options of `SlotAttention.__call__` that calls
+    use. Training and evaluation by a `Task` pass `noise` and
     `num_iterations`, call `draw_noise(batch_size) -> [B, K, D]` and read the
     fields `num_slots` and `slot_size`.
   * `decoder(slots [B, K, D]) -> (images [B, K, H, W, C], alpha_logits

@@ -1,4 +1,4 @@
-"""From the `model` group of a config to the model."""
+"""Builds a model from the `model` group of a config."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,13 @@ from slot_attention_jax import models
 TASKS = ("discovery", "set_prediction")
 PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 
-# What settings of older weights and configs are called now.
+# Current names of settings in older weights and configs.
 _RENAMED = {"slot_start": "slot_init"}
-# Settings that older weights and configs do not have, with the only value that
-# there was then.
+# Settings that older weights and configs lack, with the value that was built in
+# at the time.
 _ADDED = {"slot_update": "gru", "normalization": "mean", "gradient": "unrolled"}
-# Options that are no settings: `precision` gives the dtype, the dataset gives
-# the sizes of images and property vectors.
+# Options that no setting gives: `precision` decides the dtype, the dataset the
+# sizes of images and property vectors.
 _NOT_SETTINGS = (
   "dtype",
   "param_dtype",
@@ -38,10 +38,10 @@ def create_model(
     task: `"discovery"` or `"set_prediction"`.
     settings: the `model` group of a config, by the names in
       `config/base.py`; a `ConfigDict`, or a dict read from JSON, in which
-      tuples have become lists. Settings of the loss are ignored, older files
-      may use the names of their time and lack what did not exist yet.
-    resolution: (H, W) of the images, in pixels; discovery alone needs it.
-    num_properties: P; set prediction alone needs it.
+      tuples have become lists. Settings of the loss are ignored. Older files
+      may use old names and lack settings that were added later.
+    resolution: (H, W) of the images, in pixels; used in discovery only.
+    num_properties: P; needed in set prediction only.
 
   Returns:
     The model, without parameters.
@@ -97,7 +97,7 @@ def create_model(
 
 
 def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-  """Settings of a model under today's names, with all that were added since.
+  """Settings under their current names, with those that were added later.
 
   Args:
     settings: the `model` group of a config or of weights of any age.

@@ -62,7 +62,7 @@ class SlotAttentionClassifier(slot_model.SlotModel):
   """Supervised set prediction: image to a set of property vectors.
 
   The model has three parts, and any linen module with the signature below can
-  stand in for one of them:
+  take the place of one:
 
   * `encoder(images [B, H, W, C]) -> inputs [B, N, F]` and
     `slot_attention(inputs, **options) -> (slots [B, K, D], attention

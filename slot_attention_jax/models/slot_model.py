@@ -1,4 +1,4 @@
-"""What both models share: an encoder, slots, and how they are put together."""
+"""What both models share: an encoder, slots, and how parts become a model."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,20 +7,20 @@ from typing import Any, ClassVar, Self
 import jax
 from flax import linen as nn
 
-# Fields that keep their name as an option; others get that of their part in
-# front, unless the part is `slot_attention`.
+# Fields that keep their name as an option of the model; others are prefixed
+# with the name of their part, unless that is `slot_attention`.
 _UNPREFIXED = ("broadcast_size", "num_properties", "dtype", "param_dtype")
 
 
 def part_options(part: str, module: nn.Module) -> dict[str, str]:
-  """Names under which a model takes the fields of one of its parts.
+  """Names that the fields of a part have as options of the whole model.
 
   Args:
     part: the model's field that holds the part, such as `"encoder"`.
     module: the part.
 
   Returns:
-    The name of the part's field for each name of an option.
+    The fields by the names of their options.
 
   Example:
     >>> from slot_attention_jax.models import slot_model
@@ -42,7 +42,7 @@ def part_options(part: str, module: nn.Module) -> dict[str, str]:
 def _set_options(
   parts: Mapping[str, nn.Module], options: Mapping[str, Any]
 ) -> dict[str, nn.Module]:
-  """Copies of parts with options put into every part that has them."""
+  """Sets each option in all parts that have it; returns changed copies."""
   names = {part: part_options(part, parts[part]) for part in parts}
   unknown = set(options).difference(*names.values())
   if unknown:
@@ -72,7 +72,12 @@ def init_fields(
   Raises:
     TypeError: if an option is a field of none of them.
   """
-  values = {field.name: field.default for field in dataclasses.fields(model)}
+  values = {
+    field.name: field.default
+    if field.default_factory is dataclasses.MISSING
+    else field.default_factory()
+    for field in dataclasses.fields(model)
+  }
   own = {k: v for k, v in options.items() if k in values}
   rest = {k: v for k, v in options.items() if k not in values}
   values |= own | _set_options(parts, rest)
@@ -100,14 +105,14 @@ class SlotModel(nn.Module):
   def __init_subclass__(cls, **kwargs):
     own_init = "__init__" in cls.__dict__
     super().__init_subclass__(**kwargs)
-    # Flax has made a dataclass of the class. A subclass of a model should take
-    # options, too, so it does without the constructor that this generated.
+    # Flax has made a dataclass of the class, whose generated constructor takes
+    # fields alone. Without it, subclasses inherit the one that takes options.
     if not own_init:
       del cls.__init__
 
   @nn.nowrap
   def options(self) -> dict[str, tuple[nn.Module, str]]:
-    """The part and the field that each keyword of the model stands for."""
+    """The (part, field) that each option of the model stands for."""
     parts = {
       field.name: self.__dict__.get(field.name)
       for field in dataclasses.fields(self)
@@ -180,14 +185,15 @@ class SlotModel(nn.Module):
 
     Args:
       resolution: (H, W) of the images, in pixels.
-      num_inputs: N = h * w, for encoders without a method `feature_grid`: the
-        grid is then that of images shrunk by a whole factor.
+      num_inputs: N = h * w; needed if the encoder has no method
+        `feature_grid`. The grid is then that of images that are downscaled by
+        an integer.
 
     Returns:
       (h, w).
 
     Raises:
-      ValueError: if the encoder does not say and N does not fit the images.
+      ValueError: if the encoder has no such method and N fits no such grid.
     """
     if hasattr(self.encoder, "feature_grid"):
       return self.encoder.feature_grid(resolution)
@@ -200,7 +206,7 @@ class SlotModel(nn.Module):
         if h * w == num_inputs:
           return h, w
     raise ValueError(
-      f"Expected N inputs on a grid that has the proportions of {height} x "
+      f"Expected N inputs on a grid with the aspect ratio of {height} x "
       f"{width} images, got N = {num_inputs}. Give "
       f"{type(self.encoder).__name__} a method `feature_grid(resolution)` that "
       "returns (h, w)."

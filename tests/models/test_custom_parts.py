@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import dataclasses
 import pathlib
 import pickle
 import re
@@ -163,6 +164,7 @@ def test_unknown_options_are_errors():
 def test_subclasses_take_options_too():
   class Doubled(models.SlotAttentionAutoEncoder):
     factor: int = 2
+    labels: tuple[str, ...] = dataclasses.field(default_factory=tuple)
 
     def decode(self, slots):
       reconstruction, images, masks = super().decode(slots)
@@ -170,6 +172,7 @@ def test_subclasses_take_options_too():
 
   model = Doubled(resolution=(8, 8), factor=3, **OPTIONS)
   assert (model.factor, model.clone().factor, model.num_slots) == (3, 3, 3)
+  assert model.labels == ()
   images = jax.random.normal(jax.random.key(2), (2, 8, 8, 3))
   params = jax.jit(SMALL.init)(RNGS, images)
   noise = jax.random.normal(jax.random.key(3), (2, 3, 8))
