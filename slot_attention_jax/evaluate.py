@@ -108,7 +108,7 @@ def _load_params(config, path, task, mesh, weights):
   """The step and the parameters of weights, or of the run's checkpoint."""
   if weights is not None:
     metadata, params = weights
-    return metadata.updates, jax.device_put(params, mesh_lib.replicated(mesh))
+    return metadata.steps, jax.device_put(params, mesh_lib.replicated(mesh))
   config = checks.with_best_metric(config, task)
   return checkpoints.restore_params(
     path,

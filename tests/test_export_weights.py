@@ -1,6 +1,8 @@
 """Tests of the way from a run to a file of weights and its card."""
 
+import dataclasses
 import json
+import pathlib
 import shutil
 
 import jax
@@ -220,3 +222,20 @@ def test_a_missing_run_is_an_error(tmp_path, capsys):
 def test_names_must_be_file_names(name, run):
   with pytest.raises(ValueError, match=r"lower-case letters.*got "):
     export_weights.export_weights(str(run), name, str(run / "weights"))
+
+
+def test_a_run_of_an_earlier_version_is_exported(tmp_path, capsys):
+  compat = pathlib.Path(__file__).parent / "testdata" / "compat"
+  run = shutil.copytree(compat / "discovery_run", tmp_path / "run")
+  report = export(run, capsys)
+  # Made by the earlier version, from the same checkpoint.
+  expected = compat / "weights.safetensors"
+  metadata = sa.read_weights_metadata(report["weights"])
+  assert metadata == dataclasses.replace(
+    sa.read_weights_metadata(expected), notes=metadata.notes
+  )
+  (model, params), (old_model, old_params) = (
+    sa.load_weights(path) for path in (report["weights"], expected)
+  )
+  assert model == old_model
+  jax.tree.map(np.testing.assert_array_equal, params, old_params)
