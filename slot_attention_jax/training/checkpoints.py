@@ -300,8 +300,7 @@ def open_run(
   """
   if which not in ("last", "best"):
     raise ValueError(
-      "Expected a checkpoint 'last' or 'best' (eval.checkpoint), got "
-      f"{which!r}."
+      f"Expected a checkpoint (eval.checkpoint) 'last' or 'best', got {which!r}."
     )
   path = workdir / "checkpoints"
   if not path.is_dir():
