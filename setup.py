@@ -87,6 +87,8 @@ setuptools.setup(
       "pytest>=8.0",
       "pytest-xdist>=3.5",
       "ruff>=0.14",
+      # Builds the wheel in a test.
+      "setuptools>=77",
       # Oracle of the metrics.
       "scikit-learn>=1.5",
     ],

@@ -1,8 +1,8 @@
-"""Config keys that were renamed: old spellings, and what they are called now.
+"""Config keys that were renamed: the old names and the new.
 
-Saved runs, weights and commands keep the spelling they were written with. What
-reads them comes here first; `update_saved` and `update_command` give today's
-keys. On the command line an old key is an error that names the new one.
+Saved runs, weights and commands keep the names they were written with; their
+readers call `update_saved` or `update_command` first. On the command line, an
+old name is an error that says the new one.
 """
 
 import copy
@@ -22,15 +22,17 @@ RENAMED: Mapping[str, str] = {
   "data.train_split": "data.tfds.train_split",  # Of folders, see `new_key`.
 }
 _TRAIN_SPLITS = ("data.tfds.train_split", "data.folder.train_split")
+# A dotted key before an equals sign, as in `data.frame=` or `config.data.frame=`.
 _KEY = re.compile(r"(?<![\w.])((?:\w+\.)+\w+)(?==)")
 
 
 def new_key(key: str, data_name: str = "") -> str:
-  """Today's spelling of a key.
+  """Returns the current name of a key.
 
   Args:
     key: dotted, as `"data.num_scenes"`.
-    data_name: `data.name` of the config; two sources shared a key once.
+    data_name: `data.name` of the config: one old key became a key for each of
+      two sources.
 
   Returns:
     The key; itself if it was never renamed.
@@ -48,13 +50,14 @@ def new_key(key: str, data_name: str = "") -> str:
 
 
 def update_saved(config: Mapping[str, Any]) -> dict[str, Any]:
-  """A saved config, nested dicts, with today's keys.
+  """Renames the old keys of a saved config.
 
   Args:
-    config: the content of a `config.json`, of any age.
+    config: nested, as read from a `config.json` of any version.
 
   Returns:
-    A copy in which old keys have moved; today's keys win over old ones.
+    A copy with the current names; where both names are there, the current one
+    counts.
   """
   config = copy.deepcopy(dict(config))
   data_name = config.get("data", {}).get("name", "")
@@ -67,7 +70,7 @@ def update_saved(config: Mapping[str, Any]) -> dict[str, Any]:
       continue
     value = holder.pop(name)
     _set_missing(config, new_key(key, data_name), value)
-  # They were one key; the one that the data did not read is at its default.
+  # These were one key; the one that the run did not read has its default.
   for key in _TRAIN_SPLITS:
     _set_missing(config, key, "train")
   return config
@@ -81,7 +84,7 @@ def _set_missing(config: dict[str, Any], key: str, value: Any) -> None:
 
 
 def update_command(command: str) -> str:
-  """A command, or the text behind a config's colon, with today's keys.
+  """Renames the old keys in a command, or in what follows a config's colon.
 
   Args:
     command: as `"--config=configs/tetrominoes.py --config.data.num_scenes=9"`,
@@ -106,7 +109,7 @@ def update_command(command: str) -> str:
 
 
 def check_keys(keys: Iterable[str]) -> None:
-  """Raises ValueError, naming the new key, if a key has an old spelling.
+  """Raises ValueError, with the new name, if a key has an old name.
 
   Args:
     keys: dotted keys, without values.

@@ -1,7 +1,6 @@
 """Finds a config file by name or path, from any directory, and loads it."""
 
 import importlib.util
-import os
 import pathlib
 import re
 import types
@@ -52,8 +51,8 @@ def config_names() -> list[str]:
 def find_config(name: str) -> tuple[pathlib.Path, str]:
   """Finds the file of a config.
 
-  A path that exists wins; a name without `.py`, and `configs/NAME.py` where
-  the working directory has no such file, is a config of this package.
+  A name without `.py` is a config of this package, and so is `configs/NAME.py`
+  where the working directory has no such file; a path that exists wins.
 
   Args:
     name: see `load_config`.
@@ -68,16 +67,17 @@ def find_config(name: str) -> tuple[pathlib.Path, str]:
   drive = name[:2] if re.match(r"[A-Za-z]:[\\/]", name) else ""
   file, _, arg = name.removeprefix(drive).partition(":")
   path = pathlib.Path(drive + file).expanduser()
-  if path.is_file():
+  if path.is_file() and file not in config_names():
     return path, arg
-  own = re.fullmatch(r"(?:configs[\\/](.+)\.py|([^\\/]+))", file)
-  stem = own and (own[1] or own[2])
+  stem = re.sub(r"^configs[\\/](.+)\.py$", r"\1", file)
   if stem in config_names():
     return _config_directory() / f"{stem}.py", arg
   raise ValueError(_unknown(drive + file))
 
 
 def _unknown(file: str) -> str:
+  """The message for a config that does not exist."""
+  # The library itself is imported without ml_collections.
   from slot_attention_jax.config import arguments
 
   names = config_names()
@@ -89,13 +89,14 @@ def _unknown(file: str) -> str:
 
 
 def _config_directory() -> pathlib.Path:
-  """Where the configs lie: in an installed package, or beside a checkout's."""
+  """Where the configs lie: in the installed package, or beside it in a checkout."""
   installed = _PACKAGE / "configs"
   return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
 def _load_module(path: pathlib.Path) -> types.ModuleType:
-  name = f"slot_attention_jax_config_{os.path.basename(path.stem)}"
+  """Runs a config file as a module that no import can mistake for another."""
+  name = f"slot_attention_jax_config_{path.stem}"
   spec = importlib.util.spec_from_file_location(name, path)
   if spec is None or spec.loader is None:
     raise ValueError(f"Expected a Python file, as my_config.py, got {path}.")

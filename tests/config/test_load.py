@@ -65,6 +65,7 @@ def test_a_file_that_exists_wins(name, tmp_path):
 
 def test_a_name_is_the_package_s_beside_a_file_of_that_name(tmp_path):
   write(tmp_path / "clevr_set.py")
+  write(tmp_path / "clevr_set")
   assert load.find_config("clevr_set")[0].resolve() == CONFIGS / "clevr_set.py"
 
 
