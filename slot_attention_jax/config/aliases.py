@@ -22,7 +22,7 @@ RENAMED: Mapping[str, str] = {
   "data.train_split": "data.tfds.train_split",  # Of folders, see `new_key`.
 }
 _TRAIN_SPLITS = ("data.tfds.train_split", "data.folder.train_split")
-# A dotted key before an equals sign, as in `data.frame=` or `config.data.frame=`.
+# A dotted key before "=", as in `data.frame=` or `config.data.frame=`.
 _KEY = re.compile(r"(?<![\w.])((?:\w+\.)+\w+)(?==)")
 
 

@@ -89,7 +89,7 @@ def _unknown(file: str) -> str:
 
 
 def _config_directory() -> pathlib.Path:
-  """Where the configs lie: in the installed package, or beside it in a checkout."""
+  """Where the configs are: in the package or, in a checkout, beside it."""
   installed = _PACKAGE / "configs"
   return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
