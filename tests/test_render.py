@@ -172,7 +172,7 @@ def test_scenes_json(export):
       assert set(piece) == {"x", "y", "shape", "color"}
       assert piece["shape"] in labels
       rows, columns = np.nonzero(mask == i)
-      # The centre of the bounding box, to half a pixel.
+      # The center of the bounding box, to half a pixel.
       assert abs((columns.min() + columns.max() + 1) / 2 - piece["x"]) <= 1
       assert abs((rows.min() + rows.max() + 1) / 2 - piece["y"]) <= 1
       np.testing.assert_allclose(

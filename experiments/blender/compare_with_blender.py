@@ -38,7 +38,7 @@ def _psnr(image: np.ndarray, reference: np.ndarray) -> float:
   return float(10.0 * np.log10(255.0**2 / max(square, 1e-12)))
 
 
-def _grey_levels(image: np.ndarray) -> np.ndarray:
+def _gray_levels(image: np.ndarray) -> np.ndarray:
   """uint8 of a picture in [-1, 1]."""
   return np.round(np.clip(image + 1.0, 0.0, 2.0) * 127.5).astype(np.uint8)
 
@@ -106,15 +106,15 @@ def main(argv):
   for image, mask, item in zip(images, masks, items, strict=True):
     s = annotations.scene_of(item, most)
     rendering, small = jax.device_get(draw(s))
-    ours = _grey_levels(rendering.image)
+    ours = _gray_levels(rendering.image)
     psnr_full.append(_psnr(ours, image))
     cropped = transforms.preprocess_image(image, _CROPPED, "paper")
     cropped = (
-      _grey_levels(np.asarray(cropped, np.float32))
+      _gray_levels(np.asarray(cropped, np.float32))
       if (np.issubdtype(cropped.dtype, np.floating))
       else cropped
     )
-    psnr_crop.append(_psnr(_grey_levels(small), cropped))
+    psnr_crop.append(_psnr(_gray_levels(small), cropped))
     count = len(item["objects"])
     ious += _ious(rendering.segmentation, mask, count)
     if count:

@@ -33,12 +33,12 @@ _STEPS = flags.DEFINE_integer("steps", 3000, "Updates.")
 _PIXELS = flags.DEFINE_integer("pixels", 3000, "Pixels of each kind a picture.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the pixels.")
 _SIZE = (240, 320)
-# Errors in grey levels beyond this count linearly: highlights.
+# Errors in gray levels beyond this count linearly: highlights.
 _LARGE = 60.0
 
 
 def _interior(mask: np.ndarray) -> np.ndarray:
-  """Pixels whose eight neighbours show the same object."""
+  """Pixels whose eight neighbors show the same object."""
   same = np.ones_like(mask, bool)
   for y in (-1, 0, 1):
     for x in (-1, 0, 1):

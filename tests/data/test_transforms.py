@@ -1,4 +1,4 @@
-"""Crop, resize and normalisation against the reference's own outputs."""
+"""Crop, resize and normalization against the reference's own outputs."""
 
 import pathlib
 
@@ -129,7 +129,7 @@ def test_errors():
 
 @pytest.mark.parametrize("crop", ["paper", "literal", None])
 def test_segmentations_are_cut_as_their_images(crop):
-  """Rows and columns told by the grey level of an image, and by ids."""
+  """Rows and columns told by the gray level of an image, and by ids."""
   rows, columns = np.indices((240, 320))
   window = transforms.crop_window(240, 320) if crop else (0, 240, 0, 320)
   top, bottom, left, right = window
@@ -140,8 +140,8 @@ def test_segmentations_are_cut_as_their_images(crop):
     got = transforms.preprocess_segmentation(ids, (16, 16), crop)
     assert got.dtype == np.int32
     size = (high - low) / 16
-    centres = np.floor(low + (np.arange(16) + 0.5) * size)
-    expected = np.broadcast_to(np.expand_dims(centres, 1 - axis), (16, 16))
+    centers = np.floor(low + (np.arange(16) + 0.5) * size)
+    expected = np.broadcast_to(np.expand_dims(centers, 1 - axis), (16, 16))
     np.testing.assert_array_equal(got, expected)
 
 

@@ -63,7 +63,7 @@ def serialize(
   objects: Mapping[str, np.ndarray],
   properties: types.PropertyLayout,
 ) -> bytes:
-  """Encodes a scene as a serialised `tf.train.Example`.
+  """Encodes a scene as a serialized `tf.train.Example`.
 
   Args:
     layout: the layout.

@@ -72,7 +72,7 @@ def _message() -> Any:
 def parse_record(
   record: bytes, layout: layouts.RecordLayout, where: str
 ) -> dict[str, Any]:
-  """Reads a scene from a serialised `tf.train.Example`.
+  """Reads a scene from a serialized `tf.train.Example`.
 
   Args:
     record: the message.

@@ -210,7 +210,7 @@ def write(builder: Any, records: Iterator[bytes], source: str) -> Tally:
 
   Args:
     builder: of `create_builder`; its directory must not exist yet.
-    records: the serialised scenes.
+    records: the serialized scenes.
     source: name of the file that they are from, for messages.
 
   Returns:

@@ -28,17 +28,17 @@ POSITIONS = np.linspace(0.0, 1.0, 32, dtype=np.float32)
 # Lengths are parts of the canvas, at scale 1, fitted to the pictures of
 # dSprites' own `dsprites.gif`. On average a square differs from them in 0.2 of
 # its 353 pixels, an ellipse in 1.2 of 274, a heart in 3.5 of 219.
-_CENTRE_RANGE = (0.25, 0.75)  # Centre of a sprite at position 0 and 1.
+_CENTER_RANGE = (0.25, 0.75)  # Center of a sprite at position 0 and 1.
 _SQUARE_SIDE = 0.3
 _ELLIPSE_AXES = (0.2, 0.1125)  # Half axes along x and y.
-# A heart's right half: a disc for the lobe; under the disc's centre what lies
+# A heart's right half: a disc for the lobe; under the disc's center what lies
 # left of a steep line and above one of 45 degrees; a filling up to the notch.
 _LOBE_X, _LOBE_Y, _LOBE_RADIUS = 0.075, -0.071, 0.074
 _TIP = 0.1315  # x + y <= tip.
 _FLANK_SLOPE, _FLANK = 2.15, 0.275  # slope x + y <= flank.
 _NOTCH = -0.087
 # Least hue, saturation and value; a choice, as the original does not say, that
-# keeps sprites apart from any grey.
+# keeps sprites apart from any gray.
 _HSV_LOW = (0.0, 0.5, 0.5)
 
 LAYOUT = types.PropertyLayout(
@@ -80,7 +80,7 @@ class Scene:
 
 
 def _rgb_of_hsv(hsv: jax.Array) -> jax.Array:
-  """RGB of colours [..., 3] in hue, saturation, value; all in [0, 1]."""
+  """RGB of colors [..., 3] in hue, saturation, value; all in [0, 1]."""
   hue, saturation, value = jnp.split(hsv, 3, axis=-1)  # [..., 1] each
   sector = jnp.concatenate([hue * 6.0 + n for n in (5, 3, 1)], axis=-1) % 6.0
   ramp = jnp.clip(jnp.minimum(sector, 4.0 - sector), 0.0, 1.0)  # [..., 3]
@@ -118,15 +118,15 @@ class MultiDSprites:
   the canvas; masks are binary, pixels are not blended. The variants:
 
   - `"binarized"`: 2 to 3 white sprites on black.
-  - `"colored_on_grayscale"`: 2 to 5 sprites of random hue on a random grey.
-  - `"colored_on_colored"`: 1 to 4 sprites; their colours and the background's
+  - `"colored_on_grayscale"`: 2 to 5 sprites of random hue on a random gray.
+  - `"colored_on_colored"`: 1 to 4 sprites; their colors and the background's
     are uniform in RGB.
 
   The original has "some occlusions" and says nothing of their extent. Here
   nothing is redrawn, so a sprite may be partly or wholly hidden (with 2 to 5
   sprites about 1 in 120 is wholly); `Rendering.visibility` counts what is
   seen. Nor does the original give the order of drawing or the range of the HSV
-  colours: here later rows cover earlier ones, and saturation and value are
+  colors: here later rows cover earlier ones, and saturation and value are
   uniform on [0.5, 1]. The outlines are fitted to dSprites' pictures.
 
   Attributes:
@@ -222,7 +222,7 @@ class MultiDSprites:
   def render(
     self, scene: Scene, resolution: tuple[int, int]
   ) -> scenes.Rendering:
-    """Draws a scene, by the canvas point at the centre of each pixel.
+    """Draws a scene, by the canvas point at the center of each pixel.
 
     Args:
       scene: the scene.
@@ -239,11 +239,11 @@ class MultiDSprites:
     h, w = resolution
     rows = (jnp.arange(h, dtype=jnp.float32) + 0.5) / h
     columns = (jnp.arange(w, dtype=jnp.float32) + 0.5) / w
-    start, end = _CENTRE_RANGE
-    centre = start + (end - start) * scene.position  # [O, 2]
+    start, end = _CENTER_RANGE
+    center = start + (end - start) * scene.position  # [O, 2]
     scale = scene.scale[:, None]
-    y = ((rows[None] - centre[:, :1]) / scale)[:, :, None]  # [O, H, 1]
-    x = ((columns[None] - centre[:, 1:]) / scale)[:, None, :]  # [O, 1, W]
+    y = ((rows[None] - center[:, :1]) / scale)[:, :, None]  # [O, H, 1]
+    x = ((columns[None] - center[:, 1:]) / scale)[:, None, :]  # [O, 1, W]
     cos = jnp.cos(scene.orientation)[:, None, None]
     sin = jnp.sin(scene.orientation)[:, None, None]
     # Rows count downwards, so this turns the points clockwise, back upright.

@@ -72,7 +72,7 @@ LAYOUT = types.PropertyLayout(
     types.Property("confidence", 1, "confidence"),
   ),
 )
-"""28 numbers: centre (row, column) in canvas units, shape, color, confidence.
+"""28 numbers: center (row, column) in canvas units, shape, color, confidence.
 """
 
 
@@ -192,7 +192,7 @@ class Tetrominoes:
   def render(
     self, scene: Scene, resolution: tuple[int, int]
   ) -> scenes.Rendering:
-    """Draws a scene, by the canvas point at the centre of each pixel.
+    """Draws a scene, by the canvas point at the center of each pixel.
 
     Args:
       scene: the scene.
@@ -206,7 +206,7 @@ class Tetrominoes:
     """
     scenes.check_resolution(resolution)
     h, w = resolution
-    # Integer arithmetic: the unit that holds the centre of pixel i.
+    # Integer arithmetic: the unit that holds the center of pixel i.
     rows = (2 * np.arange(h) + 1) * CANVAS // (2 * h)
     columns = (2 * np.arange(w) + 1) * CANVAS // (2 * w)
     row_cell = (rows[None] - scene.corner[:, 0, None]) // CELL  # [O, H]
@@ -250,17 +250,17 @@ class Tetrominoes:
 
     Returns:
       `present` [O] bool; `x` and `y` [O], column and row of the bounding
-      box's centre in pixels, 0 at the picture's left and upper edge; `shape`
+      box's center in pixels, 0 at the picture's left and upper edge; `shape`
       [O] int32, the layout's id; `color` [O, 3] RGB in [0, 1]. Which ids and
       which point of a piece the original has is not documented.
     """
     scenes.check_resolution(resolution)
     size = CELL * jnp.asarray(_SHAPE_SIZE)[scene.shape]  # [O, 2]
-    centre = (scene.corner + 0.5 * size) / CANVAS  # [O, 2]
+    center = (scene.corner + 0.5 * size) / CANVAS  # [O, 2]
     return {
       "present": jnp.ones((self.num_objects,), bool),
-      "x": centre[:, 1] * resolution[1],
-      "y": centre[:, 0] * resolution[0],
+      "x": center[:, 1] * resolution[1],
+      "y": center[:, 0] * resolution[0],
       "shape": scene.shape,
       "color": (jnp.asarray(_COLOR_VALUES)[scene.color] + 1.0) / 2.0,
     }

@@ -132,7 +132,7 @@ def test_masks_are_cropped_and_resized_with_the_image(data_dir, create):
   for i, example in enumerate(source):
     image = transforms.preprocess_image(example["image"], (48, 48), "paper")
     np.testing.assert_allclose(rows["image"][i], image, atol=1 / 127)
-    # Nearest: each pixel is the one at its centre, in the paper's window.
+    # Nearest: each pixel is the one at its center, in the paper's window.
     window = example["segmentation"][29:221, 64:256, 0]
     np.testing.assert_array_equal(rows["segmentation"][i], window[2::4, 2::4])
 

@@ -71,7 +71,7 @@ def test_ids_of_colors_and_sizes_are_those_of_the_pictures(clevr):
         {"small": 0.35, "large": 0.7}[size], abs=1e-4
       )
       if len(pixels) < 400:
-        continue  # The neighbours' light is too much of it.
+        continue  # The neighbors' light is too much of it.
       color = np.median(pixels, axis=0) - pixels.mean()
       label = CLEVR.ids["color"][objects["color"][i] - 1]
 

@@ -10,7 +10,7 @@ from slot_attention_jax.data.procedural import multi_dsprites
 
 
 def scene_of(sprites, background=(0.0, 0.0, 0.0)):
-  """A scene of (shape, scale, orientation, y, x); the colours are shades."""
+  """A scene of (shape, scale, orientation, y, x); the colors are shades."""
   shape, scale, orientation, y, x = map(np.array, zip(*sprites, strict=True))
   shades = np.linspace(0.3, 1.0, len(sprites))[:, None] * np.ones(3)
   float32 = [scale, orientation, np.stack([y, x], -1), shades, background]
@@ -52,13 +52,13 @@ def outline(shape):
 
 
 def oracle(sprite, resolution):
-  """Even-odd test at pixel centres: mask [H, W], distance to the outline."""
+  """Even-odd test at pixel centers: mask [H, W], distance to the outline."""
   shape, scale, angle, y, x = sprite
   turn = np.array(
     [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
   )  # Counter-clockwise to the eye: y is downwards.
-  centre = 0.25 + 0.5 * np.array([x, y])
-  corners = scale * outline(shape) @ turn.T + centre
+  center = 0.25 + 0.5 * np.array([x, y])
+  corners = scale * outline(shape) @ turn.T + center
   h, w = resolution
   py, px = np.meshgrid(
     (np.arange(h) + 0.5) / h, (np.arange(w) + 0.5) / w, indexing="ij"
@@ -119,7 +119,7 @@ def test_positions_and_turns_are_those_of_dsprites():
     for shape in (0, 1):
       mask = draw([(shape, 0.8, 0.0, y, x)]).segmentation
       np.testing.assert_allclose(centroid(mask), (16 + 32 * y, 16 + 32 * x))
-  # Centre of a heart's pixels after k steps of 2 pi / 39: turning to the left.
+  # Center of a heart's pixels after k steps of 2 pi / 39: turning to the left.
   pixels = {0: (14.07, 16.0), 10: (16.17, 14.1), 20: (17.99, 16.13)}
   for k, expected in pixels.items():
     mask = draw([(2, 1.0, k * 2 * np.pi / 39, 0.0, 0.0)]).segmentation
@@ -182,7 +182,7 @@ def test_same_picture_at_twice_the_resolution():
     assert abs(b.sum() / 4 / a.sum() - 1) < 0.1
     seen += 1
   assert seen > 80
-  # Every other pixel's centre lies within half a pixel of the small picture's.
+  # Every other pixel's center lies within half a pixel of the small picture's.
   same = large.segmentation[:, ::2, ::2] == small.segmentation
   assert same.mean() > 0.97
 
@@ -192,10 +192,10 @@ def test_description_is_where_and_what_is_seen():
   rendering, described = examples(family, 100)
   for n in range(100):
     mask = rendering.segmentation[n] == 1
-    centre = 16 + 32 * np.array([described["y"][n, 0], described["x"][n, 0]])
-    # A heart's centre of mass is not the point it turns about.
+    center = 16 + 32 * np.array([described["y"][n, 0], described["x"][n, 0]])
+    # A heart's center of mass is not the point it turns about.
     atol = 2.6 if described["shape"][n, 0] == 3 else 0.3
-    np.testing.assert_allclose(centroid(mask), centre, atol=atol)
+    np.testing.assert_allclose(centroid(mask), center, atol=atol)
     at = tuple(np.argwhere(mask)[0])
     expected = 2 * described["color"][n, 0] - 1
     np.testing.assert_allclose(rendering.image[n][at], expected, atol=1e-6)

@@ -121,12 +121,12 @@ def test_image_segmentation_and_targets_agree(many):
     np.arange(NUM_SCENES)[:, None, None], rendering.segmentation
   ]
   np.testing.assert_array_equal(rendering.image, expected)
-  # The target's position is the centre of the bounding box, in pixels.
+  # The target's position is the center of the bounding box, in pixels.
   for n in range(50):
     for o in range(3):
       at = np.argwhere(rendering.segmentation[n] == o + 1)
-      centre = (at.min(axis=0) + at.max(axis=0) + 1) / 2
-      np.testing.assert_allclose(values["coords"][n, o], centre, atol=1e-4)
+      center = (at.min(axis=0) + at.max(axis=0) + 1) / 2
+      np.testing.assert_allclose(values["coords"][n, o], center, atol=1e-4)
 
 
 def test_step_of_the_positions():
@@ -151,7 +151,7 @@ def test_other_resolutions(many):
     render = jax.vmap(lambda s, size=(h, w): FAMILY.render(s, size))
     got = jax.device_get(jax.jit(render)(scene))
     assert got.image.shape == (4, h, w, 3)
-    # Each pixel shows the canvas unit that holds its centre.
+    # Each pixel shows the canvas unit that holds its center.
     rows = ((np.arange(h) + 0.5) * 35 / h).astype(int)
     columns = ((np.arange(w) + 0.5) * 35 / w).astype(int)
     np.testing.assert_array_equal(

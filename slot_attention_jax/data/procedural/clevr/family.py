@@ -167,7 +167,7 @@ class Clevr:
       resolution: (H, W) of the picture.
 
     Returns:
-      `present` [O] bool; `x`, `y`, `z` [O] of the centres; `pixel_coords`
+      `present` [O] bool; `x`, `y`, `z` [O] of the centers; `pixel_coords`
       [O, 3], column and row in pixels of the picture, and depth; `rotation`
       [O], CLEVR's number in [0, 360); `size`, `material`, `shape`, `color` [O]
       int32 ids as in the layout. All zero on padding.

@@ -97,7 +97,7 @@ class Body:
   """Where the objects are: all that a ray asks of them.
 
   Attributes:
-    centre: locations.
+    center: locations.
     radius: half extents.
     cos: cosines of the rotation about the vertical axis.
     sin: its sines.
@@ -105,7 +105,7 @@ class Body:
     present: False on padding, which no ray hits.
   """
 
-  centre: Vector
+  center: Vector
   radius: jax.Array
   cos: jax.Array
   sin: jax.Array
@@ -172,7 +172,7 @@ def intersect(body: Body, origin: Vector, direction: Vector) -> jax.Array:
     Distances; `FAR` where a body is missed or lies behind the origin.
   """
   scale = 1.0 / body.radius
-  o = body.turn_in(origin - body.centre) * scale
+  o = body.turn_in(origin - body.center) * scale
   d = body.turn_in(direction)  # t below is in units of the radius.
   cube, sphere = body.shape == CUBE, body.shape == SPHERE
   # x^2 + y^2 (+ z^2) <= 1; cubes are let through by a large radius.
@@ -211,7 +211,7 @@ def intersect(body: Body, origin: Vector, direction: Vector) -> jax.Array:
 
 def normal(body: Body, point: Vector) -> Vector:
   """Unit outward normals at points of the surfaces of bodies."""
-  p = body.turn_in(point - body.centre) * (1.0 / body.radius)
+  p = body.turn_in(point - body.center) * (1.0 / body.radius)
   _, gradient = _excess(p, body.shape)
   return body.turn_out(gradient).unit()
 
@@ -222,7 +222,7 @@ def curvature(body: Body, point: Vector) -> jax.Array:
   That of the rounding, where a point lies on one, and else 0: faces are flat,
   and the side of a cylinder bends less than any rounding.
   """
-  p = body.turn_in(point - body.centre) * (1.0 / body.radius)
+  p = body.turn_in(point - body.center) * (1.0 / body.radius)
   core_r = jnp.asarray(_CORE_RADIUS)[body.shape]
   core_z = jnp.asarray(_CORE_HEIGHT)[body.shape]
   high = jnp.abs(p.z) > core_z
@@ -235,7 +235,7 @@ def curvature(body: Body, point: Vector) -> jax.Array:
 
 
 def support(body: Body, v: Vector) -> jax.Array:
-  """Largest inner product of a body's points, from its centre, with `v`."""
+  """Largest inner product of a body's points, from its center, with `v`."""
   v = body.turn_in(v)
   core_r = jnp.asarray(_CORE_RADIUS)[body.shape]
   core_z = jnp.asarray(_CORE_HEIGHT)[body.shape]
@@ -265,8 +265,8 @@ def outlines(
   Args:
     body: bodies [...].
     apex: the points [...]; read only where `reach` is finite.
-    forward: unit directions [...] from the points to the bodies' centres.
-    reach: distances [...] of the centres; infinity for parallel light.
+    forward: unit directions [...] from the points to the bodies' centers.
+    reach: distances [...] of the centers; infinity for parallel light.
     num_planes: K, a multiple of 6.
 
   Returns:
@@ -330,7 +330,7 @@ def outlines(
   inverse = jax.lax.rsqrt(tilted.dot(tilted))
   planes = tilted * inverse
   from_apex = planes.dot(expand(apex))
-  from_body = planes.dot(expand(body.centre)) + fit * support(wide, planes)
+  from_body = planes.dot(expand(body.center)) + fit * support(wide, planes)
   parallel = jnp.isinf(reach)[..., None]
   return planes, jnp.where(parallel, from_body, from_apex)
 

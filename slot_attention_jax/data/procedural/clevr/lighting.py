@@ -33,8 +33,8 @@ class Lamps:
     planes: [O, 4, 12] unit normals of the planes that touch an object.
     offset: [O, 4, 12], `normal . p - offset` is the distance outwards.
     forward: [O, 4] unit directions from a lamp to an object.
-    depth: [O, 4], `forward . p` at the object's centre.
-    reach: [O, 4], from a lamp to an object's centre; infinite for the sun.
+    depth: [O, 4], `forward . p` at the object's center.
+    reach: [O, 4], from a lamp to an object's center; infinite for the sun.
   """
 
   location: geometry.Vector
@@ -62,7 +62,7 @@ def lamps_of(s: scene.Scene, bodies: geometry.Body) -> Lamps:
   each = jax.tree.map(
     lambda x: jnp.broadcast_to(x[:, None], (num_objects, 4)), bodies
   )
-  towards = each.centre - apex
+  towards = each.center - apex
   is_sun = jnp.arange(4) == 3
   reach = jnp.where(is_sun, jnp.inf, jnp.sqrt(towards.dot(towards)))
   parallel = jax.tree.map(lambda x: -jnp.broadcast_to(x, reach.shape), sun)
@@ -71,7 +71,7 @@ def lamps_of(s: scene.Scene, bodies: geometry.Body) -> Lamps:
   )
   planes, offset = geometry.outlines(each, apex, forward, reach, _PLANES)
   gone = ~bodies.present[:, None, None]
-  depth = forward.dot(each.centre)
+  depth = forward.dot(each.center)
   return Lamps(
     location=location,
     axis=-location.unit(),
@@ -145,7 +145,7 @@ def visibility(
   return seen
 
 
-def neighbours(
+def neighbors(
   bodies: geometry.Body,
   albedo: geometry.Vector,
   point: geometry.Vector,
@@ -168,7 +168,7 @@ def neighbours(
 
   def one(total, inputs):
     index, body, color = inputs
-    towards = jax.tree.map(lambda c, p: c - p, body.centre, point)
+    towards = jax.tree.map(lambda c, p: c - p, body.center, point)
     inverse = 1.0 / jnp.maximum(towards.dot(towards), body.radius**2)
     facing = jnp.maximum(normal.dot(towards), 0.0) * jnp.sqrt(inverse)
     factor = jnp.where(

@@ -16,7 +16,7 @@ import numpy as np
 from slot_attention_jax.data.procedural.clevr import scene as scene_lib
 from slot_attention_jax.data.procedural.clevr import visibility
 
-_FLOOR = 3.0  # Centres have x and y in [-3, 3].
+_FLOOR = 3.0  # Centers have x and y in [-3, 3].
 _MIN_DISTANCE = 0.25  # Between edges of objects.
 _TRIES = 50  # To place one object, before the scene starts again.
 _PLACEMENTS = 4  # In one attempt.
@@ -34,7 +34,7 @@ class Rules:
 
   Attributes:
     max_objects: O.
-    margin: least distance of centres along each of the floor's directions.
+    margin: least distance of centers along each of the floor's directions.
     min_pixels: least number of visible pixels; 0 for none.
   """
 
@@ -68,7 +68,7 @@ class Layout:
 
   @property
   def coords(self) -> jax.Array:
-    """[O, 3], centres."""
+    """[O, 3], centers."""
     radius = jnp.asarray(scene_lib.RADII)[self.size]
     return jnp.concatenate([self.floor, radius[:, None]], axis=-1)
 

@@ -58,7 +58,7 @@ class _Objects:
 def bodies_of(s: scene.Scene) -> geometry.Body:
   """What rays ask of a scene's objects."""
   return geometry.Body(
-    centre=geometry.Vector.of(s.coords),
+    center=geometry.Vector.of(s.coords),
     radius=s.radius,
     cos=jnp.cos(s.angle),
     sin=jnp.sin(s.angle),
@@ -84,7 +84,7 @@ def render(
     textured: whether objects and backdrop carry the textures of their seeds.
 
   Returns:
-    A `Rendering`; the segmentation tells what the ray through a pixel's centre
+    A `Rendering`; the segmentation tells what the ray through a pixel's center
     hits, the image is smoothed along outlines.
 
   Raises:
@@ -222,10 +222,10 @@ def _surface(
   )
   albedo = here.albedo
   if textured:
-    own = here.body.turn_in(point - here.body.centre)
+    own = here.body.turn_in(point - here.body.center)
     albedo = textures.mix(here.texture, albedo, own * (1.0 / here.body.radius))
   bodies, colors = others
-  covered, bounced = lighting.neighbours(bodies, colors, point, normal, index)
+  covered, bounced = lighting.neighbors(bodies, colors, point, normal, index)
   return shading.Surface(
     point=point,
     normal=normal,
@@ -324,7 +324,7 @@ def _smooth(picture, seen):
   """Mixes edge pixels with what lies across the edge, by coverage.
 
   Args:
-    picture: [3, H, W] light at the centres of pixels.
+    picture: [3, H, W] light at the centers of pixels.
     seen: `tiles.Seen` [H, W], what is seen there.
 
   Returns:
@@ -337,7 +337,7 @@ def _smooth(picture, seen):
   shifts = jnp.array([(0, 1), (2, 1), (1, 0), (1, 2)], jnp.int32)
 
   # A loop, and not four terms, so that XLA makes the picture once and not anew
-  # for every neighbour that reads it.
+  # for every neighbor that reads it.
   def one(i, state):
     across, within, other, found = state
     y, x = shifts[i, 0], shifts[i, 1]

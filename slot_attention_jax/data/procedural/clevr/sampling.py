@@ -92,7 +92,7 @@ def sample(
   The number of objects is uniform and kept until a scene of as many is found.
   Objects are placed one after the other, x and y uniform in [-3, 3], at the
   first of 50 places that is 0.25 from the edges of all objects before it (discs
-  of their radii, cubes included) and `margin` from their centres along "right"
+  of their radii, cubes included) and `margin` from their centers along "right"
   and along "behind". If one finds no place, or can be seen on less than
   `min_pixels` pixels, all objects are drawn anew. Size, shape, material and
   rotation are uniform and independent before that rejection, as in the

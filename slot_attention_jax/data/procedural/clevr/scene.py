@@ -61,7 +61,7 @@ class Scene:
   lamps look at the origin from wherever the jitter has put them.
 
   Attributes:
-    coords: [O, 3], centres; x and y in [-3, 3], z is the object's radius.
+    coords: [O, 3], centers; x and y in [-3, 3], z is the object's radius.
     rotation: [O] in [0, 360), the number that CLEVR's JSON calls degrees. The
       angle about z that is really applied is this number of *radians*, a quirk
       of the original; see `angle`.
@@ -136,7 +136,7 @@ def project(
 
   Returns:
     [..., 3]: column and row in pixels, where the upper left corner of the image
-    is (0, 0) and pixel (0, 0) has its centre at (0.5, 0.5); and depth along
+    is (0, 0) and pixel (0, 0) has its center at (0.5, 0.5); and depth along
     the viewing direction.
   """
   h, w = resolution

@@ -51,7 +51,7 @@ class Materials:
       rough half.
     mirrored_metal: light on metal that is seen in a mirror, at an upright
       normal's height of 0, and per height.
-    neighbour: effect of other objects on the indirect light of backdrop and
+    neighbor: effect of other objects on the indirect light of backdrop and
       rubber: what they take, backdrop and rubber, and what they give, the same.
     mirrored_nothing: light where a mirrored ray leaves the scene.
   """
@@ -66,7 +66,7 @@ class Materials:
   metal_alpha: Any
   metal_gain: Any
   mirrored_metal: Any
-  neighbour: Any
+  neighbor: Any
   mirrored_nothing: Any
 
 
@@ -100,7 +100,7 @@ class Surface:
 
 
 def _fresnel(cosine: jax.Array, ior: jax.Array) -> jax.Array:
-  """Reflectance of a dielectric for unpolarised light."""
+  """Reflectance of a dielectric for unpolarized light."""
   g = jnp.sqrt(jnp.maximum(ior * ior - 1.0 + cosine * cosine, 1e-6))
   a = (g - cosine) / (g + cosine)
   b = (cosine * (g + cosine) - 1.0) / (cosine * (g - cosine) + 1.0)
@@ -220,8 +220,8 @@ def _indirect(
   m: Materials, s: Surface, ambient: jax.Array, i: int
 ) -> list[jax.Array]:
   """Indirect light on the backdrop (i = 0) or rubber (1), by color."""
-  left = ambient * jnp.maximum(1.0 - m.neighbour[i] * s.covered, 0.0)
-  gain = m.neighbour[2 + i]
+  left = ambient * jnp.maximum(1.0 - m.neighbor[i] * s.covered, 0.0)
+  gain = m.neighbor[2 + i]
   return [left + gain * color for color in _components(s.bounced)]
 
 
@@ -323,7 +323,7 @@ FITTED = Materials(
   metal_alpha=np.array([0.0503, 0.3115], np.float32),
   metal_gain=np.array([0.7149, 0.5701, 0.3239], np.float32),
   mirrored_metal=np.array([0.1483, -0.0504], np.float32),
-  neighbour=np.array([1.9228, 1.7818, 0.17, 0.2047], np.float32),
+  neighbor=np.array([1.9228, 1.7818, 0.17, 0.2047], np.float32),
   mirrored_nothing=np.float32(0.0216),
 )
 """Constants fitted to Blender's pictures."""

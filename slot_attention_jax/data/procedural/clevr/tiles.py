@@ -45,12 +45,12 @@ class Seen:
   """Per pixel [T, S]: what is seen, and how an edge passes through it.
 
   Attributes:
-    distance: along the ray through the pixel's centre.
+    distance: along the ray through the pixel's center.
     index: int32, object that is hit there; -1 for none.
     cover: share of the pixel within that object's outline, 0.5 to 1; 1 where
       none is hit.
     beside: largest share within the outline of an object that the ray at the
-      centre misses, 0 to 0.5.
+      center misses, 0 to 0.5.
     beside_index: int32, that object; -1 for none.
   """
 
@@ -78,7 +78,7 @@ class Grid:
     )
 
   def pixels(self) -> tuple[jax.Array, jax.Array]:
-    """Column and row [T, S] of the pixels' centres."""
+    """Column and row [T, S] of the pixels' centers."""
     x, y = self.corners()
     dx, dy = offsets()
     return jnp.asarray(x[:, None] + dx), jnp.asarray(y[:, None] + dy)
@@ -92,7 +92,7 @@ class Grid:
 
 
 def offsets() -> tuple[np.ndarray, np.ndarray]:
-  """Column and row [1, S] of pixel centres in a tile."""
+  """Column and row [1, S] of pixel centers in a tile."""
   rows, columns = np.divmod(np.arange(SIDE * SIDE), SIDE)
   return (
     (columns + 0.5).astype(np.float32)[None],
@@ -118,7 +118,7 @@ def _outline_lines(bodies: geometry.Body, camera: Camera):
   apex = jax.tree.map(
     lambda x: jnp.broadcast_to(x, bodies.radius.shape), camera.eye
   )
-  towards = bodies.centre - apex
+  towards = bodies.center - apex
   reach = jnp.sqrt(towards.dot(towards))
   planes, _ = geometry.outlines(bodies, apex, towards.unit(), reach, _PLANES)
   a, b, c = (

@@ -52,7 +52,7 @@ def _cross(a, b):
 
 
 def _support(normal, axes, shape, radius):
-  """Farthest points of bodies along normals, from their centres.
+  """Farthest points of bodies along normals, from their centers.
 
   Args:
     normal: three times [O, K]; of any length.
@@ -87,13 +87,13 @@ def _edges(camera, coords, radius, angle, shape):
     right, x > 0, and on the left, x < 0.
   """
   right, up, forward = scene_lib.camera_axes(camera)
-  centre = [coords[:, i, None] - camera[i] for i in range(3)]  # 3 x [O, 1]
+  center = [coords[:, i, None] - camera[i] for i in range(3)]  # 3 x [O, 1]
   radius, angle, shape = (a[:, None] for a in (radius, angle, shape))  # [O, 1]
   # Straight edges of a silhouette run along the axes of the body. All but the
   # cube are round and have their axes 45 degrees from the line of sight, which
   # spreads the edges; those of the cube are turned by quarters until their
   # order around the silhouette is always the same.
-  sight = jnp.arctan2(centre[1], centre[0])
+  sight = jnp.arctan2(center[1], center[0])
   turn = jnp.mod(angle - sight, 0.5 * np.pi)
   turn = sight + jnp.where(shape == 0, turn, 0.25 * np.pi)
   axes = cos, sin = jnp.cos(turn), jnp.sin(turn)
@@ -105,10 +105,10 @@ def _edges(camera, coords, radius, angle, shape):
     jnp.concatenate([*half, *(-a for a in half)], axis=1)
     for half in ((cos, zero, sin), (sin, zero, -cos), (zero, zero + 1.0, zero))
   ]  # 3 x [O, 6]: along the first axis, z, against the second, and back.
-  normal = _cross(edges, centre)
+  normal = _cross(edges, center)
   for _ in range(2):
     point = _support(normal, axes, shape, radius)
-    point = [a + b for a, b in zip(centre, point, strict=True)]
+    point = [a + b for a, b in zip(center, point, strict=True)]
     normal = _cross(edges, point)
   x, y = _dot(normal, right), _dot(normal, up)
   scale = jax.lax.rsqrt(x * x + y * y)
@@ -125,11 +125,11 @@ def _edges(camera, coords, radius, angle, shape):
   x, y = x * scale, y * scale
 
   # The plane through the camera and a line of the image touches the body where
-  # normal @ (centre + support(normal)) = 0; the normal depends on the line's
+  # normal @ (center + support(normal)) = 0; the normal depends on the line's
   # offset only weakly.
   flat = [x * right[i] + y * up[i] for i in range(3)]  # 3 x [O, 18]
-  depth = 1.0 / _dot(centre, forward)  # [O, 1]
-  middle = _dot(flat, centre) * depth
+  depth = 1.0 / _dot(center, forward)  # [O, 1]
+  middle = _dot(flat, center) * depth
   offset = middle
   for _ in range(3):
     normal = [flat[i] - offset * forward[i] for i in range(3)]
@@ -168,7 +168,7 @@ def visible_pixels(
 
   Args:
     camera: [3], location.
-    coords: [O, 3], centres.
+    coords: [O, 3], centers.
     angle: [O] radians, rotation about z.
     shape: [O] int32, 0 cube, 1 sphere, 2 cylinder.
     radius: [O], half extents.

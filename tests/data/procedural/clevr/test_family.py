@@ -80,7 +80,7 @@ def test_pixel_coordinates_lie_in_the_masks(many):
     if not (0 <= column < RESOLUTION[1] and 0 <= row < RESOLUTION[0]):
       continue
     number = segmentation[n, row, column]
-    # The ray to an object's centre meets the object, or one that is nearer.
+    # The ray to an object's center meets the object, or one that is nearer.
     assert number > 0
     if number != i + 1:
       assert depth[n, number - 1] < depth[n, i]
@@ -186,7 +186,7 @@ def test_held_out_combinations():
     ({"num_objects": (5, 4)}, r"1 <= lo <= hi.*got \(5, 4\)"),
     ({"num_objects": (3, 17)}, r"<= 16, got \(3, 17\)"),
     ({"held_out": "cogent_c"}, r"one of \('cogent_a'.*got 'cogent_c'"),
-    ({"crop": "centre"}, "'paper', 'literal' or None, got 'centre'"),
+    ({"crop": "center"}, "'paper', 'literal' or None, got 'center'"),
     ({"frame": (200, 320), "crop": "literal"}, "200 x 320"),
     ({"frame": (0, 320)}, r"at least \(1, 1\), got \(0, 320\)"),
   ],

@@ -31,7 +31,7 @@ def turned(points, angle):
   return np.stack([c * x + s * y, c * y - s * x, z], -1)
 
 
-def trace(shape, centre, radius, angle, origin, direction):
+def trace(shape, center, radius, angle, origin, direction):
   """First hits in float64.
 
   Returns:
@@ -40,7 +40,7 @@ def trace(shape, centre, radius, angle, origin, direction):
   """
 
   def at(t):
-    p = origin + t[:, None] * direction - centre
+    p = origin + t[:, None] * direction - center
     return excess(turned(p, angle) / radius[:, None], shape)
 
   # The function is convex along a ray.
@@ -65,9 +65,9 @@ def unit(v):
   return v / np.linalg.norm(v, axis=-1, keepdims=True)
 
 
-def body_of(shape, centre, radius, angle):
+def body_of(shape, center, radius, angle):
   return geometry.Body(
-    centre=vector(centre),
+    center=vector(center),
     radius=jnp.float32(radius),
     cos=jnp.float32(np.cos(angle)),
     sin=jnp.float32(np.sin(angle)),
@@ -97,23 +97,23 @@ def rays(request):
   rng = np.random.default_rng(shape)
   radius = rng.choice([0.35, 0.7], NUM_RAYS)
   angle = rng.uniform(0, 2 * np.pi, NUM_RAYS)
-  centre = np.c_[rng.uniform(-3, 3, (NUM_RAYS, 2)), radius]
+  center = np.c_[rng.uniform(-3, 3, (NUM_RAYS, 2)), radius]
   away = unit(rng.normal(size=(NUM_RAYS, 3)))
-  origin = centre + away * rng.uniform(2, 14, (NUM_RAYS, 1))
-  aim = centre + rng.uniform(-1.3, 1.3, (NUM_RAYS, 3)) * radius[:, None]
+  origin = center + away * rng.uniform(2, 14, (NUM_RAYS, 1))
+  aim = center + rng.uniform(-1.3, 1.3, (NUM_RAYS, 3)) * radius[:, None]
   direction = unit(aim - origin)
   # The oracle reads the numbers that float32 has.
   args = [
     np.float32(x).astype(np.float64)
-    for x in (centre, radius, angle, origin, direction)
+    for x in (center, radius, angle, origin, direction)
   ]
   distance, depth = trace(shape, *args)
   return shape, args, distance, depth
 
 
 def test_first_hits(rays):
-  shape, (centre, radius, angle, origin, direction), expected, depth = rays
-  body = body_of(shape, centre, radius, angle)
+  shape, (center, radius, angle, origin, direction), expected, depth = rays
+  body = body_of(shape, center, radius, angle)
   distance, normal = hit_of(body, vector(origin), vector(direction))
   distance = np.asarray(distance, np.float64)
   # A ray that grazes a body by a thousandth of its radius may go either way.
@@ -129,7 +129,7 @@ def test_first_hits(rays):
   point = origin + np.where(hits, expected, 0.0)[:, None] * direction
 
   def at(p):
-    return excess(turned(p - centre, angle) / radius[:, None], shape)
+    return excess(turned(p - center, angle) / radius[:, None], shape)
 
   steps = 1e-6 * np.eye(3)
   gradient = np.stack([at(point + e) - at(point - e) for e in steps], axis=-1)
@@ -143,8 +143,8 @@ def test_first_hits(rays):
 
 
 def test_nothing_behind_and_no_padding(rays):
-  shape, (centre, radius, angle, origin, direction), expected, _ = rays
-  body = body_of(shape, centre, radius, angle)
+  shape, (center, radius, angle, origin, direction), expected, _ = rays
+  body = body_of(shape, center, radius, angle)
   assert np.isfinite(expected).sum() > 1000
   behind, _ = hit_of(body, vector(origin), vector(-direction))
   np.testing.assert_array_equal(behind, geometry.FAR)
@@ -182,7 +182,7 @@ def test_support_is_the_farthest_point(shape):
 APEXES = np.array(
   [(6.4, -2.9, 4.3), (-4.7, -4.0, 3.0), (-1.2, 2.6, 5.8), (2.0, -2.5, 0.9)]
 )
-CENTRE, ANGLE, RADIUS = np.array([0.3, -0.4, 0.7]), 0.7, 0.7
+CENTER, ANGLE, RADIUS = np.array([0.3, -0.4, 0.7]), 0.7, 0.7
 
 
 outlines = jax.jit(geometry.outlines, static_argnums=4)
@@ -191,15 +191,15 @@ outlines = jax.jit(geometry.outlines, static_argnums=4)
 @pytest.mark.parametrize("num_planes", [12, 24])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_outlines_touch_bodies(shape, num_planes):
-  body = body_of(shape, CENTRE, RADIUS, ANGLE)
-  points = turned(surface_points(shape, 40_000), -ANGLE) * RADIUS + CENTRE
+  body = body_of(shape, CENTER, RADIUS, ANGLE)
+  points = turned(surface_points(shape, 40_000), -ANGLE) * RADIUS + CENTER
   # Polygons around circles are shrunk to the same area, by about so much.
   part = np.pi / num_planes
   shrunk = 0.0 if shape == geometry.CUBE else part**2 / 6
   slack = 1.5 * shrunk * RADIUS + 5e-3
   for apex in APEXES:
-    reach = np.linalg.norm(CENTRE - apex)
-    forward = (CENTRE - apex) / reach
+    reach = np.linalg.norm(CENTER - apex)
+    forward = (CENTER - apex) / reach
     for distance in (reach, np.inf):
       planes, offset = outlines(
         body, vector(apex), vector(forward), jnp.float32(distance), num_planes
@@ -221,21 +221,21 @@ def test_outlines_tell_hits_from_misses(shape):
   num = 4000
   wide = np.ones(num)
   for apex in APEXES:
-    aim = CENTRE + rng.uniform(-1.4, 1.4, (num, 3)) * RADIUS
+    aim = CENTER + rng.uniform(-1.4, 1.4, (num, 3)) * RADIUS
     direction = unit(aim - apex)
     _, depth = trace(
       shape,
-      np.broadcast_to(CENTRE, (num, 3)),
+      np.broadcast_to(CENTER, (num, 3)),
       RADIUS * wide,
       ANGLE * wide,
       np.broadcast_to(apex, (num, 3)),
       direction,
     )
-    reach = np.linalg.norm(CENTRE - apex)
+    reach = np.linalg.norm(CENTER - apex)
     planes, _ = outlines(
-      body_of(shape, CENTRE, RADIUS, ANGLE),
+      body_of(shape, CENTER, RADIUS, ANGLE),
       vector(apex),
-      vector((CENTRE - apex) / reach),
+      vector((CENTER - apex) / reach),
       jnp.float32(reach),
       24,
     )

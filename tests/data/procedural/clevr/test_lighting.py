@@ -16,7 +16,7 @@ from slot_attention_jax.data.procedural.clevr import (
 # that the test is of the method.
 HALF_SIZE = np.array([0.3, 0.35, 0.5, 0.1], np.float32)
 # The method takes lamps for discs and measures penumbrae behind an object's
-# centre, not behind the edge that throws them: both make them too narrow.
+# center, not behind the edge that throws them: both make them too narrow.
 WIDER = 1.3
 NUM_POINTS = 1500
 NUM_SAMPLES = 196
@@ -72,8 +72,8 @@ def sampled(scene, points):
   out = []
   for j in range(4):
     lamps = (scene.key_light, scene.fill_light, scene.back_light, lighting.SUN)
-    centre = np.asarray(lamps[j], np.float64)
-    axis = centre / np.linalg.norm(centre)
+    center = np.asarray(lamps[j], np.float64)
+    axis = center / np.linalg.norm(center)
     across = np.cross(axis, [0, 0, 1])
     across /= np.linalg.norm(across)
     up = np.cross(across, axis)
@@ -81,7 +81,7 @@ def sampled(scene, points):
     spot = HALF_SIZE[j] * (a[:, None] * across + b[:, None] * up)
     origin = points[:, None]
     if j < 3:
-      towards = centre + spot[None] - origin
+      towards = center + spot[None] - origin
     else:
       towards = np.broadcast_to(axis + spot, (len(points), *spot.shape))
     length = np.linalg.norm(towards, axis=-1, keepdims=True)
@@ -160,9 +160,9 @@ def test_shadows_multiply():
 
 def test_no_shadow_before_an_object():
   scene = scene_of(("sphere", 0.0, 0.0, 0.7))
-  centre = np.array([0.0, 0.0, 0.7])
+  center = np.array([0.0, 0.0, 0.7])
   lamps = (scene.key_light, scene.fill_light, scene.back_light)
   for j, lamp in enumerate(lamps):
     share = np.array([[0.3], [0.6], [0.8], [1.3]])
-    got = seen_of(scene, lamp + share * (centre - lamp))[j]
+    got = seen_of(scene, lamp + share * (center - lamp))[j]
     np.testing.assert_array_equal(got, [1, 1, 1, 0])

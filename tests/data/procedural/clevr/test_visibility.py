@@ -42,7 +42,7 @@ class TestScene:
     assert float(jnp.max(s.angle)) < 2 * math.pi < float(jnp.max(s.rotation))
     np.testing.assert_allclose(np.cos(s.angle), np.cos(s.rotation), atol=2e-4)
 
-  def test_radius_is_the_height_of_the_centre(self):
+  def test_radius_is_the_height_of_the_center(self):
     s = sampling.sample(jax.random.key(1), num_objects=(6, 6), max_objects=6)
     np.testing.assert_array_equal(s.radius, s.coords[:, 2])
     assert len(np.unique(s.size)) == 2
