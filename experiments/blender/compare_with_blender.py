@@ -19,7 +19,12 @@ import numpy as np
 from absl import app, flags
 
 from slot_attention_jax.data import transforms
-from slot_attention_jax.data.procedural.clevr import annotations, render, scene
+from slot_attention_jax.data.procedural.clevr import (
+  annotations,
+  render,
+  scene,
+  view,
+)
 
 _DATA = flags.DEFINE_string("data", None, "Pictures and masks.", required=True)
 _SCENES = flags.DEFINE_string("scenes", None, "Their scenes.", required=True)
@@ -94,7 +99,7 @@ def main(argv):
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
   images, masks, items = _read()
   size = images.shape[1], images.shape[2]
-  full, crop = render.View(frame=size), render.View(frame=size, crop="paper")
+  full, crop = view.View(frame=size), view.View(frame=size, crop="paper")
   most = max(10, *(len(item["objects"]) for item in items))
   draw = jax.jit(
     lambda s: (

@@ -1,6 +1,6 @@
 """Fits the light and materials of the CLEVR scenes to Blender's pictures.
 
-Prints `shading.FITTED`. Only pixels away from every outline are used, so that
+Prints `materials.FITTED`. Only pixels away from every outline are used, so that
 nothing but light is fitted:
 
   python -m experiments.blender.fit_clevr_materials --data=IMAGES.npz \
@@ -21,10 +21,12 @@ from slot_attention_jax.data.procedural.clevr import (
   annotations,
   geometry,
   lighting,
-  render,
   shading,
+  surfaces,
   tiles,
+  view,
 )
+from slot_attention_jax.data.procedural.clevr import materials as materials_lib
 
 _DATA = flags.DEFINE_string("data", None, "Pictures and masks.", required=True)
 _SCENES = flags.DEFINE_string("scenes", None, "Their scenes.", required=True)
@@ -51,11 +53,11 @@ def _interior(mask: np.ndarray) -> np.ndarray:
 def _surfaces(s, columns, rows):
   """Surfaces at pixels of a picture, and what they mirror."""
   size = _SIZE
-  bodies = render.bodies_of(s)
+  bodies = surfaces.bodies_of(s)
   lamps = lighting.lamps_of(s, bodies)
-  objects = render._objects(s, bodies, False)
+  objects = surfaces.objects_of(s, bodies, False)
   others = bodies, jax.tree.map(lambda x: x[:-1], objects.albedo)
-  camera = render._camera(s, size, render.View(frame=size))
+  camera = view.camera_of(s, size, view.View(frame=size))
 
   width = jnp.sqrt(camera.column.dot(camera.column))
 
@@ -73,7 +75,7 @@ def _surfaces(s, columns, rows):
     numbers = jnp.arange(s.present.shape[0], dtype=jnp.int32)
     (distance, index), _ = jax.lax.scan(one, start, (numbers, bodies))
     here = jax.tree.map(lambda x: x[index], objects)
-    return index, render._surface(
+    return index, surfaces.surface_at(
       here, others, lamps, origin, direction, distance, index, False, width
     )
 
@@ -120,7 +122,7 @@ def _loss(materials, samples):
     materials, lamps, surface, mirrored
   )
   error = jnp.abs(predicted - color)
-  weight = jnp.where(surface.kind == shading.BACKDROP, 0.3, 1.0) * agree
+  weight = jnp.where(surface.kind == materials_lib.BACKDROP, 0.3, 1.0) * agree
   return (weight[:, None] * jnp.minimum(error, _LARGE) * error).mean()
 
 
@@ -135,7 +137,7 @@ def main(argv):
     if images.shape[1:3] != _SIZE:
       raise ValueError(f"Expected pictures of {_SIZE}, got {images.shape}.")
     samples = _samples(images, masks, json.load(file)[:limit], rng)
-  materials = jax.tree.map(jnp.asarray, shading.FITTED)
+  materials = jax.tree.map(jnp.asarray, materials_lib.FITTED)
   optimizer = optax.adam(optax.cosine_decay_schedule(0.01, _STEPS.value))
 
   @jax.jit

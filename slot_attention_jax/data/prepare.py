@@ -175,7 +175,7 @@ def _convert(
   max_records: int | None,
 ) -> dict[str, Any]:
   """Converts the file to a directory that does not exist yet."""
-  from slot_attention_jax.data.multi_object import tfds_builders
+  from slot_attention_jax.data.multi_object import conversion, tfds_builders
 
   began = time.monotonic()
   source = pathlib.PurePath(path).name
@@ -207,8 +207,8 @@ def _convert(
     if shown is not None:
       records = stack.enter_context(contextlib.closing(shown))
     builder = tfds_builders.create_builder(name, variant, temporary)
-    tally = tfds_builders.write(builder, records, source)
-    counts = dict(sorted(tally.num_objects.items()))
+    stats = conversion.write(builder, records, source)
+    counts = dict(sorted(stats.num_objects.items()))
     six = sum(count for number, count in counts.items() if number <= 6)
     report = {
       "name": name,
@@ -216,16 +216,16 @@ def _convert(
       "source": source,
       "source_bytes": size,
       "max_records": max_records,
-      "num_records": tally.num_records,
+      "num_records": stats.num_records,
       "num_objects": {str(k): v for k, v in counts.items()},
       "num_at_most_6_objects": six,
-      "pixels_in_no_mask": tally.unmasked,
-      "pixels_in_several_masks": tally.overlapping,
+      "pixels_in_no_mask": stats.unmasked,
+      "pixels_in_several_masks": stats.overlapping,
       "complete": files.check_counts(
         name,
         variant,
         path,
-        tally.num_records,
+        stats.num_records,
         six,
         part=max_records is not None,
       ),

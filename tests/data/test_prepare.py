@@ -14,6 +14,7 @@ import pytest
 from slot_attention_jax.data import prepare, procedural, tfrecord, types
 from slot_attention_jax.data.export import scene_tfrecord
 from slot_attention_jax.data.multi_object import (
+  conversion,
   files,
   layouts,
   remote_file,
@@ -363,13 +364,9 @@ def test_order_and_contents_are_kept_over_several_shards(tmp_path, monkeypatch):
 
 def test_few_scenes_are_in_memory_at_once(tmp_path, monkeypatch):
   """As many as the threads are ahead, whatever the length of the file."""
-  from slot_attention_jax.data.multi_object import (
-    tfds_builders,
-  )
-
   read, written, most = 0, 0, 0
   parse = tfrecord.read_records
-  convert = tfds_builders.Tally.add
+  convert = conversion.ConversionStats.add
 
   def reading(*args):
     nonlocal read, most
@@ -384,7 +381,7 @@ def test_few_scenes_are_in_memory_at_once(tmp_path, monkeypatch):
     convert(self, *args)
 
   monkeypatch.setattr(tfrecord, "read_records", reading)
-  monkeypatch.setattr(tfds_builders.Tally, "add", adding)
+  monkeypatch.setattr(conversion.ConversionStats, "add", adding)
   file = tmp_path / "x.tfrecords"
   masks_files.write_scenes(file, "tetrominoes", "", [3] * 100)
   prepare.prepare("tetrominoes", source=str(file), data_dir=tmp_path)

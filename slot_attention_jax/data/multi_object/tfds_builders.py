@@ -16,8 +16,6 @@ On disk a scene has
   have the names and the order of TFDS's `clevr`.
 """
 
-import dataclasses
-import functools
 import io
 import os
 from collections.abc import Iterator
@@ -26,7 +24,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds  # noqa: TID253
 
-from slot_attention_jax.data import prefetch, types
+from slot_attention_jax.data import types
 from slot_attention_jax.data.multi_object import (
   dataset,
   layouts,
@@ -49,34 +47,8 @@ _CITATION = """
   year={2019}
 }
 """
-_FORMAT = "array_record"
-_BATCH = 64  # TFDS writes its description once for each.
+FILE_FORMAT = "array_record"
 _HOMEPAGE = "https://github.com/google-deepmind/multi_object_datasets"
-
-
-@dataclasses.dataclass
-class Tally:
-  """What was seen while scenes were converted.
-
-  Attributes:
-    num_records: scenes.
-    num_objects: how many scenes have so many objects, by this number.
-    unmasked: pixels in no mask.
-    overlapping: pixels in several masks.
-  """
-
-  num_records: int = 0
-  num_objects: dict[int, int] = dataclasses.field(default_factory=dict)
-  unmasked: int = 0
-  overlapping: int = 0
-
-  def add(self, scene: dict[str, Any], num_objects: int) -> None:
-    """Counts a scene of `multi_object_records.parse_record`."""
-    self.num_records += 1
-    count = self.num_objects.get(num_objects, 0)
-    self.num_objects[num_objects] = count + 1
-    self.unmasked += scene["unmasked"]
-    self.overlapping += scene["overlapping"]
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -196,52 +168,10 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     super().download_and_prepare(**kwargs)
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    raise NotImplementedError("`write` makes the examples.")
+    raise NotImplementedError("`conversion.write` makes the examples.")
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-    raise NotImplementedError("`write` makes the examples.")
-
-
-def write(builder: Any, records: Iterator[bytes], source: str) -> Tally:
-  """Writes records as the examples of a builder, as they come.
-
-  TFDS's own `download_and_prepare` would hold a gigabyte of them in memory and
-  then need TensorFlow.
-
-  Args:
-    builder: of `create_builder`; its directory must not exist yet.
-    records: the serialized scenes.
-    source: name of the file that they are from, for messages.
-
-  Returns:
-    What was seen in them.
-
-  Raises:
-    ValueError: if they are not of the builder's set.
-  """
-  os.makedirs(builder.data_dir)
-  writer = tfds.core.SequentialWriter(
-    builder.info,
-    max_examples_per_shard=builder.SHARD,
-    file_format=_FORMAT,
-  )
-  writer.initialize_splits([builder.SPLIT])
-  tally = Tally()
-  batch: list[dict[str, Any]] = []
-
-  def flush():
-    writer.add_examples({builder.SPLIT: batch})
-    batch.clear()
-
-  convert = functools.partial(builder.convert, source=source)
-  for scene, example in prefetch.parallel_map(convert, enumerate(records)):
-    tally.add(scene, example["num_objects"])
-    batch.append(example)
-    if len(batch) == _BATCH:
-      flush()
-  flush()
-  writer.close_all()
-  return tally
+    raise NotImplementedError("`conversion.write` makes the examples.")
 
 
 def _png(pixels: np.ndarray) -> io.BytesIO:
@@ -337,7 +267,7 @@ def create_builder(
     data_dir: TFDS's data directory.
 
   Returns:
-    The builder; `write` prepares its data.
+    The builder; `conversion.write` prepares its data.
 
   Raises:
     ValueError: on an unknown variant.
@@ -347,5 +277,5 @@ def create_builder(
   return cls(
     data_dir=os.fspath(data_dir),
     config=variant or None,
-    file_format=_FORMAT,
+    file_format=FILE_FORMAT,
   )

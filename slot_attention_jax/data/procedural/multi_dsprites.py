@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slot_attention_jax.data import types
-from slot_attention_jax.data.procedural import scenes
+from slot_attention_jax.data.procedural import scenes, sprites
 
 VARIANTS = {
   "binarized": (2, 3),
@@ -20,23 +20,11 @@ VARIANTS = {
 """Fewest and most sprites in a scene of each variant."""
 MAX_SPRITES = 16
 
-SHAPES = ("square", "ellipse", "heart")
 SCALES = np.linspace(0.5, 1.0, 6, dtype=np.float32)
 ORIENTATIONS = np.linspace(0.0, 2.0 * np.pi, 40, dtype=np.float32)
 POSITIONS = np.linspace(0.0, 1.0, 32, dtype=np.float32)
 
-# Lengths are parts of the canvas, at scale 1, fitted to the pictures of
-# dSprites' own `dsprites.gif`. On average a square differs from them in 0.2 of
-# its 353 pixels, an ellipse in 1.2 of 274, a heart in 3.5 of 219.
 _CENTER_RANGE = (0.25, 0.75)  # Center of a sprite at position 0 and 1.
-_SQUARE_SIDE = 0.3
-_ELLIPSE_AXES = (0.2, 0.1125)  # Half axes along x and y.
-# A heart's right half: a disc for the lobe; under the disc's center what lies
-# left of a steep line and above one of 45 degrees; a filling up to the notch.
-_LOBE_X, _LOBE_Y, _LOBE_RADIUS = 0.075, -0.071, 0.074
-_TIP = 0.1315  # x + y <= tip.
-_FLANK_SLOPE, _FLANK = 2.15, 0.275  # slope x + y <= flank.
-_NOTCH = -0.087
 # Least hue, saturation and value; a choice, as the original does not say, that
 # keeps sprites apart from any gray.
 _HSV_LOW = (0.0, 0.5, 0.5)
@@ -45,7 +33,9 @@ LAYOUT = types.PropertyLayout(
   name="multi_dsprites",
   properties=(
     types.Property("coords", 2, "continuous", low=0.0, high=1.0),
-    types.Property("shape", len(SHAPES), "categorical", labels=SHAPES),
+    types.Property(
+      "shape", len(sprites.SHAPES), "categorical", labels=sprites.SHAPES
+    ),
     types.Property("scale", 1, "continuous", low=0.5, high=1.0),
     types.Property("orientation", 2, "continuous", low=-1.0, high=1.0),
     types.Property("color", 3, "continuous", low=0.0, high=1.0),
@@ -85,26 +75,6 @@ def _rgb_of_hsv(hsv: jax.Array) -> jax.Array:
   sector = jnp.concatenate([hue * 6.0 + n for n in (5, 3, 1)], axis=-1) % 6.0
   ramp = jnp.clip(jnp.minimum(sector, 4.0 - sector), 0.0, 1.0)  # [..., 3]
   return value * (1.0 - saturation * ramp)
-
-
-def _contains(shape: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
-  """Which points lie in an upright sprite of scale 1 around the origin.
-
-  Takes `shape` [O] int32 and the points' x (to the right) and y (downwards)
-  `u`, `v` [O, H, W] in parts of the canvas; returns [O, H, W] bool.
-  """
-  u = jnp.abs(u)  # All three are symmetric.
-  square = jnp.maximum(u, jnp.abs(v)) <= _SQUARE_SIDE / 2.0
-  a, b = _ELLIPSE_AXES
-  ellipse = (u / a) ** 2 + (v / b) ** 2 <= 1.0
-  disc = (u - _LOBE_X) ** 2 + (v - _LOBE_Y) ** 2 <= _LOBE_RADIUS**2
-  # The disc's right edge bounds the upper end of the flank.
-  body = (u + v <= _TIP) & (_FLANK_SLOPE * u + v <= _FLANK)
-  body &= u <= _LOBE_X + _LOBE_RADIUS
-  between = (u <= _LOBE_X) & (v >= _NOTCH)
-  heart = jnp.where(v >= _LOBE_Y, body, disc | between)
-  shape = shape[:, None, None]
-  return jnp.where(shape == 0, square, jnp.where(shape == 1, ellipse, heart))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +181,7 @@ class MultiDSprites:
       background = jax.random.uniform(keys[2], (3,))
     return Scene(
       present=jnp.arange(o, dtype=jnp.int32) < number,
-      shape=choose(keys[3], np.arange(len(SHAPES), dtype=np.int32)),
+      shape=choose(keys[3], np.arange(len(sprites.SHAPES), dtype=np.int32)),
       scale=choose(keys[4], SCALES),
       orientation=choose(keys[5], ORIENTATIONS),
       position=choose(keys[6], POSITIONS, (o, 2)),
@@ -247,7 +217,7 @@ class MultiDSprites:
     cos = jnp.cos(scene.orientation)[:, None, None]
     sin = jnp.sin(scene.orientation)[:, None, None]
     # Rows count downwards, so this turns the points clockwise, back upright.
-    inside = _contains(scene.shape, cos * x - sin * y, sin * x + cos * y)
+    inside = sprites.contains(scene.shape, cos * x - sin * y, sin * x + cos * y)
     inside &= scene.present[:, None, None]  # [O, H, W]
     index = jnp.arange(1, self.max_objects + 1, dtype=jnp.int32)
     # The last sprite on a pixel has the largest index.

@@ -12,6 +12,7 @@ from slot_attention_jax.data.procedural import scenes
 from slot_attention_jax.data.procedural.clevr import render as render_lib
 from slot_attention_jax.data.procedural.clevr import sampling
 from slot_attention_jax.data.procedural.clevr import scene as scene_lib
+from slot_attention_jax.data.procedural.clevr import view as view_lib
 
 SPLITS = ("cogent_a", "cogent_b")
 """CLEVR-CoGenT's conditions. In A cubes are gray, blue, brown or yellow and
@@ -97,8 +98,8 @@ class Clevr:
     return max(_CLEVR_OBJECTS, self.num_objects[1])
 
   @property
-  def _view(self) -> render_lib.View:
-    return render_lib.View(frame=self.frame, crop=self.crop)
+  def _view(self) -> view_lib.View:
+    return view_lib.View(frame=self.frame, crop=self.crop)
 
   @property
   def _allowed(self) -> np.ndarray | None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slot_attention_jax.data.procedural.clevr import geometry, scene
+from slot_attention_jax.data.procedural.clevr import geometry, outlines, scene
 
 # Planes around an outline.
 _PLANES = 12
@@ -69,7 +69,7 @@ def lamps_of(s: scene.Scene, bodies: geometry.Body) -> Lamps:
   forward = geometry.select(
     jnp.broadcast_to(is_sun, reach.shape), parallel, towards.unit()
   )
-  planes, offset = geometry.outlines(each, apex, forward, reach, _PLANES)
+  planes, offset = outlines.touching_planes(each, apex, forward, reach, _PLANES)
   gone = ~bodies.present[:, None, None]
   depth = forward.dot(each.center)
   return Lamps(

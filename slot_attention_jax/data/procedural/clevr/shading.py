@@ -2,9 +2,8 @@
 
 Direct light of the four lamps is computed as Cycles does, with a diffuse and a
 microfacet term per material; light that bounces more than once is a smooth
-function of the normal, the height and the mirrored direction. The constants
-were fitted to the 40 calibration scenes rendered by Blender from the original
-assets (`experiments/blender/fit_clevr_materials.py`).
+function of the normal, the height and the mirrored direction. The constants are
+in `materials`.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from slot_attention_jax.data.procedural.clevr import geometry, lighting
+from slot_attention_jax.data.procedural.clevr import (
+  geometry,
+  lighting,
+  materials,
+)
 
-BACKDROP, RUBBER, METAL, NOTHING = 0, 1, 2, 3
-"""Kinds of surface; objects have 1 + their material id."""
-BACKDROP_ALBEDO = 0.8
 # Colors of the key, fill and back lamp and of the sun.
 _LAMP_COLORS = (
   (1.0, 0.9323092, 0.8166637),
@@ -34,43 +33,6 @@ _GRAZING = 0.05
 
 
 @flax.struct.dataclass
-class Materials:
-  """Constants of the light and the materials; linear light, no unit.
-
-  Attributes:
-    power: [4], of the key, fill and back lamp and the sun.
-    backdrop_ambient: indirect light on the backdrop.
-    rubber_ambient: [10], indirect light on objects, over `_bounces`.
-    rubber_ior: of the glossy coat and of the sheen.
-    rubber_alpha: roughness of the glossy coat.
-    rubber_gain: of diffuse light, of the sheen, of the glossy coat, and of
-      indirect light on the coat.
-    metal_ambient: [10], indirect light in the rough half of the metal.
-    metal_alpha: roughness of the sharp and the rough half.
-    metal_gain: of mirrored surroundings, of lamps in the sharp half, of the
-      rough half.
-    mirrored_metal: light on metal that is seen in a mirror, at an upright
-      normal's height of 0, and per height.
-    neighbor: effect of other objects on the indirect light of backdrop and
-      rubber: what they take, backdrop and rubber, and what they give, the same.
-    mirrored_nothing: light where a mirrored ray leaves the scene.
-  """
-
-  power: Any
-  backdrop_ambient: Any
-  rubber_ambient: Any
-  rubber_ior: Any
-  rubber_alpha: Any
-  rubber_gain: Any
-  metal_ambient: Any
-  metal_alpha: Any
-  metal_gain: Any
-  mirrored_metal: Any
-  neighbor: Any
-  mirrored_nothing: Any
-
-
-@flax.struct.dataclass
 class Surface:
   """Points to shade, [P] each.
 
@@ -78,7 +40,7 @@ class Surface:
     point: locations.
     normal: unit normals.
     view: unit directions to the eye.
-    kind: int32, `BACKDROP`, `RUBBER`, `METAL` or `NOTHING`.
+    kind: int32, `materials.BACKDROP` and so on.
     albedo: color, linear light, as (x, y, z) = (red, green, blue).
     radius: half extent of the object.
     seen: share of each of the 4 lamps that can be seen.
@@ -141,7 +103,7 @@ def _bounces(weights: jax.Array, v: geometry.Vector, s: Surface) -> jax.Array:
 
 
 def _lamp(
-  m: Materials, lamps: lighting.Lamps, point: geometry.Vector, j: int
+  m: materials.Materials, lamps: lighting.Lamps, point: geometry.Vector, j: int
 ) -> tuple[geometry.Vector, jax.Array]:
   """Unit directions to lamp j and its strength there, shadows apart."""
   if j == 3:
@@ -162,7 +124,7 @@ def _along(a: geometry.Vector, b: geometry.Vector) -> jax.Array:
   return a.x * b.x + a.y * b.y + a.z * b.z
 
 
-def _diffuse(m: Materials, lamps: lighting.Lamps, s: Surface):
+def _diffuse(m: materials.Materials, lamps: lighting.Lamps, s: Surface):
   """Light of the lamps that falls on surfaces, as a color."""
   red: Any = 0.0
   green: Any = 0.0
@@ -176,7 +138,7 @@ def _diffuse(m: Materials, lamps: lighting.Lamps, s: Surface):
   return geometry.Vector(red, green, blue)
 
 
-def _glossy(m: Materials, lamps: lighting.Lamps, s: Surface, alphas):
+def _glossy(m: materials.Materials, lamps: lighting.Lamps, s: Surface, alphas):
   """Light of the lamps off microfacets, a color for each roughness."""
   facing = jnp.maximum(s.normal.dot(s.view), 1e-3)
   colors: list[list[Any]] = [[0.0, 0.0, 0.0] for _ in alphas]
@@ -217,7 +179,7 @@ def _rubber(m, s, diffuse, coat) -> geometry.Vector:
 
 
 def _indirect(
-  m: Materials, s: Surface, ambient: jax.Array, i: int
+  m: materials.Materials, s: Surface, ambient: jax.Array, i: int
 ) -> list[jax.Array]:
   """Indirect light on the backdrop (i = 0) or rubber (1), by color."""
   left = ambient * jnp.maximum(1.0 - m.neighbor[i] * s.covered, 0.0)
@@ -230,7 +192,7 @@ def _components(v: geometry.Vector) -> tuple[jax.Array, ...]:
 
 
 def mirrored(
-  m: Materials, lamps: lighting.Lamps, s: Surface
+  m: materials.Materials, lamps: lighting.Lamps, s: Surface
 ) -> geometry.Vector:
   """Light from surfaces that are seen in a mirror, without their gloss."""
   diffuse = _diffuse(m, lamps, s)
@@ -246,14 +208,16 @@ def mirrored(
   ):
     backdrop = albedo * (light + floor)
     rubber = albedo * (m.rubber_gain[0] * light + around)
-    color = jnp.where(s.kind == RUBBER, rubber, backdrop)
-    color = jnp.where(s.kind == METAL, albedo * metal, color)
-    out.append(jnp.where(s.kind == NOTHING, m.mirrored_nothing, color))
+    color = jnp.where(s.kind == materials.RUBBER, rubber, backdrop)
+    color = jnp.where(s.kind == materials.METAL, albedo * metal, color)
+    out.append(
+      jnp.where(s.kind == materials.NOTHING, m.mirrored_nothing, color)
+    )
   return geometry.Vector(*out)
 
 
 def radiance(
-  m: Materials,
+  m: materials.Materials,
   lamps: lighting.Lamps,
   s: Surface,
   surroundings: geometry.Vector,
@@ -270,7 +234,7 @@ def radiance(
     Linear light, (x, y, z) = (red, green, blue), [P] each; may exceed 1.
   """
   diffuse = _diffuse(m, lamps, s)
-  is_metal = s.kind == METAL
+  is_metal = s.kind == materials.METAL
   broad = jnp.where(is_metal, m.metal_alpha[1], m.rubber_alpha)
   coat, sharp = _glossy(m, lamps, s, (broad, m.metal_alpha[0]))
   rubber = _rubber(m, s, diffuse, coat)
@@ -289,7 +253,7 @@ def radiance(
       + m.metal_gain[2] * (soft + ambient)
     )
     color = jnp.where(is_metal, metal, plain)
-    out.append(jnp.where(s.kind == BACKDROP, backdrop, color))
+    out.append(jnp.where(s.kind == materials.BACKDROP, backdrop, color))
   return geometry.Vector(*out)
 
 
@@ -298,32 +262,3 @@ def to_srgb(light: jax.Array) -> jax.Array:
   light = jnp.clip(light, 0.0, 1.0)
   curve = 1.055 * jnp.power(jnp.maximum(light, 0.0031308), 1 / 2.4) - 0.055
   return jnp.where(light <= 0.0031308, 12.92 * light, curve)
-
-
-FITTED = Materials(
-  power=np.array([7.6262, 2.3926, 4.1457, 0.1322], np.float32),
-  backdrop_ambient=np.float32(0.0231),
-  rubber_ambient=np.array(
-    [
-      *(0.131, -0.0873, -0.0322, 0.0154, 0.0574),
-      *(-0.0062, 0.0126, -0.0244, -0.0899, 0.0153),
-    ],
-    np.float32,
-  ),
-  rubber_ior=np.array([1.1495, 1.7496], np.float32),
-  rubber_alpha=np.float32(0.367),
-  rubber_gain=np.array([1.092, 0.713, 2.083, 0.7531], np.float32),
-  metal_ambient=np.array(
-    [
-      *(-0.0126, -0.3133, -0.0357, 0.0191, -0.0303),
-      *(-0.1089, 0.0799, 0.0357, 0.2157, 0.0045),
-    ],
-    np.float32,
-  ),
-  metal_alpha=np.array([0.0503, 0.3115], np.float32),
-  metal_gain=np.array([0.7149, 0.5701, 0.3239], np.float32),
-  mirrored_metal=np.array([0.1483, -0.0504], np.float32),
-  neighbor=np.array([1.9228, 1.7818, 0.17, 0.2047], np.float32),
-  mirrored_nothing=np.float32(0.0216),
-)
-"""Constants fitted to Blender's pictures."""

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slot_attention_jax.data.procedural.clevr import geometry
+from slot_attention_jax.data.procedural.clevr import geometry, outlines
 
 SIDE = 8
 """Pixels along a tile's side; S = SIDE * SIDE pixels are in a tile."""
@@ -120,13 +120,36 @@ def _outline_lines(bodies: geometry.Body, camera: Camera):
   )
   towards = bodies.center - apex
   reach = jnp.sqrt(towards.dot(towards))
-  planes, _ = geometry.outlines(bodies, apex, towards.unit(), reach, _PLANES)
+  planes, _ = outlines.touching_planes(
+    bodies, apex, towards.unit(), reach, _PLANES
+  )
   a, b, c = (
     planes.x * v.x + planes.y * v.y + planes.z * v.z
     for v in (camera.column, camera.row, camera.corner)
   )
   inverse = jax.lax.rsqrt(jnp.maximum(a * a + b * b, 1e-20))
   return a * inverse, b * inverse, c * inverse
+
+
+def batched(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
+  """Lets a function of batches stand under `vmap`, and without it."""
+
+  @jax.custom_batching.custom_vmap
+  def single(*args):
+    out = function(*static, *jax.tree.map(lambda x: x[None], args))
+    return jax.tree.map(lambda x: x[0], out)
+
+  @single.def_vmap
+  def _(size, batched, *args):
+    args = jax.tree.map(
+      lambda x, b: x if b else jnp.broadcast_to(x, (size, *jnp.shape(x))),
+      args,
+      tuple(batched),
+    )
+    out = function(*static, *args)
+    return out, jax.tree.map(lambda _: True, out)
+
+  return single
 
 
 def see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
@@ -140,23 +163,7 @@ def see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
   Returns:
     A `Seen` [T, S].
   """
-
-  @jax.custom_batching.custom_vmap
-  def single(bodies, camera):
-    args = jax.tree.map(lambda x: x[None], (bodies, camera))
-    return jax.tree.map(lambda x: x[0], _see(grid, *args))
-
-  @single.def_vmap
-  def _(size, batched, *args):
-    args = jax.tree.map(
-      lambda x, b: x if b else jnp.broadcast_to(x, (size, *jnp.shape(x))),
-      args,
-      tuple(batched),
-    )
-    out = _see(grid, *args)
-    return out, jax.tree.map(lambda _: True, out)
-
-  return single(bodies, camera)
+  return batched(_see, grid)(bodies, camera)
 
 
 def _see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from slot_attention_jax.data.procedural.clevr import Clevr, render
+from slot_attention_jax.data.procedural.clevr import view as view_lib
 
 NUM_SCENES = 48
 RESOLUTION = (120, 160)
@@ -23,7 +24,7 @@ def many():
       s,
       family.targets(s),
       family.describe(s, RESOLUTION),
-      render.segment(s, RESOLUTION, render.View()),
+      render.segment(s, RESOLUTION, view_lib.View()),
     )
 
   keys = jax.random.split(jax.random.key(2), NUM_SCENES)

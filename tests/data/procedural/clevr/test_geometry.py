@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slot_attention_jax.data.procedural.clevr import geometry
+from slot_attention_jax.data.procedural.clevr import backdrop, geometry
+from slot_attention_jax.data.procedural.clevr import outlines as outlines_lib
 
 NUM_RAYS = 6000
 SHAPES = {"cube": 0, "sphere": 1, "cylinder": 2}
@@ -185,7 +186,7 @@ APEXES = np.array(
 CENTER, ANGLE, RADIUS = np.array([0.3, -0.4, 0.7]), 0.7, 0.7
 
 
-outlines = jax.jit(geometry.outlines, static_argnums=4)
+outlines = jax.jit(outlines_lib.touching_planes, static_argnums=4)
 
 
 @pytest.mark.parametrize("num_planes", [12, 24])
@@ -252,18 +253,18 @@ def test_outlines_tell_hits_from_misses(shape):
 def test_backdrop():
   rng = np.random.default_rng(3)
   num = 20_000
-  ax, ay = (float(x) for x in geometry._BACKDROP_X)
-  x0, y0 = geometry._BACKDROP_ORIGIN
-  bend = geometry._BACKDROP_BEND
+  ax, ay = (float(x) for x in backdrop._X)
+  x0, y0 = backdrop._ORIGIN
+  bend = backdrop._BEND
   extents = (
-    geometry._BACKDROP_LENGTH,
-    geometry._BACKDROP_WIDTH,
-    geometry._BACKDROP_HEIGHT,
+    backdrop._LENGTH,
+    backdrop._WIDTH,
+    backdrop._HEIGHT,
   )
   to_wall = np.array([[-ax, -ay, 0.0], [ay, -ax, 0.0], [0.0, 0.0, 1.0]])
   origin = rng.uniform((-8, -8, 0.1), (8, 8, 8), (num, 3)).astype(np.float32)
   direction = unit(rng.normal(size=(num, 3))).astype(np.float32)
-  got, normal = jax.jit(geometry.backdrop)(vector(origin), vector(direction))
+  got, normal = jax.jit(backdrop.intersect)(vector(origin), vector(direction))
   got, normal = np.asarray(got, np.float64), stack(normal)
   # u before the wall, v along it, z up, in float64.
   o = (origin - np.array([x0, y0, 0.0])) @ to_wall.T

@@ -9,7 +9,7 @@ from slot_attention_jax.data.procedural.clevr import (
   annotations,
   geometry,
   lighting,
-  render,
+  surfaces,
 )
 
 # Half sides of the lamps and half the angle of the sun; not the fitted ones, so
@@ -43,7 +43,7 @@ def vector(array):
 
 @jax.jit
 def visibility(scene, point, owner):
-  lamps = lighting.lamps_of(scene, render.bodies_of(scene))
+  lamps = lighting.lamps_of(scene, surfaces.bodies_of(scene))
   return jnp.stack(lighting.visibility(lamps, point, owner, WIDER * HALF_SIZE))
 
 
@@ -56,7 +56,7 @@ def seen_of(scene, points, owner=None):
 @jax.jit
 def blocked(scene, point, towards, limit):
   """Whether an object is nearer than `limit` along rays [P, S]."""
-  bodies = render.bodies_of(scene)
+  bodies = surfaces.bodies_of(scene)
   each = jax.tree.map(lambda x: x[:, None, None], bodies)
   point, towards = jax.tree.map(lambda x: x[None], (point, towards))
   hit = geometry.intersect(each, point, towards)

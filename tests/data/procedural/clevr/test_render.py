@@ -17,6 +17,7 @@ from slot_attention_jax.data.procedural.clevr import (
   render,
   scene,
 )
+from slot_attention_jax.data.procedural.clevr import view as view_lib
 
 ROOT = pathlib.Path(__file__).parents[4]
 DATA = ROOT / "tests/testdata/clevr_render"
@@ -57,13 +58,13 @@ def many(crowds, known):
 
 
 def pictures(scenes, resolution, **options):
-  view = render.View(options.pop("frame", FULL), options.pop("crop", None))
+  view = view_lib.View(options.pop("frame", FULL), options.pop("crop", None))
   draw = jax.vmap(lambda s: render.render(s, resolution, view, **options))
   return jax.device_get(jax.jit(draw)(scenes))
 
 
 def segmentations(scenes, resolution, frame, crop=None):
-  view = render.View(frame, crop)
+  view = view_lib.View(frame, crop)
   draw = jax.vmap(lambda s: render.segment(s, resolution, view))
   return np.asarray(jax.jit(draw)(scenes))
 
@@ -163,7 +164,7 @@ def test_nothing_but_the_backdrop(small, full):
 
 
 def test_one_picture_is_that_of_a_batch(small, many):
-  view = render.View()
+  view = view_lib.View()
   one = jax.jit(lambda s: render.render(s, SMALL, view))
   for n in (0, 5, NUM_RANDOM + 1):
     got = one(jax.tree.map(lambda x, n=n: x[n], many))
@@ -226,7 +227,7 @@ def test_textures(small, many):
   seeds = np.arange(many.texture_seed.size, dtype=np.uint32)
   seeds = seeds.reshape(many.texture_seed.shape)
   textured = jax.jit(
-    jax.vmap(lambda s: render.render(s, SMALL, render.View(), textured=True))
+    jax.vmap(lambda s: render.render(s, SMALL, view_lib.View(), textured=True))
   )
   first, again, other = (
     jax.device_get(textured(many.replace(texture_seed=s)))
@@ -249,10 +250,14 @@ def test_textures(small, many):
 @pytest.mark.parametrize(
   ("resolution", "view", "message"),
   [
-    ((0, 4), render.View(), r"at least \(1, 1\), got \(0, 4\)"),
-    ((4, 4), render.View(frame=(0, 320)), r"at least \(1, 1\), got \(0, 320\)"),
-    ((4, 4), render.View(frame=(320, 40), crop="paper"), "320 x 40"),
-    ((4, 4), render.View(frame=(200, 320), crop="literal"), "200 x 320"),
+    ((0, 4), view_lib.View(), r"at least \(1, 1\), got \(0, 4\)"),
+    (
+      (4, 4),
+      view_lib.View(frame=(0, 320)),
+      r"at least \(1, 1\), got \(0, 320\)",
+    ),
+    ((4, 4), view_lib.View(frame=(320, 40), crop="paper"), "320 x 40"),
+    ((4, 4), view_lib.View(frame=(200, 320), crop="literal"), "200 x 320"),
   ],
 )
 def test_errors(known, resolution, view, message):

@@ -7,8 +7,9 @@ import pytest
 
 from slot_attention_jax.data.procedural.clevr import (
   geometry,
-  render,
+  surfaces,
   tiles,
+  view,
 )
 
 # Neither is a multiple of a tile's side.
@@ -23,13 +24,13 @@ def scenes(crowds):
 
 
 def camera_of(scene, resolution):
-  return render._camera(scene, resolution, render.View())
+  return view.camera_of(scene, resolution, view.View())
 
 
 def look(scene):
   """What is seen, as pictures [H, W]."""
   grid = tiles.Grid(RESOLUTION)
-  bodies = render.bodies_of(scene)
+  bodies = surfaces.bodies_of(scene)
   seen = tiles.see(grid, bodies, camera_of(scene, RESOLUTION))
   return jax.tree.map(grid.picture, seen)
 
@@ -44,7 +45,7 @@ def brute_force(scene, resolution):
   camera = camera_of(scene, resolution)
   x, y = (jnp.arange(size) + 0.5 for size in reversed(resolution))
   rays = tiles.rays(camera, x[None], y[:, None])
-  each = jax.tree.map(lambda v: v[:, None, None], render.bodies_of(scene))
+  each = jax.tree.map(lambda v: v[:, None, None], surfaces.bodies_of(scene))
   rays = jax.tree.map(lambda v: v[None], rays)
   return geometry.intersect(each, camera.eye, rays)
 

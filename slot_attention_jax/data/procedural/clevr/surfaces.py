@@ -1,0 +1,171 @@
+"""What rays end at: the surfaces of objects, also as metal mirrors them."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from slot_attention_jax.data.procedural.clevr import (
+  backdrop,
+  geometry,
+  lighting,
+  scene,
+  shading,
+  textures,
+  tiles,
+)
+from slot_attention_jax.data.procedural.clevr import materials as materials_lib
+
+
+@flax.struct.dataclass
+class Objects:
+  """What shading asks of a scene's objects and, last, its backdrop: [O + 1]."""
+
+  body: geometry.Body
+  kind: jax.Array
+  albedo: geometry.Vector
+  texture: textures.Texture
+
+
+def bodies_of(s: scene.Scene) -> geometry.Body:
+  """What rays ask of a scene's objects."""
+  return geometry.Body(
+    center=geometry.Vector.of(s.coords),
+    radius=s.radius,
+    cos=jnp.cos(s.angle),
+    sin=jnp.sin(s.angle),
+    shape=s.shape,
+    present=s.present,
+  )
+
+
+def objects_of(
+  s: scene.Scene, bodies: geometry.Body, textured: bool
+) -> Objects:
+  """What shading asks of a scene's objects and of its backdrop."""
+  palette = geometry.Vector.of(jnp.asarray(scene.PALETTE)[s.color])
+  num = s.present.shape[0]
+  if textured:
+    texture = textures.of_seeds(s.texture_seed)
+  else:
+    texture = textures.plain(num + 1)
+
+  def append(x, last):
+    return jnp.concatenate([x, jnp.full((1,), last, x.dtype)])
+
+  # On the backdrop the axes are the world's and the unit is 1.
+  body = jax.tree.map(lambda x: append(x, 0), bodies)
+  body = body.replace(
+    radius=append(bodies.radius, 1.0), cos=append(bodies.cos, 1.0)
+  )
+  return Objects(
+    body=body,
+    kind=append(1 + s.material, materials_lib.BACKDROP),
+    albedo=jax.tree.map(
+      lambda x: append(x, materials_lib.BACKDROP_ALBEDO), palette
+    ),
+    texture=texture,
+  )
+
+
+def surface_at(
+  here, others, lamps, origin, direction, distance, index, textured, footprint
+) -> shading.Surface:
+  """What lies where rays end: at an object, the backdrop or nowhere.
+
+  Args:
+    here: `Objects`, of each ray's object or the backdrop.
+    others: bodies and albedo [O] of all objects, whose light falls around them.
+    lamps: the lamps.
+    origin: origins of the rays.
+    direction: unit directions.
+    distance: to the object.
+    index: int32, the object; -1 for none.
+    textured: whether there are textures.
+    footprint: width of a pixel at distance 1.
+  """
+  is_object = index >= 0
+  far, floor_normal = backdrop.intersect(origin, direction)
+  distance = jnp.where(is_object, distance, far)
+  lost = distance >= geometry.FAR
+  reach = jnp.minimum(distance, 100.0)
+  point = jax.tree.map(lambda o, d: o + d * reach, origin, direction)
+  normal = geometry.select(
+    is_object, geometry.normal(here.body, point), floor_normal
+  )
+  albedo = here.albedo
+  if textured:
+    own = here.body.turn_in(point - here.body.center)
+    albedo = textures.mix(here.texture, albedo, own * (1.0 / here.body.radius))
+  bodies, colors = others
+  covered, bounced = lighting.neighbors(bodies, colors, point, normal, index)
+  return shading.Surface(
+    point=point,
+    normal=normal,
+    view=-direction,
+    kind=jnp.where(lost, materials_lib.NOTHING, here.kind),
+    albedo=albedo,
+    radius=here.body.radius,
+    seen=lighting.visibility(lamps, point, index),
+    covered=covered,
+    bounced=bounced,
+    spread=footprint * distance * geometry.curvature(here.body, point),
+  )
+
+
+def mirror(
+  materials, textured, surface, owner, bodies, objects, lamps
+) -> geometry.Vector:
+  """Light [B, T, S] that metal mirrors; anything elsewhere.
+
+  Only tiles that show metal are worked on, so many at a time as fit a chunk.
+  """
+  b, t, _ = owner.shape
+  num = bodies.radius.shape[1]
+  flags = (surface.kind == materials_lib.METAL).any(axis=-1).reshape(b * t)
+  flat = jax.tree.map(
+    lambda x: x.reshape(b * t, -1),
+    (surface.point, surface.normal, surface.view, owner),
+  )
+  table = jax.tree.map(lambda x: x.reshape(b * (num + 1)), objects)
+  albedo = jax.tree.map(lambda x: x[:, :-1], objects.albedo)
+
+  def work(item):
+    point, normal, back, mine = jax.tree.map(lambda x: x[item], flat)
+    image = item // t
+    # [O, ..., C, 1]: one row of parameters for each tile's image.
+    rows, colors, lights = jax.tree.map(
+      lambda x: jnp.moveaxis(x[image], 0, -1)[..., None],
+      (bodies, albedo, lamps),
+    )
+    direction = normal * (2.0 * normal.dot(back)) - back
+
+    def one(best, inputs):
+      number, body = inputs
+      hit = geometry.intersect(body, point, direction)
+      closer = (hit < best[0]) & (mine != number)
+      return (
+        jnp.where(closer, hit, best[0]),
+        jnp.where(closer, number, best[1]),
+      ), None
+
+    start = jnp.full(mine.shape, geometry.FAR), jnp.full_like(mine, -1)
+    numbers = jnp.arange(num, dtype=jnp.int32)
+    (distance, index), _ = jax.lax.scan(one, start, (numbers, rows))
+    place = image[:, None] * (num + 1) + jnp.where(index < 0, num, index)
+    here = jax.tree.map(lambda x: x[place], table)
+    seen = surface_at(
+      here,
+      (rows, colors),
+      lights,
+      point,
+      direction,
+      distance,
+      index,
+      textured,
+      footprint=0.0,  # No gloss is seen in a mirror.
+    )
+    return shading.mirrored(materials, lights, seen)
+
+  dark = jnp.zeros((b * t, owner.shape[-1]))
+  light = tiles.for_flagged(flags, work, geometry.Vector(dark, dark, dark))
+  return jax.tree.map(lambda x: x.reshape(owner.shape), light)
