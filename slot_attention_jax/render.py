@@ -1,8 +1,7 @@
-"""Writes a split of rendered scenes to files that other tools read."""
+"""Writes a split of synthetic scenes to files that other tools read."""
 
 import contextlib
 import gzip
-import importlib.metadata
 import json
 import pathlib
 from collections.abc import Iterator
@@ -19,9 +18,9 @@ from slot_attention_jax.data.multi_object import layouts
 from slot_attention_jax.evaluation import examples, visualize
 from slot_attention_jax.runtime import files as files_lib
 from slot_attention_jax.runtime import mesh as mesh_lib
-from slot_attention_jax.runtime import progress
+from slot_attention_jax.runtime import progress, provenance
 
-_SHEET = 16
+_NUM_PREVIEWS = 16  # Scenes in the contact sheet.
 _NOTE = (
   "Scenes that slot_attention_jax drew at random and rendered itself. They are "
   "not the images of CLEVR, Multi-dSprites or Tetrominoes: numbers on them are "
@@ -43,12 +42,12 @@ def render(config: Any, workdir: str) -> dict[str, float]:
   - `contact_sheet.png`, the first 16 scenes beside their segmentations,
   - `metadata.json` and `config.json`, which say what all this is.
 
-  An export that was cut off is made again when it is repeated, and one that is
-  whole is left alone. Every file appears whole or not at all.
+  An interrupted export is completed when the command is repeated; a finished
+  one is left alone. Every file appears complete or not at all.
 
   Args:
     config: a config of `configs/`.
-    workdir: the directory: new, empty, or that of the same export.
+    workdir: the directory: new, empty, or of the same export.
 
   Returns:
     How many scenes and objects there are, under the full names of metrics;
@@ -56,7 +55,7 @@ def render(config: Any, workdir: str) -> dict[str, float]:
 
   Raises:
     ValueError: on a config that cannot be rendered, or a directory that cannot
-      be written or holds something else.
+      be written to or holds something else.
   """
   if jax.process_index():
     return {}
@@ -77,39 +76,17 @@ def render(config: Any, workdir: str) -> dict[str, float]:
     files_lib.write_json(path / "metadata.json", report)
     logging.info("Rendered %d scenes into %s.", len(names), path)
   else:
-    logging.info("%s holds this export already; it is left as it is.", path)
+    logging.info("%s already holds this export; nothing to do.", path)
   return {
     examples.metric_name(dataset.info, name): report[name]
     for name in ("num_scenes", "num_objects")
   }
 
 
-class _Described:
-  """A family that describes its objects in place of targets.
-
-  `SceneDataset` alone knows the keys of the scenes; this makes it hand over
-  what an export needs.
-  """
-
-  def __init__(
-    self, family: procedural.SceneFamily, resolution: tuple[int, int]
-  ):
-    self._family = family
-    self._resolution = resolution
-
-  def __getattr__(self, name: str) -> Any:
-    return getattr(self._family, name)
-
-  def targets(self, scene: Any) -> dict[str, Any]:
-    extras = getattr(self._family, "extras", lambda scene: {})
-    objects = self._family.describe(scene, self._resolution)
-    return {"objects": objects, "extras": extras(scene)}
-
-
 def _dataset(
   config: Any, family: procedural.SceneFamily
 ) -> procedural.SceneDataset:
-  """The scenes, on this process's own devices: the others do not take part."""
+  """The scenes, on this process's own devices alone."""
   count, split = config.data.scenes.num_eval, config.eval.split
   if count < 1:
     raise ValueError(
@@ -127,19 +104,30 @@ def _dataset(
     devices=devices,
   )
   resolution = tuple(config.data.resolution)
+
+  def describe(scene, rendering):
+    extras = getattr(family, "extras", lambda scene: {})
+    return {
+      "image": rendering.image,
+      "segmentation": rendering.segmentation,
+      "objects": family.describe(scene, resolution),
+      "extras": extras(scene),
+    }
+
   return procedural.SceneDataset(
-    cast(Any, _Described(family, resolution)),
+    family,
     split=split,
     batch_size=batch_size,
     sharding=mesh_lib.batch_sharding(mesh),
     resolution=resolution,
     seed=config.seed,
     num_examples=None if training else count,
+    describe=describe,
   )
 
 
 def _settings(config: Any, family: procedural.SceneFamily) -> dict[str, Any]:
-  """All that the scenes depend on."""
+  """Everything that determines the scenes."""
   settings = {
     "data": family.name,
     "family": repr(family),
@@ -147,7 +135,9 @@ def _settings(config: Any, family: procedural.SceneFamily) -> dict[str, Any]:
     "resolution": list(config.data.resolution),
     "num_scenes": config.data.scenes.num_eval,
     "seed": config.seed,
-    "version": importlib.metadata.version("slot_attention_jax"),
+    "version": provenance.package_versions().get(
+      "slot_attention_jax", "not installed"
+    ),
   }
   if config.eval.split == "train":
     settings["batch_size"] = config.train.batch_size
@@ -157,7 +147,7 @@ def _settings(config: Any, family: procedural.SceneFamily) -> dict[str, Any]:
 def _begin(
   path: pathlib.Path, settings: dict[str, Any], files: list[str]
 ) -> dict[str, Any] | None:
-  """Takes the directory, or returns the report of the whole export in it."""
+  """Claims the directory, or returns the report of a finished export in it."""
   file = path / "metadata.json"
   try:
     path.mkdir(parents=True, exist_ok=True)
@@ -170,8 +160,8 @@ def _begin(
     files_lib.write_json(file, {"complete": False, "settings": settings})
   except OSError as error:
     raise ValueError(
-      f"Expected a directory that can be written, got {path} ({error}). Name "
-      "another with --workdir."
+      f"Expected a directory that can be written to, got {path} ({error}). "
+      "Choose another with --workdir."
     ) from error
   return None
 
@@ -182,18 +172,18 @@ def _check_same_export(
   old: dict[str, Any] | None,
   new: dict[str, Any],
 ) -> None:
-  """Raises ValueError if there is anything that an export would spoil."""
+  """Raises ValueError if the directory holds anything but this export."""
   if old is None:
     raise ValueError(
       f"Expected {path} to be new, empty or an export of scenes, found "
-      f"{found[:5]} in it. Name another directory with --workdir."
+      f"{found[:5]} in it. Choose another directory with --workdir."
     )
   names = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
   if names:
     raise ValueError(
       f"Expected the export in {path} to be of the same settings, got "
       f"{[(k, new.get(k)) for k in names]}, there it is "
-      f"{[(k, old.get(k)) for k in names]}. Name another directory with "
+      f"{[(k, old.get(k)) for k in names]}. Choose another directory with "
       "--workdir, or remove this one."
     )
 
@@ -207,7 +197,7 @@ def _scenes(
     if row == 0:
       batch = jax.device_get(dataset.batch(i // dataset.batch_size))
     scene = jax.tree.map(lambda x: x[row], batch)  # noqa: B023
-    objects = scene["target"]["objects"]
+    objects = scene["objects"]
     present = np.asarray(objects.pop("present"), bool)
     # Objects first, padding dropped: object i of all files is segment i.
     rows = np.flatnonzero(present)
@@ -217,7 +207,7 @@ def _scenes(
       visualize.to_uint8(scene["image"]),
       segment[scene["segmentation"]],
       {k: v[rows] for k, v in objects.items()},
-      scene["target"]["extras"],
+      scene["extras"],
     )
 
 
@@ -229,10 +219,10 @@ def _write(
   names: list[str],
   stem: str,
 ) -> int:
-  """Writes the scenes as they come; returns the number of their objects."""
+  """Writes the scenes as they are rendered; returns how many objects."""
   properties = cast(types.PropertyLayout, dataset.info.layout)
   info = settings | {"package": "slot_attention_jax", "note": _NOTE}
-  num_objects, sheet = 0, []
+  num_objects, previews = 0, []
   with contextlib.ExitStack() as stack:
     enter = stack.enter_context
     shown = enter(progress.Progress(len(names), stem, "scenes", log=True))
@@ -263,12 +253,12 @@ def _write(
       )
       scenes.write(f"{',' if i else ''}\n{json.dumps(entry)}")
       num_objects += len(entry["objects"])
-      if i < _SHEET:
-        sheet.append((image, segmentation))
+      if i < _NUM_PREVIEWS:
+        previews.append((image, segmentation))
       shown.update(i + 1)
     scenes.write("\n]}\n")
-  picture = visualize.scene_grid(*map(np.stack, zip(*sheet, strict=True)))
-  files_lib.save_png(path / "contact_sheet.png", picture)
+  grid = visualize.scene_grid(*map(np.stack, zip(*previews, strict=True)))
+  files_lib.save_png(path / "contact_sheet.png", grid)
   return num_objects
 
 
@@ -278,7 +268,7 @@ def _report(
   layout: layouts.RecordLayout,
   num_objects: int,
 ) -> dict[str, Any]:
-  """What the export is, for people and for the next run in its directory."""
+  """What the export is, for readers and for the next run in its directory."""
   resolution = tuple(settings["resolution"])
   return {
     "complete": True,

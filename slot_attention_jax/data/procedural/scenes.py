@@ -134,6 +134,7 @@ class SceneDataset:
     resolution: tuple[int, int] | None = None,
     seed: int = 0,
     num_examples: int | None = None,
+    describe: Callable[[Any, Rendering], dict[str, Any]] | None = None,
   ):
     """Prepares the batches; nothing is rendered yet.
 
@@ -145,6 +146,8 @@ class SceneDataset:
       resolution: (H, W); default: the family's.
       seed: of the endless scenes of training, in [0, 2**32).
       num_examples: scenes of a fixed list; None for endless training.
+      describe: makes a row of a batch, a pytree of arrays by name, of a scene
+        and its rendering; None for image, segmentation and target.
 
     Raises:
       ValueError: on an unknown split, a bad resolution, or a number of
@@ -171,14 +174,18 @@ class SceneDataset:
       own_scenes=True,
     )
 
-    def example(key):
-      scene = family.sample(key)
-      rendering = family.render(scene, size)
+    def describe_for_training(scene, rendering):
       return {
         "image": rendering.image,
         "segmentation": rendering.segmentation,
         "target": family.targets(scene),
       }
+
+    describe = describe or describe_for_training
+
+    def example(key):
+      scene = family.sample(key)
+      return describe(scene, family.render(scene, size))
 
     chunk = max(1, _CHUNK_PIXELS // (size[0] * size[1]))
 

@@ -125,7 +125,8 @@ def _excess(p: Vector, shape: jax.Array) -> tuple[jax.Array, Vector]:
   The function is convex, 0 on the surface and below 0 inside: the distance
   from the core in units of the rounding, less 1.
   """
-  # Select by arithmetic on scalars: shapes are per ray or per object.
+  # One formula for all shapes, selected by scalars, instead of a branch each:
+  # shapes differ from ray to ray, and all branches would run anyway.
   core_r = jnp.asarray(_CORE_RADIUS)[shape]
   core_z = jnp.asarray(_CORE_HEIGHT)[shape]
   inv_r, inv_z = 1.0 / (1.0 - core_r), 1.0 / (1.0 - core_z)
@@ -166,7 +167,9 @@ def intersect(body: Body, origin: Vector, direction: Vector) -> jax.Array:
   o = body.turn_in(origin - body.center) * scale
   d = body.turn_in(direction)  # t below is in units of the radius.
   cube, sphere = body.shape == CUBE, body.shape == SPHERE
-  # x^2 + y^2 (+ z^2) <= 1; cubes are let through by a large radius.
+  # The sharp body is an intersection of a quadric and of slabs. The quadric is
+  # x^2 + y^2 (+ z^2) <= 1; a cube lies within the larger cylinder of radius 2,
+  # which so cuts nothing off, and round shapes within slabs of twice the size.
   k = jnp.where(sphere, 1.0, 0.0)
   limit = jnp.where(cube, 4.0, 1.0)
   a = d.x * d.x + d.y * d.y + k * d.z * d.z
@@ -192,10 +195,12 @@ def intersect(body: Body, origin: Vector, direction: Vector) -> jax.Array:
   for _ in range(_NEWTON_STEPS):
     value, gradient = _excess(o + d * t, body.shape)
     slope = gradient.dot(d)
-    # From where the slope is not downward, the ray only leaves.
+    # Where the slope is not downward, the ray only leaves: no step.
     step = jnp.where(slope < -1e-6, -value / jnp.minimum(slope, -1e-6), 0.0)
     t = t + jnp.maximum(step, 0.0)
   value, _ = _excess(o + d * t, body.shape)
+  # Spheres need no rounding. Others are missed where Newton's method ran past
+  # the sharp body: the ray cut a corner that the rounding takes away.
   hit &= sphere | ((value < 1e-2) & (t < far))
   return jnp.where(hit & (near > 0.0), t * body.radius, FAR)
 
@@ -233,7 +238,8 @@ def support(body: Body, v: Vector) -> jax.Array:
   across = jnp.sqrt(v.x * v.x + v.y * v.y + 1e-20)
   cube = body.shape == CUBE
   side = jnp.where(cube, jnp.abs(v.x) + jnp.abs(v.y), across)
-  # The rounding is an ellipsoid around the core.
+  # Supports of a Minkowski sum add up: the core's, and that of the rounding,
+  # an ellipsoid around it.
   rounding = jnp.sqrt(
     jnp.square((1.0 - core_r) * across) + jnp.square((1.0 - core_z) * v.z)
   )

@@ -30,6 +30,7 @@ def touching_planes(
   Returns:
     Unit normals [..., K], outwards, and offsets [..., K].
   """
+  # Planes come in pairs of opposite directions: the first half is computed.
   half = num_planes // 2
   zero, one = jnp.zeros_like(reach), jnp.ones_like(reach)
   edges = [
@@ -37,14 +38,18 @@ def touching_planes(
     geometry.Vector(-body.sin, body.cos, zero),
     geometry.Vector(zero, zero, one),
   ]
+  # A frame of the picture plane: across the line of sight, level and upwards.
   across = forward.cross(edges[2]).unit()
   upward = across.cross(forward)
-  # Directions of the outline's straight edges, as angles in [0, pi).
+  # An edge of the body along an axis shows as a straight edge of the outline;
+  # the plane through it has its normal at this angle in [0, pi).
   angles = []
   for edge in edges:
     side = edge.cross(forward)
     angles.append(jnp.arctan2(side.dot(upward), side.dot(across)) % np.pi)
   angles = jnp.stack(angles, axis=-1)  # [..., 3]
+  # Cubes: one plane at each of the three angles, and the others evenly between
+  # them, around the rounded corners. Others: evenly all around.
   order = jnp.argsort(angles, axis=-1)
   angles = jnp.take_along_axis(angles, order, axis=-1)
   following = jnp.concatenate([angles[..., 1:], angles[..., :1] + np.pi], -1)
@@ -68,7 +73,11 @@ def touching_planes(
     return jax.tree.map(lambda x: x[..., None], v)
 
   u = expand(across) * jnp.cos(angle) + expand(upward) * jnp.sin(angle)
-  # Tilting a plane towards `lean` turns it about its edge.
+  # `u` are normals in the picture plane. A plane through the apex that touches
+  # the body is `u` tilted against the line of sight, so that it passes in front
+  # of the body by its support: tilting along `lean` turns it about its edge, so
+  # that it keeps holding the edge; `grip` is how much of the tilt counts. An
+  # edge that points at the apex (0.95) gives no direction to lean to.
   ahead = expand(forward)
   lean, grip = ahead, jnp.ones_like(angle)
   for i, e in enumerate(edges):
@@ -81,12 +90,15 @@ def touching_planes(
   # A polygon around a circle: shrunk to the same area.
   fit = np.float32(np.sqrt(np.pi / (num_planes * np.tan(np.pi / num_planes))))
   fit = jnp.where(is_cube, 1.0, fit)
+  # The point of contact depends on the tilt, and the tilt on it: four rounds of
+  # substitution leave no visible error.
   tilted = u
   for _ in range(4):
     slope = fit * geometry.support(wide, tilted) / (reach[..., None] * grip)
     tilted = u - lean * slope
   inverse = jax.lax.rsqrt(tilted.dot(tilted))
   planes = tilted * inverse
+  # Parallel light has no apex: there the planes pass through the contact.
   from_apex = planes.dot(expand(apex))
   from_body = planes.dot(expand(body.center)) + fit * geometry.support(
     wide, planes

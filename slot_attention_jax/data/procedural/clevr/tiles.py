@@ -1,8 +1,10 @@
 """What the camera sees, tile by tile.
 
-Objects cover a small part of a picture, so rays are traced only on the tiles
-of 8x8 pixels that an object's outline touches: tiles are listed, most crowded
-first, and worked on in chunks of one size, as many as there are.
+Objects cover a small part of a picture, so rays are traced only on the tiles of
+8x8 pixels that an object's outline touches. Compiled programs have static
+shapes, yet the work differs from scene to scene: so the tiles of a whole batch
+are sorted, most crowded first, and a loop works on chunks of one size, as many
+as there are.
 """
 
 from collections.abc import Callable
@@ -167,13 +169,21 @@ def see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
 
 
 def _see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
-  """`see` on a batch [B]."""
+  """`see` on a batch [B].
+
+  First, which objects come near which tile, from the outlines alone. Then, in
+  round m, the m-th object of every tile that has one is traced and composited:
+  a tile with two objects takes part in two rounds, an empty one in none.
+  """
   b, o = bodies.radius.shape
   t, s = grid.num_tiles, SIDE * SIDE
   lines = jax.vmap(_outline_lines)(bodies, camera)  # [B, O, K]
   left, top = grid.corners()
-  # An outline touches a tile if it comes this close to its middle.
+  # An outline touches a tile if it comes this close to its middle: half of the
+  # diagonal, and one pixel for the coverage of edges that reach into it.
   reach = SIDE * np.sqrt(0.5) + 1.0
+  # The signed distance from a convex outline is the maximum over its lines.
+  # A loop over K keeps [B, O, K, T] from being made.
   touch: Any = None
   for k in range(_PLANES):
     middle = (
@@ -184,26 +194,29 @@ def _see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
     touch = middle if touch is None else jnp.maximum(touch, middle)
   flags = (touch < reach) & bodies.present[..., None]  # [B, O, T]
   flags = jnp.swapaxes(flags, 1, 2).reshape(b * t, o)
+  # The rank of an object among those of its tile, and how many a tile has.
   rank = jnp.cumsum(flags, axis=1, dtype=jnp.int32) - 1
   count = rank[:, -1] + 1  # [B * T]
   order = jnp.argsort(-count)
-  # Round m works on the m-th object of every tile that has one: these are the
-  # first `tiles[m]` of the order.
+  # With the most crowded tiles first, those that have an m-th object are the
+  # first `tiles[m]` of the order: contiguous, so each round is cut into chunks.
   rounds = jnp.arange(o, dtype=jnp.int32)
   tiles = (count[:, None] > rounds[None]).sum(axis=0, dtype=jnp.int32)
   chunks = (tiles + _CHUNK - 1) // _CHUNK
-  ends = jnp.cumsum(chunks)
+  ends = jnp.cumsum(chunks)  # Of the rounds, in chunks.
   left, top = jnp.asarray(left), jnp.asarray(top)
   dx, dy = offsets()
   flat = jax.tree.map(lambda x: x.reshape(b * o, *x.shape[2:]), (bodies, lines))
 
   def work(state):
+    """Chunk i: traces one object on each of C tiles and composites it."""
     i, seen = state
-    m = (i >= ends).sum(dtype=jnp.int32)
+    m = (i >= ends).sum(dtype=jnp.int32)  # The round that the chunk is in.
     place = (i - ends[m] + chunks[m]) * _CHUNK + jnp.arange(_CHUNK)
-    real = place < tiles[m]
+    real = place < tiles[m]  # The last chunk of a round is filled up.
     item = order[jnp.minimum(place, b * t - 1)]
     image, tile = item // t, item % t
+    # The one object of rank m on each tile.
     number = jnp.argmax(flags[item] & (rank[item] == m), axis=1)
     number = number.astype(jnp.int32)
     body, line = jax.tree.map(lambda x: x[image * o + number], flat)
@@ -216,9 +229,13 @@ def _see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
       distance = line[0][:, k, None] * x + line[1][:, k, None] * y
       distance += line[2][:, k, None]
       outside = distance if outside is None else jnp.maximum(outside, distance)
+    # Share of a pixel within the outline: a straight edge through its center
+    # halves it, one half a pixel away leaves all or nothing.
     cover = jnp.clip(0.5 - outside, 0.0, 1.0)
     best = jax.tree.map(lambda x: x[item], seen)
     closer = hit < best.distance
+    # Outline and ray may disagree by a hair: an object that is missed covers at
+    # most half of the pixel, one that is hit at least half.
     edge = jnp.where(hit >= geometry.FAR, jnp.minimum(cover, 0.5), 0.0)
     wider = edge > best.beside
     number = jnp.broadcast_to(number[:, None], hit.shape)
@@ -229,6 +246,7 @@ def _see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
       beside=jnp.where(wider, edge, best.beside),
       beside_index=jnp.where(wider, number, best.beside_index),
     )
+    # Rows that only fill the chunk are written out of bounds, that is nowhere.
     target = jnp.where(real, item, b * t)
     seen = jax.tree.map(
       lambda all_, new: all_.at[target].set(new, mode="drop"), seen, best
