@@ -206,7 +206,7 @@ def test_the_contact_sheet_shows_every_scene(export):
   np.testing.assert_array_equal(sheet, visualize.scene_grid(images, masks))
 
 
-def test_a_sheet_of_scenes():
+def test_a_grid_of_scenes():
   images = np.arange(5, dtype=np.uint8)[:, None, None, None]
   images = np.broadcast_to(images, (5, 2, 3, 3))
   masks = np.zeros((5, 2, 3), np.uint8)
@@ -224,7 +224,7 @@ def test_a_sheet_of_scenes():
     visualize.scene_grid(images, masks[:4])
 
 
-def test_metadata_names_the_data_as_own(export):
+def test_metadata_says_the_scenes_are_synthetic(export):
   path, _ = export
   saved = json.loads((path / "metadata.json").read_text())
   assert saved["complete"] is True
@@ -252,9 +252,7 @@ def cut_off(monkeypatch, after):
   monkeypatch.setattr(files, "save_png", failing)
 
 
-def test_an_export_that_was_cut_off_is_made_again(
-  export, tmp_path, monkeypatch
-):
+def test_an_interrupted_export_is_completed(export, tmp_path, monkeypatch):
   whole, metrics = export
   with monkeypatch.context() as patch:
     cut_off(patch, after=5)
@@ -269,7 +267,7 @@ def test_an_export_that_was_cut_off_is_made_again(
   assert contents(tmp_path) == contents(whole)
 
 
-def test_a_whole_export_is_left_alone(export, monkeypatch):
+def test_a_finished_export_is_left_alone(export, monkeypatch):
   path, metrics = export
   before = contents(path)
   with monkeypatch.context() as patch:
@@ -278,7 +276,7 @@ def test_a_whole_export_is_left_alone(export, monkeypatch):
   assert contents(path) == before
 
 
-def test_an_export_that_lacks_only_its_report_is_made_again(export, tmp_path):
+def test_an_export_without_its_report_is_completed(export, tmp_path):
   whole, metrics = export
   shutil.copytree(whole, tmp_path / "copy")
   file = tmp_path / "copy" / "metadata.json"
@@ -288,7 +286,7 @@ def test_an_export_that_lacks_only_its_report_is_made_again(export, tmp_path):
   assert contents(tmp_path / "copy") == contents(whole)
 
 
-def test_what_is_missing_from_an_export_is_made_again(tmp_path):
+def test_missing_files_of_an_export_are_restored(tmp_path):
   render.render(settings(), str(tmp_path))
   before = contents(tmp_path)
   (tmp_path / "masks" / f"{NAME}_000004.png").unlink()
@@ -318,7 +316,7 @@ def test_an_export_of_other_settings_is_not_overwritten(export, key, value):
 
 
 @pytest.mark.parametrize("name", ["metadata.json", "notes.txt"])
-def test_directories_with_anything_else_are_not_touched(name, tmp_path):
+def test_directories_with_other_files_are_not_touched(name, tmp_path):
   # A run's metadata has no settings of an export.
   (tmp_path / name).write_text('{"data": "tetrominoes_scenes"}')
   before = contents(tmp_path)

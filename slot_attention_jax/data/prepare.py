@@ -1,4 +1,4 @@
-"""Prepares a set with masks: from its TFRecord file to a TFDS dataset.
+"""Prepares a multi-object dataset: from its TFRecord file to a TFDS dataset.
 
   python -m slot_attention_jax.data.prepare --name=clevr_with_masks \
     --data_dir=DIR [--source=FILE_OR_BUCKET] [--variant=VARIANT]
@@ -53,11 +53,11 @@ def prepare(
   """Converts a file of multi_object_datasets to a TFDS dataset.
 
   Args:
-    name: of the set, one of `multi_object.NAMES`.
+    name: of the dataset, one of `multi_object.NAMES`.
     data_dir: TFDS's data directory, on a file system.
     source: the file, a directory that has it under its own name, or the URL
       (`gs://`, `https://`) of the file or of a bucket; "" for the public one.
-    variant: of the set; "" for the default one.
+    variant: of the dataset; "" for the default one.
     max_records: convert only the first so many; None: all.
 
   Returns:
@@ -69,7 +69,7 @@ def prepare(
     they were then.
 
   Raises:
-    ValueError: on an unknown set or variant, a file that is not what it should
+    ValueError: on an unknown dataset or variant, a file that is not what it should
       be, or data of something else in `data_dir`.
     FileNotFoundError: if there is no such file.
     OSError: if it cannot be read, or the data not be written.

@@ -92,7 +92,7 @@ def test_permutation_never_changes():
 
 
 @pytest.mark.parametrize("seed", [0, -1, 2**63])
-def test_permutation_is_one(seed):
+def test_permutation_holds_every_row_once(seed):
   order = cached_dataset.permutation(seed, 5, 1000)
   assert sorted(order.tolist()) == list(range(1000))
   # Uncorrelated with the order of the rows and of the next epoch: the standard
@@ -249,7 +249,7 @@ def test_errors(arrays):
     _dataset(arrays).batch(-1)
 
 
-def test_draws_the_same_batches_inside_a_program(arrays):
+def test_make_batch_gives_the_same_batches_inside_jit(arrays):
   dataset = _dataset(arrays, on_device=True)
   make_batch = dataset.make_batch
   assert make_batch is not None
@@ -264,6 +264,6 @@ def test_draws_the_same_batches_inside_a_program(arrays):
     _equal(batch, dataset.batch(step))
 
 
-def test_rows_on_the_host_cannot_be_drawn(arrays):
+def test_rows_on_the_host_have_no_make_batch(arrays):
   assert _dataset(arrays, on_device=False).make_batch is None
   assert _dataset(arrays, on_device=True, shuffle=False).make_batch is None

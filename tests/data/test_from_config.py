@@ -61,7 +61,7 @@ def warnings_in(caplog):
     (tetrominoes, "TETROMINOES", (35, 35), "tetrominoes_scenes"),
   ],
 )
-def test_own_scenes_take_the_place_of_missing_data_and_one_line_says_so(
+def test_synthetic_scenes_stand_in_for_missing_data_with_one_warning(
   module, name, resolution, scenes, over_batch, no_data, caplog
 ):
   config = module.get_config("debug")
@@ -83,7 +83,9 @@ def test_own_scenes_take_the_place_of_missing_data_and_one_line_says_so(
   assert not warnings_in(caplog)
 
 
-def test_own_scenes_on_purpose_need_no_warning(over_batch, no_data, caplog):
+def test_synthetic_scenes_asked_for_give_no_warning(
+  over_batch, no_data, caplog
+):
   config = tetrominoes.get_config("debug,data.name=tetrominoes_scenes")
   dataset = data.create_dataset(
     config, "validation", batch_size=4, sharding=over_batch
@@ -97,7 +99,7 @@ def test_own_scenes_on_purpose_need_no_warning(over_batch, no_data, caplog):
   assert batch["valid"].tolist() == [True, True, False, False]
 
 
-def test_own_scenes_have_every_split_that_clevr_has(over_batch, no_data):
+def test_synthetic_scenes_have_every_split_of_clevr(over_batch, no_data):
   config = clevr_set.get_config("debug")
   for split in ("train_eval", "validation", "test"):
     dataset = data.create_dataset(
@@ -334,7 +336,7 @@ def test_scenes_that_do_not_exist_are_errors(module, arg, message):
     data.create_family(module.get_config(arg))
 
 
-def test_keys_of_scenes_are_errors_where_clevr_itself_is_read(
+def test_keys_of_scenes_are_errors_when_clevr_is_read(
   over_batch, tfds, tmp_path
 ):
   config = on_clevr(
@@ -360,7 +362,7 @@ def test_keys_of_scenes_are_errors_where_clevr_itself_is_read(
     (objects_room, "data.fallback=True", "--name=objects_room "),
   ],
 )
-def test_missing_data_are_an_error_where_nothing_may_take_their_place(
+def test_missing_data_without_a_stand_in_are_an_error(
   module, arg, command, over_batch, no_data
 ):
   config = module.get_config(arg)
@@ -393,7 +395,7 @@ def test_the_crop_follows_from_the_data(name, crop, expected):
   assert from_config.resolve_crop(config) == expected
 
 
-def test_a_split_of_training_needs_data_that_have_one(over_batch, no_data):
+def test_train_split_is_an_error_for_scenes(over_batch, no_data):
   config = clevr_set.get_config("data.tfds.train_split=records[0:8]")
   with pytest.raises(ValueError, match=r"data.tfds.train_split to be 'train'"):
     data.create_dataset(config, "train", batch_size=4, sharding=over_batch)

@@ -37,7 +37,7 @@ def scenes(tmp_path, monkeypatch):
   from_config._REGISTERED.clear()
 
 
-def test_the_example_of_the_guide_trains_on_one_s_own_data(scenes, monkeypatch):
+def test_the_guide_s_example_trains_on_your_own_data(scenes, monkeypatch):
   (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
   statements = [line for line in code.splitlines() if line.strip()]
   assert len(statements) < 40
@@ -57,13 +57,13 @@ def test_the_example_of_the_guide_trains_on_one_s_own_data(scenes, monkeypatch):
   assert about["own_scenes"] is False
 
 
-def test_names_of_the_package_cannot_be_taken():
+def test_built_in_names_cannot_be_registered():
   with pytest.raises(ValueError, match="does not use, got 'clevr'"):
     data.register("clevr", lambda *a, **k: None)
 
 
 @pytest.mark.slow
-def test_a_folder_trains_from_its_name_alone(tmp_path):
+def test_a_folder_trains_without_code(tmp_path):
   from PIL import Image
 
   for i in range(16):

@@ -52,7 +52,7 @@ def test_error_comes_in_its_turn():
   assert _threads() == []
 
 
-def test_dropping_it_ends_the_thread():
+def test_deleting_the_generator_ends_the_thread():
   batches = prefetch.prefetch(lambda step: step, start=0)
   next(batches)
   del batches

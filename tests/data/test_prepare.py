@@ -104,7 +104,9 @@ def test_clevr_is_prepared_with_tfds_s_labels(tmp_path):
     ("objects_room", "six_objects"),
   ],
 )
-def test_other_sets_are_prepared_as_they_were_written(name, variant, tmp_path):
+def test_other_datasets_are_prepared_as_they_were_written(
+  name, variant, tmp_path
+):
   counts = [2, 0, 3]
   file = tmp_path / "x.tfrecords"
   scenes = masks_files.write_scenes(file, name, variant, counts)
@@ -215,7 +217,7 @@ def test_counts_are_checked(known, tmp_path, monkeypatch):
     assert left_in(tmp_path) == []
 
 
-def test_the_bucket_must_have_the_whole_set(tmp_path, monkeypatch):
+def test_the_bucket_must_have_the_whole_dataset(tmp_path, monkeypatch):
   class Local:
     def __init__(self, url):
       assert url.startswith("gs://multi-object-datasets/clevr_with_masks/")
@@ -289,7 +291,7 @@ def test_an_error_is_on_a_line_of_its_own(tmp_path, monkeypatch):
   assert terminal.getvalue().endswith("\n")
 
 
-def test_own_scenes_come_back_from_their_export(tmp_path):
+def test_synthetic_scenes_survive_export_and_preparation(tmp_path):
   family = procedural.Tetrominoes()
   layout = scene_tfrecord.get_layout(family)
   rng = np.random.default_rng(0)

@@ -65,7 +65,7 @@ WHOLE = gzip.compress(
   # Compressed bytes hold the time: as names they would differ by process.
   ids=range(13),
 )
-def test_what_is_wrong_with_a_file_is_said(data, message):
+def test_damaged_files_are_errors(data, message):
   with pytest.raises(ValueError, match=message) as error:
     read(data)
   assert "again." in str(error.value)

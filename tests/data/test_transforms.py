@@ -128,7 +128,7 @@ def test_errors():
 
 
 @pytest.mark.parametrize("crop", ["paper", "literal", None])
-def test_segmentations_are_cut_as_their_images(crop):
+def test_segmentations_are_cropped_like_their_images(crop):
   """Rows and columns told by the gray level of an image, and by ids."""
   rows, columns = np.indices((240, 320))
   window = transforms.crop_window(240, 320) if crop else (0, 240, 0, 320)
@@ -145,7 +145,7 @@ def test_segmentations_are_cut_as_their_images(crop):
     np.testing.assert_array_equal(got, expected)
 
 
-def test_segmentations_that_are_none_are_errors():
+def test_invalid_segmentations_are_errors():
   with pytest.raises(ValueError, match="of integers, got"):
     transforms.preprocess_segmentation(np.zeros((4, 4)), (2, 2), None)
   with pytest.raises(ValueError, match="of integers, got"):

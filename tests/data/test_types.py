@@ -57,7 +57,7 @@ def test_slices_cover_the_vector():
   assert LAYOUT["hue"].high == 10
 
 
-def test_clevr_layout_is_the_references():
+def test_clevr_layout_matches_reference():
   layout = types.CLEVR_LAYOUT
   assert layout.size == 19
   assert [(p.name, p.size) for p in layout.properties] == [
@@ -71,7 +71,7 @@ def test_clevr_layout_is_the_references():
   assert (layout["coords"].low, layout["coords"].high) == (-3, 3)
 
 
-def test_values_and_vectors_that_do_not_fit():
+def test_values_and_vectors_of_wrong_shape_are_errors():
   with pytest.raises(ValueError, match=r"'coords', 'hue', 'kind'\], got"):
     LAYOUT.encode({"kind": VALUES["kind"]}, np.array([[True, True]]))
   with pytest.raises(ValueError, match=r"'size'\]"):

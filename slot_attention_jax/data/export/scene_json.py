@@ -50,8 +50,8 @@ def relationships(
 
   Example:
     >>> import numpy as np
-    >>> from slot_attention_jax.data import export_json
-    >>> export_json.relationships(
+    >>> from slot_attention_jax.data.export import scene_json
+    >>> scene_json.relationships(
     ...   np.array([[0.0, 0, 0], [1, 0, 0]]), {"right": (1, 0, 0)})
     {'right': [[1], []]}
   """

@@ -48,7 +48,7 @@ def get_layout(family: procedural.SceneFamily) -> layouts.RecordLayout:
     return dataclasses.replace(layout, num_entities=entities)
   raise ValueError(
     f"Expected scenes of a family named after one of {_SETS}, got "
-    f"{family.name!r}. Add its layout to data/record_layouts.py."
+    f"{family.name!r}. Add its layout to data/multi_object/layouts.py."
   )
 
 

@@ -1,4 +1,4 @@
-"""The multi-object datasets with masks: reading, preparing, splits.
+"""Multi-object datasets: reading, preparing, splits.
 
 Their TFRecords become TFDS datasets; metrics and training live elsewhere.
 """

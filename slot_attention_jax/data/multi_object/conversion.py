@@ -53,7 +53,7 @@ def write(
     What was seen in them.
 
   Raises:
-    ValueError: if they are not of the builder's set.
+    ValueError: if they are not of the builder's dataset.
   """
   # They need TFDS, which takes seconds to import.
   import tensorflow_datasets as tfds

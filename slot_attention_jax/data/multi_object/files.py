@@ -25,15 +25,15 @@ def file_name(name: str, variant: str) -> str:
   """The name that a file was published under.
 
   Args:
-    name: of the set.
-    variant: of the set; "" if there is one only.
+    name: of the dataset.
+    variant: of the dataset; "" if there is one only.
 
   Returns:
     The name.
 
   Example:
-    >>> from slot_attention_jax.data import multi_object_files
-    >>> multi_object_files.file_name("objects_room", "empty_room")
+    >>> from slot_attention_jax.data.multi_object import files
+    >>> files.file_name("objects_room", "empty_room")
     'objects_room_test_empty_room.tfrecords'
   """
   if name == "objects_room" and variant != "train":
@@ -42,21 +42,21 @@ def file_name(name: str, variant: str) -> str:
 
 
 def locate(name: str, variant: str, source: str) -> str:
-  """Finds the file of a set.
+  """Finds the file of a dataset.
 
   Args:
-    name: of the set.
-    variant: of the set; "" if there is one only.
+    name: of the dataset.
+    variant: of the dataset; "" if there is one only.
     source: the file, a directory that has it under its own name, itself or in a
-      directory of the set's name, or the URL of the file or of a bucket; "" for
-      the public one.
+      directory of the dataset's name, or the URL of the file or of a bucket;
+      "" for the public one.
 
   Returns:
     The path or URL of the file; a URL was not looked at.
 
   Raises:
     FileNotFoundError: if there is none.
-    ValueError: if it has the name of another set or variant.
+    ValueError: if it has the name of another dataset or variant.
   """
   official = file_name(name, variant)
   source = source or BUCKET
@@ -99,18 +99,18 @@ def check_counts(
   """Checks the counts of a file against the known ones.
 
   Args:
-    name: of the set.
-    variant: of the set; "" if there is one only.
-    path: of the file; one on disk may hold a part of the set.
+    name: of the dataset.
+    variant: of the dataset; "" if there is one only.
+    path: of the file; one on disk may hold a part of the dataset.
     count: its records.
     six: its scenes of at most six objects.
     part: whether only a part of the file was asked for.
 
   Returns:
-    Whether it is the whole set; if not, that was said in a warning.
+    Whether it is the whole dataset; if not, a warning said so.
 
   Raises:
-    ValueError: if it cannot be the set, nor what was asked for.
+    ValueError: if it can be neither the dataset nor what was asked for.
   """
   test = name == "objects_room" and variant != "train"
   known = _KNOWN_TEST if test else _KNOWN[name]

@@ -82,7 +82,7 @@ def _objects_room(num_entities: int) -> RecordLayout:
   )
 
 
-# By set and variant; the first variant is the default one.
+# By dataset and variant; the first variant is the default one.
 LAYOUTS: Mapping[str, Mapping[str, RecordLayout]] = {
   "clevr_with_masks": {
     "": RecordLayout(
@@ -90,10 +90,10 @@ LAYOUTS: Mapping[str, Mapping[str, RecordLayout]] = {
       resolution=(240, 320),
       num_entities=11,
       floats={"x": 0, "y": 0, "z": 0, "pixel_coords": 3, "rotation": 0},
-      # The ids are not documented. Two that used the set, see above, name them
-      # so. Pictures and heights in tests/testdata show the same, but these
-      # scenes are not of the set. TFDS's CLEVR has another order in all but the
-      # material.
+      # The ids are not documented. Two users of the dataset, see above, name
+      # them so. Pictures and heights in tests/testdata show the same, but those
+      # scenes are not of the dataset. TFDS's CLEVR has another order in all but
+      # the material.
       ids={
         "size": ("large", "small"),
         "material": ("rubber", "metal"),
@@ -134,9 +134,11 @@ LAYOUTS: Mapping[str, Mapping[str, RecordLayout]] = {
 
 
 def resolve_variant(name: str, variant: str = "") -> str:
-  """The variant of a set, or its default one for ""; ValueError if unknown."""
+  """The variant of a dataset, its default one for ""; ValueError if unknown."""
   if name not in LAYOUTS:
-    raise ValueError(f"Expected a set out of {list(LAYOUTS)}, got {name!r}.")
+    raise ValueError(
+      f"Expected a dataset out of {list(LAYOUTS)}, got {name!r}."
+    )
   variants = LAYOUTS[name]
   variant = variant or next(iter(variants))
   if variant not in variants:
@@ -147,16 +149,16 @@ def resolve_variant(name: str, variant: str = "") -> str:
 
 
 def get_layout(name: str, variant: str = "") -> RecordLayout:
-  """The layout of a set.
+  """The layout of a dataset.
 
   Args:
-    name: of the set.
-    variant: of the set; "" for the default one.
+    name: of the dataset.
+    variant: of the dataset; "" for the default one.
 
   Returns:
     The layout.
 
   Raises:
-    ValueError: on an unknown set or variant.
+    ValueError: on an unknown dataset or variant.
   """
   return LAYOUTS[name][resolve_variant(name, variant)]

@@ -101,7 +101,7 @@ def parse_record(
     values = _values(features[name]) if name in features else np.zeros(0)
     expected = np.uint8 if name in ("image", "mask", *layout.ids) else "f4"
     if values.size != np.prod(shape) or values.dtype != expected:
-      raise ValueError(_misfit(features, layout, name, where))
+      raise ValueError(_describe_mismatch(features, layout, name, where))
     arrays[name] = values.reshape(shape)
   masks = arrays.pop("mask")[..., 0]
   if not layout.entities_first:
@@ -143,7 +143,7 @@ def _values(feature: Any) -> np.ndarray:
   return strings[:, 2]
 
 
-def _misfit(
+def _describe_mismatch(
   features: Any, layout: layouts.RecordLayout, name: str, where: str
 ) -> str:
   """Why a record is not of a layout, and of which one it is."""

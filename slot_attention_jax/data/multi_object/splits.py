@@ -1,11 +1,11 @@
-"""The splits of the sets with masks, as names for ranges of records.
+"""The splits of multi-object datasets, as names for ranges of records.
 
 multi_object_datasets come as one file each, without splits. The paper trains on
 the first records and tests on the next 320, which leaves the others, from which
 a validation split, for choosing checkpoints, and a larger test split are cut
-here. No two splits of a set share a record.
+here. No two splits of a dataset share a record.
 
-| set | train | test | validation | test_large |
+| dataset | train | test | validation | test_large |
 |---|---|---|---|---|
 | clevr_with_masks | 0 to 70,000 | 320 from 70,000 | 320 from 99,000 | 71,000 to 99,000 |
 | multi_dsprites, tetrominoes | 0 to 60,000 | 320 from 60,000 | 320 from 61,000 | 70,000 to 85,000 |
@@ -27,7 +27,7 @@ _LIMIT = 320
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """Which records of a set make a split.
+  """Which records of a dataset make a split.
 
   Attributes:
     name: full name, as `"clevr6/test"`, in the names of metrics.
@@ -81,18 +81,18 @@ def find_split(
     name: one of the table above; `"records[A:B]"`, records A to B - 1, for
       subsets that have fewer records than the splits; for CLEVR also with a
       filter before it, as `"clevr6/test"`, of scenes with at most 6 objects.
-    variant: of the set; objects_room's tests have only the split `"test"`.
+    variant: of the dataset; objects_room's tests have only the split `"test"`.
     max_objects: the filter of a name without one; None: none.
 
   Returns:
     The split, under its full name.
 
   Raises:
-    ValueError: on an unknown name, or a filter for another set than CLEVR.
+    ValueError: on an unknown name, or a filter for a dataset other than CLEVR.
 
   Example:
-    >>> from slot_attention_jax.data import multi_object_splits
-    >>> multi_object_splits.find_split("clevr_with_masks", "clevr6/train")
+    >>> from slot_attention_jax.data.multi_object import splits
+    >>> splits.find_split("clevr_with_masks", "clevr6/train")
     Split(name='clevr6/train', first=0, stop=70000, limit=None, max_objects=6)
   """
   prefix, _, short = name.rpartition("/")

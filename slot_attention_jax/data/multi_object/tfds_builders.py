@@ -1,4 +1,4 @@
-"""TFDS builders of the sets with masks.
+"""TFDS builders of multi-object datasets.
 
 Importing this module registers them, so that `tfds.builder("tetrominoes",
 data_dir=...)` finds what `data.prepare` prepared. It imports TFDS at its top;
@@ -12,7 +12,7 @@ On disk a scene has
   objects_room 0 to 3 are parts of the background,
 - `visibility` [E] bool, which entities there are,
 - `num_objects`, how many of them are no background, and `objects`, these in
-  order: `entity`, their ids, and what the set says of each. Classes of CLEVR
+  order: `entity`, their ids, and what the dataset says of each. Classes of CLEVR
   have the names and the order of TFDS's `clevr`.
 """
 
@@ -52,7 +52,7 @@ _HOMEPAGE = "https://github.com/google-deepmind/multi_object_datasets"
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """What all sets share."""
+  """What all datasets share."""
 
   VERSION = tfds.core.Version(dataset.VERSION)
   SPLIT = "train"
@@ -131,10 +131,10 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       source: name of its file, for messages.
 
     Returns:
-      A pair (the scene as of `multi_object_records.parse_record`, the example).
+      A pair (the scene as of `records.parse_record`, the example).
 
     Raises:
-      ValueError: if it is no record of the set.
+      ValueError: if it is not a record of the dataset.
     """
     index, record = item
     layout = self.layout
@@ -259,11 +259,11 @@ _BUILDERS = {
 def create_builder(
   name: str, variant: str, data_dir: str | os.PathLike[str]
 ) -> Any:
-  """The builder of a set, which keeps its data as array_record.
+  """The builder of a dataset, which keeps its data as array_record.
 
   Args:
-    name: of the set.
-    variant: of the set; "" for the default one.
+    name: of the dataset.
+    variant: of the dataset; "" for the default one.
     data_dir: TFDS's data directory.
 
   Returns:

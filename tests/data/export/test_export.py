@@ -109,13 +109,13 @@ def clevr_objects():
     ),
   ],
 )
-def test_layouts_have_the_readers_shapes(scenes, reader, resolution, expected):
+def test_layouts_match_the_readers_shapes(scenes, reader, resolution, expected):
   layout = scene_tfrecord.get_layout(scenes)
   assert (layout.reader, layout.resolution) == (reader, resolution)
   assert layout.shapes(resolution) == expected
 
 
-def test_more_objects_than_the_readers_make_room_for_more_entities():
+def test_more_objects_than_the_reader_s_extend_the_entities():
   layout = scene_tfrecord.get_layout(family("clevr_scenes", 14))
   assert layout.shapes((2, 2))["mask"] == (15, 2, 2, 1)
 

@@ -144,7 +144,7 @@ def test_masks_are_cropped_and_resized_with_their_images(create, tmp_path):
   assert ((MASK == 200)[:, 2:14] == white).all()
 
 
-def test_the_most_objects_are_those_of_all_splits(create, tmp_path):
+def test_max_objects_is_that_of_all_splits(create, tmp_path):
   for i, split in enumerate(folder.SPLITS):
     save(tmp_path / "mine" / split / "images" / "0.png", gray(0))
     ids = np.arange(SIZE[0] * SIZE[1], dtype=np.uint8).reshape(SIZE) % (2 + i)
@@ -171,7 +171,7 @@ def test_a_changed_image_is_read_again(create, tmp_path):
   assert levels_of(create(tmp_path / "mine")) == [200]
 
 
-def test_what_is_wrong_with_a_folder_is_said(create, tmp_path):
+def test_errors_of_folders(create, tmp_path):
   root = tmp_path / "mine"
   with pytest.raises(FileNotFoundError, match=r"found no .*mine"):
     create(root)

@@ -80,7 +80,9 @@ def test_scenes_come_as_they_were_written_and_in_their_order(data_dir, create):
     np.testing.assert_allclose((image + 1) * 127.5, arrays["image"], atol=1e-3)
 
 
-def test_the_name_tells_a_part_from_the_set(data_dir, create, monkeypatch):
+def test_the_name_tells_a_part_from_the_whole_dataset(
+  data_dir, create, monkeypatch
+):
   info = create("tetrominoes", "records[:]").info
   assert info.name == "tetrominoes:1.0.0[8_of_tetrominoes_.tfrecords]"
   assert info.split == "records[:]"
@@ -93,7 +95,7 @@ def test_the_name_tells_a_part_from_the_set(data_dir, create, monkeypatch):
   assert name == "objects_room/six_objects:1.0.0"
 
 
-def test_clevr_s_objects_are_targets_and_counted_without_the_background(create):
+def test_clevr_targets_and_counts_leave_out_the_background(create):
   dataset = create("clevr_with_masks", "records[:]", resolution=(60, 80))
   assert dataset.info.layout == types.CLEVR_LAYOUT
   assert (dataset.info.max_objects, dataset.info.num_examples) == (10, 3)
@@ -109,7 +111,7 @@ def test_clevr_s_objects_are_targets_and_counted_without_the_background(create):
   assert yellow[1] > yellow[2] + 0.2
 
 
-def test_the_filter_counts_objects_and_its_name_is_stronger(create):
+def test_the_filter_in_the_name_has_precedence(create):
   assert create("clevr_with_masks", "records[:]").info.num_examples == 3
   six = create("clevr_with_masks", "clevr6/records[:]")
   assert (six.info.split, six.info.num_examples) == ("clevr6/records[:]", 2)
@@ -159,7 +161,7 @@ def test_training_is_endless_and_stays_within_its_split(create):
   assert rows[:6] != list(range(6))
 
 
-def test_the_paper_s_splits_take_the_first_that_pass(create, monkeypatch):
+def test_paper_splits_take_the_first_that_pass(create, monkeypatch):
   table = splits._table(1, 3, (2, 3), 2)
   monkeypatch.setitem(splits._SPLITS, "clevr_with_masks", table)
   # Record 0 has seven objects, 1 has five, 2 has three.

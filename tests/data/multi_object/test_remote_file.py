@@ -73,7 +73,7 @@ def test_a_file_is_read_whole(server):
   assert server.requests == [("/file", None)]
 
 
-def test_a_connection_that_breaks_is_made_again_where_it_was(server, caplog):
+def test_a_broken_connection_resumes_where_it_was(server, caplog):
   file = remote_file.RemoteFile(f"{server.url}/short")
   assert read_all(file, 1 << 14) == DATA
   assert server.requests == [
@@ -95,7 +95,7 @@ def test_it_gives_up_after_some_attempts(server):
   file.close()
 
 
-def test_what_is_not_there_is_said_at_once(server):
+def test_a_missing_file_is_an_error_at_once(server):
   with pytest.raises(FileNotFoundError, match=r"404.*Check --source"):
     remote_file.RemoteFile(f"{server.url}/none")
 
@@ -108,7 +108,7 @@ def test_a_busy_server_is_waited_for(server):
 
 
 @pytest.mark.parametrize("url", ["{dead}/file", "http://a b/file"])
-def test_no_connection_at_all_is_said_at_once(url, server, monkeypatch):
+def test_no_connection_is_an_error_at_once(url, server, monkeypatch):
   monkeypatch.setattr(remote_file, "_FIRST_PAUSE", 1e6)
   with http.server.HTTPServer(("127.0.0.1", 0), Handler) as other:
     dead = f"http://127.0.0.1:{other.server_port}"

@@ -36,7 +36,7 @@ def test_the_paper_s_splits():
 
 
 @pytest.mark.parametrize("dataset", RECORDS)
-def test_no_record_is_in_two_splits_and_all_lie_in_the_set(dataset):
+def test_splits_are_disjoint_and_within_the_dataset(dataset):
   splits = [find(dataset, name) for name in NAMES]
   for a, b in itertools.combinations(splits, 2):
     assert a.stop <= b.first or b.stop <= a.first, (a, b)
@@ -45,7 +45,7 @@ def test_no_record_is_in_two_splits_and_all_lie_in_the_set(dataset):
   assert large.stop - large.first >= 15_000
 
 
-def test_a_name_without_a_filter_takes_that_of_the_config():
+def test_a_name_without_a_filter_takes_the_config_s():
   split = find("clevr_with_masks", "train", max_objects=6)
   assert split == find("clevr_with_masks", "clevr6/train")
   assert split.name == "clevr6/train"
@@ -94,6 +94,6 @@ def test_tests_of_objects_room_are_all_of_their_records():
     ("tetrominoes", "records[-4:]", {}, r"got 'records\[-4:\]'"),
   ],
 )
-def test_what_is_no_split_is_an_error(dataset, name, kwargs, message):
+def test_unknown_splits_are_errors(dataset, name, kwargs, message):
   with pytest.raises(ValueError, match=message):
     find(dataset, name, **kwargs)

@@ -98,7 +98,7 @@ def test_devices_and_their_memory_change_no_bit(scenes, on_device):
       )
 
 
-def test_the_key_of_the_config():
+def test_num_train_of_the_config():
   def dataset(config, split="train"):
     return data_lib.create_dataset(
       config, split, batch_size=4, sharding=over(1), warn=False

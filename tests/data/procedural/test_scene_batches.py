@@ -60,7 +60,7 @@ def test_chunks_change_no_bit(batch, monkeypatch):
     np.testing.assert_array_equal(values, batch[name], err_msg=name)
 
 
-def test_devices_render_without_asking_each_other(on_four):
+def test_devices_render_without_communication(on_four):
   program = compiled(on_four).as_text()
   assert "while" in program  # It is the program of the scenes.
   collectives = r"all-reduce|all-gather|all-to-all|collective-permute"
@@ -73,7 +73,7 @@ def test_three_batches_compile_once(on_four):
   assert on_four._make._cache_size() == 1
 
 
-def test_evaluation_scenes_depend_on_neither_seed_nor_batch_size():
+def test_evaluation_scenes_do_not_depend_on_seed_or_batch_size():
   small = dataset(
     1, split="validation", num_examples=3, batch_size=2, resolution=(8, 8)
   )

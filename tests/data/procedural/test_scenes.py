@@ -47,7 +47,7 @@ def many():
 # Tetrominoes.
 
 
-def test_pieces_are_whole_and_do_not_overlap(many):
+def test_pieces_are_complete_and_do_not_overlap(many):
   # A piece off the canvas or under another would show fewer than 4 * 5 * 5
   # pixels, or the segmentation fewer than the piece itself.
   _, rendering, _ = many
@@ -242,7 +242,7 @@ def rows_of(data):
   return {k: v[whole["valid"]] for k, v in whole.items()}
 
 
-def test_evaluation_scenes_depend_on_neither_batch_size_nor_seed(evaluation):
+def test_evaluation_scenes_do_not_depend_on_batch_size_or_seed(evaluation):
   expected = rows_of(evaluation)
   assert expected["image"].shape[0] == 10
   assert evaluation.batch(1)["valid"].tolist() == [True] * 2 + [False] * 6
@@ -261,7 +261,7 @@ def test_splits_differ(training, evaluation):
   assert len(np.unique(rows.reshape(28, -1), axis=0)) == 28
 
 
-def test_no_seed_gives_the_scenes_of_a_fixed_list():
+def test_training_seeds_never_give_evaluation_scenes():
   # The words of the threefry roots: (0, seed), (2 ** 32 - 2, 0) of training
   # scenes and (2 ** 32 - 1, split) of evaluation.
   fixed = {
@@ -277,7 +277,7 @@ def test_no_seed_gives_the_scenes_of_a_fixed_list():
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_devices_do_not_talk(split, training, evaluation):
+def test_devices_do_not_communicate(split, training, evaluation):
   data = training if split == "train" else evaluation
   text = data._make.lower(np.uint32(0)).compile().as_text()
   assert "num_partitions=4" in text

@@ -37,7 +37,7 @@ def test_description_is_what_is_seen(resolution):
 
 
 @pytest.mark.parametrize("num_objects", [1, 2, 3])
-def test_the_scene_of_last_resort_is_free_of_overlap(num_objects, monkeypatch):
+def test_fallback_scene_has_no_overlap(num_objects, monkeypatch):
   # One draw in place of 96, with pieces forced onto each other's place.
   family = procedural.Tetrominoes(num_objects)
   monkeypatch.setattr(tetrominoes.Tetrominoes, "_candidates", 1)
@@ -53,7 +53,7 @@ def test_the_scene_of_last_resort_is_free_of_overlap(num_objects, monkeypatch):
   assert seen.tolist() == [100] * num_objects + [0] * (3 - num_objects)
 
 
-def test_share_of_draws_without_overlap():
+def test_fraction_of_samples_without_overlap():
   # What `_candidates` rests on: three pieces are free in 0.145 of the draws.
   shape = jax.random.randint(jax.random.key(0), (20_000, 3), 0, 19)
   room = 35 - 5 * tetrominoes._SHAPE_SIZE[np.asarray(shape)]

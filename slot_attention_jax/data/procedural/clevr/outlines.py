@@ -30,7 +30,7 @@ def touching_planes(
   Returns:
     Unit normals [..., K], outwards, and offsets [..., K].
   """
-  # Planes come in pairs of opposite directions: the first half is computed.
+  # Planes come in pairs, whose normals are opposite before they are tilted.
   half = num_planes // 2
   zero, one = jnp.zeros_like(reach), jnp.ones_like(reach)
   edges = [

@@ -36,7 +36,7 @@ def draw(family, num):
   return jax.device_get(jax.jit(jax.vmap(family.sample))(keys))
 
 
-def test_targets_tell_the_scene(many):
+def test_targets_describe_the_scene(many):
   scene, targets, _, _ = many
   layout = Clevr.layout
   present = scene.present
@@ -55,7 +55,7 @@ def test_targets_tell_the_scene(many):
   assert targets.max() <= 1.0
 
 
-def test_descriptions_tell_the_scene(many):
+def test_descriptions_match_the_scene(many):
   scene, _, told, _ = many
   present = scene.present
   np.testing.assert_array_equal(told["present"], present)

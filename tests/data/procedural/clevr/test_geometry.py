@@ -143,7 +143,7 @@ def test_first_hits(rays):
   )
 
 
-def test_nothing_behind_and_no_padding(rays):
+def test_rays_hit_nothing_behind_and_no_padding(rays):
   shape, (center, radius, angle, origin, direction), expected, _ = rays
   body = body_of(shape, center, radius, angle)
   assert np.isfinite(expected).sum() > 1000

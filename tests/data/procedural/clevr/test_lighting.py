@@ -117,7 +117,7 @@ def test_shadows_on_the_floor(shape):
     assert np.abs(got[j] - expected[j])[partly].mean() < 0.07, j
 
 
-def test_nothing_throws_no_shadow():
+def test_padding_casts_no_shadow():
   rng = np.random.default_rng(2)
   points = rng.uniform((-3, -3, 0), (3, 3, 2), (200, 3))
   np.testing.assert_array_equal(seen_of(scene_of(), points), 1.0)
@@ -131,7 +131,7 @@ def test_nothing_throws_no_shadow():
   assert (got != seen_of(scene, points)).any()
 
 
-def test_objects_throw_shadows_on_others_only():
+def test_objects_cast_no_shadow_on_themselves():
   scene = scene_of(("sphere", 0.0, 0.0, 0.7), ("sphere", -1.5, 0.6, 0.35))
   rng = np.random.default_rng(3)
   away = rng.normal(size=(400, 3))
@@ -158,7 +158,7 @@ def test_shadows_multiply():
   assert (both < 0.9).any()
 
 
-def test_no_shadow_before_an_object():
+def test_no_shadow_between_lamp_and_object():
   scene = scene_of(("sphere", 0.0, 0.0, 0.7))
   center = np.array([0.0, 0.0, 0.7])
   lamps = (scene.key_light, scene.fill_light, scene.back_light)

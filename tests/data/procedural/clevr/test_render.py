@@ -82,7 +82,7 @@ def small(many):
 # Against Blender.
 
 
-def test_pictures_are_blenders(full, blender):
+def test_pictures_match_blender(full, blender):
   images, masks, items = blender
   for n, item in enumerate(items):
     assert psnr(full.image[n], images[n]) >= 30.0
@@ -93,7 +93,7 @@ def test_pictures_are_blenders(full, blender):
     assert full.segmentation[n].max() == masks[n].max()
 
 
-def test_pixel_coordinates_are_blenders(known, blender):
+def test_pixel_coordinates_match_blender(known, blender):
   for n, item in enumerate(blender[2]):
     told = np.array([o["pixel_coords"] for o in item["objects"]])
     s = jax.tree.map(lambda x, n=n: x[n], known)
@@ -138,7 +138,7 @@ def test_comparison_with_blender(tmp_path, blender):
 # Against themselves.
 
 
-def test_pictures_are_sound(small, many):
+def test_pictures_are_finite_and_consistent(small, many):
   assert small.image.shape == (NUM_RANDOM + 4, *SMALL, 3)
   assert np.isfinite(small.image).all()
   assert small.image.min() >= -1.0
@@ -152,7 +152,7 @@ def test_pictures_are_sound(small, many):
   assert (small.visibility > 0)[many.present].mean() > 0.8
 
 
-def test_nothing_but_the_backdrop(small, full):
+def test_empty_scene_shows_the_backdrop(small, full):
   for pictures_ in (small, full):
     np.testing.assert_array_equal(pictures_.segmentation[-1], 0)
     np.testing.assert_array_equal(pictures_.visibility[-1], 0)
@@ -163,7 +163,7 @@ def test_nothing_but_the_backdrop(small, full):
   assert np.abs(np.diff(full.image[0], axis=0)).max() > 0.3
 
 
-def test_one_picture_is_that_of_a_batch(small, many):
+def test_single_picture_equals_batched(small, many):
   view = view_lib.View()
   one = jax.jit(lambda s: render.render(s, SMALL, view))
   for n in (0, 5, NUM_RANDOM + 1):

@@ -64,7 +64,7 @@ def test_nearest_objects(scenes, seen):
   assert len(np.unique(index)) >= 10
 
 
-def test_one_scene_is_that_of_a_batch(scenes, seen):
+def test_single_scene_equals_batched(scenes, seen):
   one = jax.jit(look)
   for n in (0, 3):
     got = one(jax.tree.map(lambda x, n=n: x[n], scenes))
