@@ -69,8 +69,8 @@ def prepare(
     they were then.
 
   Raises:
-    ValueError: on an unknown dataset or variant, a file that is not what it should
-      be, or data of something else in `data_dir`.
+    ValueError: on an unknown dataset or variant, a file that is not what it
+      should be, or other data in `data_dir`.
     FileNotFoundError: if there is no such file.
     OSError: if it cannot be read, or the data not be written.
   """

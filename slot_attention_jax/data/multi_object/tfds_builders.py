@@ -11,9 +11,9 @@ On disk a scene has
   the id of the entity at each pixel, 0 the background, i = entity i; in
   objects_room 0 to 3 are parts of the background,
 - `visibility` [E] bool, which entities there are,
-- `num_objects`, how many of them are no background, and `objects`, these in
-  order: `entity`, their ids, and what the dataset says of each. Classes of CLEVR
-  have the names and the order of TFDS's `clevr`.
+- `num_objects`, how many of them are not background, and `objects`, these in
+  order: `entity`, their ids, and what the dataset says of each. Classes of
+  CLEVR have the names and the order of TFDS's `clevr`.
 """
 
 import io
