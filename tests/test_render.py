@@ -235,7 +235,7 @@ def test_metadata_says_the_scenes_are_synthetic(export):
   assert saved["tfrecords"]["original_shapes"] is False
   assert saved["tfrecords"]["shapes"]["mask"] == [4, 14, 21, 1]
   config = json.loads((path / "config.json").read_text())
-  assert config["data"]["num_scenes"] == SCENES
+  assert config["data"]["scenes"]["num_eval"] == SCENES
 
 
 def cut_off(monkeypatch, after):

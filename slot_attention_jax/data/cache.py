@@ -1,4 +1,4 @@
-"""Arrays that are made once, kept on disk and mapped into memory."""
+"""Arrays that are built once, kept on disk and memory-mapped."""
 
 import contextlib
 import dataclasses
@@ -60,12 +60,12 @@ def build_or_load(
 ) -> Cache:
   """Loads the cache of this fingerprint, or builds it first.
 
-  Each fingerprint has a subdirectory of its own, so other data, sizes or crops
-  never meet; a subdirectory that is no longer wanted can be deleted. A build
-  goes to a temporary directory that is renamed when it is complete, so an
-  interrupted one leaves nothing that could be taken for a cache. Files whose
-  size, checksum or fingerprint is not as recorded are built again. Of several
-  processes one builds and the others wait for it.
+  Each fingerprint has its own subdirectory, so data, sizes and crops never mix;
+  subdirectories can be deleted at any time. A build goes to a temporary
+  directory that is renamed when complete, so an interrupted one leaves nothing
+  that could be taken for a cache. Files whose size, checksum or fingerprint
+  differs from the recorded one are rebuilt. Of several processes one builds and
+  the others wait for it. Reading a finished cache needs no write access.
 
   Args:
     directory: the directory of all caches; None for `default_directory()`.
@@ -132,7 +132,7 @@ def build_or_load(
     cached = _load(path, full)
   if cached is None:
     raise OSError(
-      f"The cache {path} was damaged as soon as it was written. Check the disk "
+      f"The cache {path} is damaged right after it was written. Check the disk "
       f"or choose another place with data.cache_dir or ${_ENVIRONMENT}."
     )
   return cached
@@ -182,18 +182,18 @@ def _is_intact(path: pathlib.Path, record: Mapping[str, int]) -> bool:
 
 
 def _load(path: pathlib.Path, fingerprint: dict[str, Any]) -> Cache | None:
-  """The cache in `path`, or None (and the reason logged) if it is not whole."""
+  """The cache in `path`, or None, with the reason logged, if it is damaged."""
   if not path.exists():
     return None
   try:
     metadata = json.loads((path / _METADATA).read_text(encoding="utf-8"))
     if metadata["fingerprint"] != fingerprint:
-      raise ValueError("it was made from something else")
+      raise ValueError("it was built from something else")
     arrays = {}
     for name, (shape, dtype) in fingerprint["arrays"].items():
       file, record = path / f"{name}.npy", metadata["files"][f"{name}.npy"]
       if file.stat().st_size != record["size"]:
-        raise ValueError(f"{file.name} has lost or gained bytes")
+        raise ValueError(f"{file.name} has another size")
       if not _is_intact(file, record):
         raise ValueError(f"{file.name} has the wrong checksum")
       array = np.load(file, mmap_mode="r")
@@ -201,7 +201,7 @@ def _load(path: pathlib.Path, fingerprint: dict[str, Any]) -> Cache | None:
         raise ValueError(f"{file.name} is {array.shape} {array.dtype}")
       arrays[name] = array
   except (OSError, ValueError, KeyError, TypeError) as error:
-    logging.warning("The cache %s is built again: %s.", path, error)
+    logging.warning("Rebuilding the cache %s: %s.", path, error)
     return None
   return Cache(path, fingerprint, arrays)
 
@@ -214,7 +214,7 @@ def _build(
   label: str,
 ) -> None:
   """Builds the cache beside `path` and renames it; the caller has the lock."""
-  if path.exists():  # Damaged, and it may take the space that is needed.
+  if path.exists():  # Damaged; its space may be needed.
     shutil.rmtree(path)
   needed = sum(int(np.prod(s)) * d.itemsize for s, d in specs.values())
   free = shutil.disk_usage(path.parent).free
@@ -272,7 +272,7 @@ def _write(
     bar = stack.enter_context(
       progress.Progress(total, f"Preparing {label}", "examples", log=True)
     )
-    # Plain writes: on a full disk they raise, a memory map kills the process.
+    # Plain writes raise on a full disk; a memory map would kill the process.
     files = {
       f: stack.enter_context((directory / f).open("wb")) for f in records
     }

@@ -27,9 +27,9 @@ def _splitmix64(value: np.ndarray) -> np.ndarray:
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
   """The order of the examples in an epoch.
 
-  Written out here because it must stay the same for good: NumPy does not
-  promise that its generators keep their streams from version to version, and a
-  run that is resumed after an upgrade must see the batches it would have seen.
+  Written out here because it must never change: a run that is resumed after an
+  upgrade must see the batches it would have seen. NumPy's `Generator` methods
+  do not guarantee their streams across versions.
 
   Args:
     seed: seed of the run, any integer (used modulo 2^64).
@@ -120,7 +120,7 @@ class CachedDataset(types.Dataset):
     shuffle: bool,
     on_device: bool | Literal["auto"] = False,
   ):
-    """Checks the settings and, if asked to, moves the rows to the devices.
+    """Checks the settings and, if asked, moves the rows to the devices.
 
     Args:
       arrays: [N, ...] by name of the batch's entry. `"image"` [N, H, W, 3]
@@ -231,7 +231,7 @@ class CachedDataset(types.Dataset):
         name: _read(array, rows, self._sharding)
         for name, array in self._arrays.items()
       }
-    # Both ways end in the same compiled function, hence in the same bits.
+    # Both end in the same compiled function, hence in the same bits.
     out = self._finish(raw)
     if not self._shuffle:
       out["valid"] = _put(valid, self._sharding)
@@ -317,7 +317,7 @@ def _gather(
 
 
 def _put(array: np.ndarray, sharding: jax.sharding.NamedSharding) -> jax.Array:
-  """A global array, of which each process has the whole on the host."""
+  """A global array that every process has in full on its host."""
   if array.dtype == np.int64:
     array = array.astype(np.int32)
   return jax.make_array_from_callback(
@@ -339,13 +339,13 @@ def _read(
 
 
 def _fits(num_bytes: int, sharding: jax.sharding.NamedSharding) -> bool:
-  """Whether every device of every process can hold so much beside its work."""
+  """Whether every device of every process can hold that many more bytes."""
   fits = jax.default_backend() != "cpu"
   for device in sharding.mesh.local_devices:  # pyright: ignore
     stats = device.memory_stats() or {}
     free = stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)
     fits = fits and num_bytes <= free // 2
   if jax.process_count() > 1:
-    # The gather runs on all processes or on none.
+    # All processes gather on the devices, or none does.
     fits = bool(multihost_utils.process_allgather(np.array(fits)).all())
   return fits

@@ -9,8 +9,8 @@ PNG images, which need a fraction of the space and of the time. Neither
 TensorFlow nor a second copy of the file is needed. The last line is one JSON
 object: what was prepared, and its counts.
 
-While it runs a few scenes are in memory. Of a run that failed nothing is left
-but a hidden lock file, and what a killed one left is removed by the next.
+While it runs a few scenes are in memory. A run that failed leaves nothing but a
+hidden lock file; leftovers of a killed one are removed by the next.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def prepare(
   with _locked(root, parts), _parent_of(target) as parent:
     if target.exists():
       return _check_same(target, path, max_records)
-    # What a killed run left; nobody else is at work here.
+    # Leftovers of a killed run; nobody else holds the lock.
     for leftover in parent.glob(f"{_INCOMPLETE}*"):
       logging.info("Removing an interrupted preparation, %s.", leftover)
       shutil.rmtree(leftover)
@@ -102,7 +102,7 @@ def prepare(
 
 @contextlib.contextmanager
 def _parent_of(target: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Makes the parent directories; removes those in which nothing came to be."""
+  """Makes the parent directories; removes those that stay empty."""
   made = [p for p in target.parents if not p.exists()]
   target.parent.mkdir(parents=True, exist_ok=True)
   try:
@@ -117,8 +117,8 @@ def _parent_of(target: pathlib.Path) -> Iterator[pathlib.Path]:
 def _locked(root: pathlib.Path, parts: Sequence[str]) -> Iterator[None]:
   """Holds the lock of a dataset; the system frees it if the process dies.
 
-  The file stays: if it were removed, a process that waits for it and one that
-  makes it again could both believe that they hold the lock.
+  The file stays: were it removed, a process that waits for it and one that
+  creates it anew could both hold the lock.
   """
   import filelock
 
@@ -140,7 +140,7 @@ def _locked(root: pathlib.Path, parts: Sequence[str]) -> Iterator[None]:
 def _check_same(
   target: pathlib.Path, path: str, max_records: int | None
 ) -> dict[str, Any]:
-  """What was prepared before; ValueError if it is something else."""
+  """The report of data prepared before; ValueError if they are other data."""
   source = pathlib.PurePath(path).name
   size, same = None, False
   try:
@@ -150,8 +150,8 @@ def _check_same(
     whole, known_size = report["complete"], report["source_bytes"]
   except (FileNotFoundError, ValueError, KeyError, TypeError):
     report, same, whole, known_size = {}, False, False, None
-  # A part may have the name of the whole. The whole is known by its counts, and
-  # is the same without a look at the bucket.
+  # A part may have the name of the whole. The whole is known by its counts, so
+  # the bucket need not be asked.
   if same and not (whole and remote_file.is_remote(path)):
     with _opened(path) as (_, size, _):
       same = size in (None, known_size)

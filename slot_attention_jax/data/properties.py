@@ -13,7 +13,7 @@ Array = jax.Array | np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class Property:
-  """One property of an object, a run of numbers in its property vector.
+  """One property of an object, a slice of its property vector.
 
   Attributes:
     name: name of the property, unique within its layout.

@@ -82,7 +82,7 @@ def test_stale_fingerprint_is_rebuilt(tmp_path, caplog):
   metadata["fingerprint"]["scale"] = 7.0
   path.write_text(json.dumps(metadata))
   _check(_build(tmp_path, scale=1.0))
-  assert "built again" in caplog.text
+  assert "Rebuilding" in caplog.text
   _check(_build(tmp_path, examples=_forbidden))
 
 
@@ -115,7 +115,7 @@ def _spoil_metadata(directory):
 def test_damage_is_rebuilt(tmp_path, caplog, damage):
   damage(_build(tmp_path).directory)
   _check(_build(tmp_path))
-  assert "built again" in caplog.text
+  assert "Rebuilding" in caplog.text
   _check(_build(tmp_path, examples=_forbidden))
   assert len(_directories(tmp_path)) == 1
 

@@ -30,8 +30,7 @@ DIRECTIONS = {
   "front": _opposite(_BEHIND),
 }
 """Unit vectors on CLEVR's ground, the same in all of its scenes."""
-# An object is to the right of another if it is farther right by more, in
-# CLEVR's units.
+# Least distance, in CLEVR's units, for an object to be right of another.
 _MARGIN = 0.2
 
 
@@ -42,7 +41,7 @@ def relationships(
 
   Args:
     coords: [O, 3] positions of the objects.
-    directions: unit vectors by name; those of above and below are passed over.
+    directions: unit vectors by name; those of above and below are ignored.
 
   Returns:
     For each direction, for each object i, the sorted indices of the objects

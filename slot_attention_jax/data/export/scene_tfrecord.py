@@ -17,8 +17,8 @@ import numpy as np
 from slot_attention_jax.data import procedural, types
 from slot_attention_jax.data.multi_object import layouts
 
-# Of which there are scenes.
-_SETS = ("tetrominoes", "multi_dsprites", "clevr_with_masks")
+# Datasets of which there are synthetic scenes.
+_DATASETS = ("tetrominoes", "multi_dsprites", "clevr_with_masks")
 
 
 def get_layout(family: procedural.SceneFamily) -> layouts.RecordLayout:
@@ -33,7 +33,7 @@ def get_layout(family: procedural.SceneFamily) -> layouts.RecordLayout:
   Raises:
     ValueError: if there is none for the family.
   """
-  for name in _SETS:
+  for name in _DATASETS:
     if not family.name.startswith(name.removesuffix("_with_masks")):
       continue
     variants = layouts.LAYOUTS[name]
@@ -47,7 +47,7 @@ def get_layout(family: procedural.SceneFamily) -> layouts.RecordLayout:
     entities = max(layout.num_entities, 1 + family.max_objects)
     return dataclasses.replace(layout, num_entities=entities)
   raise ValueError(
-    f"Expected scenes of a family named after one of {_SETS}, got "
+    f"Expected scenes of a family named after one of {_DATASETS}, got "
     f"{family.name!r}. Add its layout to data/multi_object/layouts.py."
   )
 

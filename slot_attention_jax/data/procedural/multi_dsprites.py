@@ -144,7 +144,7 @@ class MultiDSprites:
 
   @property
   def name(self) -> str:
-    """Name of the data; it tells every variant but the paper's."""
+    """Name of the data; it names every variant but the paper's."""
     if self.variant == "colored_on_grayscale":
       return "multi_dsprites_scenes"
     return f"multi_dsprites_scenes_{self.variant}"
@@ -155,7 +155,7 @@ class MultiDSprites:
     return self._range[1]
 
   def sample(self, key: jax.Array) -> Scene:
-    """Draws a scene.
+    """Samples a scene.
 
     Args:
       key: typed PRNG key.
@@ -192,7 +192,7 @@ class MultiDSprites:
   def render(
     self, scene: Scene, resolution: tuple[int, int]
   ) -> scenes.Rendering:
-    """Draws a scene, by the canvas point at the center of each pixel.
+    """Renders a scene, by the canvas point at the center of each pixel.
 
     Args:
       scene: the scene.

@@ -1,4 +1,4 @@
-"""What a family of rendered scenes is, and batches of it on the devices."""
+"""Families of synthetic scenes, and batches of them on the devices."""
 
 import functools
 from collections.abc import Callable
@@ -12,19 +12,19 @@ import numpy as np
 from slot_attention_jax.data import types
 
 EVALUATION_SPLITS = ("validation", "test")
-# Scenes rendered at once on a device have so many pixels at most: a renderer
-# takes a few hundred bytes a pixel.
+# Largest number of pixels rendered at once on a device: a renderer takes a few
+# hundred bytes per pixel.
 _CHUNK_PIXELS = 64 * 128 * 128
 
 
 @flax.struct.dataclass
 class Rendering:
-  """A picture of a scene with its ground truth.
+  """An image of a scene with its ground truth.
 
   Attributes:
     image: [H, W, 3] in [-1, 1].
     segmentation: [H, W] int32, 0 background, i = object i (from 1).
-    visibility: [O] int32, pixels of each object that can be seen.
+    visibility: [O] int32, visible pixels of each object.
   """
 
   image: jax.Array
@@ -45,7 +45,7 @@ class SceneFamily(Protocol):
 
   @property
   def name(self) -> str:
-    """Name of the data, which tells variants of a family apart."""
+    """Name of the data, different for each variant of a family."""
     ...
 
   @property
@@ -54,11 +54,11 @@ class SceneFamily(Protocol):
     ...
 
   def sample(self, key: jax.Array) -> Any:
-    """Draws a scene, a pytree of object properties of static shapes."""
+    """Samples a scene, a pytree of object properties of static shapes."""
     ...
 
   def render(self, scene: Any, resolution: tuple[int, int]) -> Rendering:
-    """Draws a picture of a scene."""
+    """Renders a scene."""
     ...
 
   def targets(self, scene: Any) -> jax.Array:
@@ -91,7 +91,7 @@ def check_resolution(resolution: tuple[int, int]) -> None:
 
 
 def _root_key(seed: int, split: str, fixed: bool = True) -> jax.Array:
-  """Root of a split's keys; those of fixed lists are no seed's root."""
+  """Root key of a split; those of fixed lists differ from every seed's."""
   if split == "train" and fixed:
     words = (0xFFFFFFFE, 0)
   elif split == "train":
@@ -205,7 +205,7 @@ class SceneDataset:
     @functools.partial(jax.jit, out_shardings=sharding)
     def make(step):
       rows = jnp.arange(batch_size, dtype=jnp.uint32)
-      # Each device loops over its own scenes only as long as they need.
+      # Each device loops over its own scenes, only as long as those need.
       return jax.shard_map(
         shard,
         mesh=sharding.mesh,
@@ -236,7 +236,7 @@ class SceneDataset:
 
   @property
   def make_batch(self) -> Callable[[Any, Any], types.Batch]:
-    """Makes a batch of its number; see `types.Dataset.make_batch`."""
+    """Makes a batch from its number; see `types.Dataset.make_batch`."""
     return lambda _, step: self._make(step)
 
   @property

@@ -148,12 +148,12 @@ class Tetrominoes:
 
   @property
   def _candidates(self) -> int:
-    # Three pieces at step 1, the worst case, are free of overlap in 0.145 of
-    # the draws: all 96 fail in one of 3.5 million scenes.
+    # Three pieces at step 1, the worst case, do not overlap in 0.145 of
+    # the samples: all 96 fail in one of 3.5 million scenes.
     return 1 if self.num_objects == 1 else 96
 
   def sample(self, key: jax.Array) -> Scene:
-    """Draws a scene.
+    """Samples a scene.
 
     Args:
       key: typed PRNG key.
@@ -177,7 +177,7 @@ class Tetrominoes:
         gap = jnp.abs(cells[:, i, :, None] - cells[:, j, None])  # [M, 4, 4, 2]
         valid &= ~(gap < CELL).all(axis=-1).any(axis=(1, 2))
     first = jnp.argmax(valid)
-    # Should every draw overlap: squares along the diagonal.
+    # If every sample overlaps: squares along the diagonal.
     square = jnp.full((o,), list(_SHAPES).index("O0"), jnp.int32)
     diagonal = 2 * CELL * jnp.arange(o, dtype=jnp.int32)
     found = valid.any()
@@ -192,7 +192,7 @@ class Tetrominoes:
   def render(
     self, scene: Scene, resolution: tuple[int, int]
   ) -> scenes.Rendering:
-    """Draws a scene, by the canvas point at the center of each pixel.
+    """Renders a scene, by the canvas point at the center of each pixel.
 
     Args:
       scene: the scene.

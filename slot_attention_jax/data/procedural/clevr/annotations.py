@@ -22,9 +22,9 @@ def scene_of(
 
   Args:
     annotation: one entry of the list `scenes` of a CLEVR JSON. The published
-      ones do not tell the jitter of camera and lamps; `camera_location` [3]
+      ones lack the jitter of camera and lamps; `camera_location` [3]
       and `lamp_locations` (`Lamp_Key`, `Lamp_Fill` and `Lamp_Back`, [3] each)
-      are read if present, else they stand where they do without jitter.
+      are read if present; else there is no jitter.
     max_objects: O, rows of the scene.
 
   Returns:

@@ -1,4 +1,4 @@
-"""CLEVR scenes and their harder relatives, as a family of rendered scenes."""
+"""CLEVR scenes and harder variants of them, as a family of synthetic scenes."""
 
 import dataclasses
 from typing import ClassVar
@@ -24,7 +24,7 @@ _CLEVR_OBJECTS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Clevr:
-  """CLEVR scenes: sampled by the original's rules, drawn by tracing rays.
+  """CLEVR scenes: sampled by the original's rules, rendered by ray tracing.
 
   Attributes:
     num_objects: (lo, hi), objects of a scene, uniform; within 1 to 16.
@@ -33,7 +33,7 @@ class Clevr:
     crop: part of the frame that is shown, as of `transforms.crop_window`:
       `"paper"`, `"literal"`, or None for all of it.
     textured: whether objects and backdrop carry random textures, in the spirit
-      of ClevrTex; the color then is the first of two.
+      of ClevrTex; an object's color is then the first of two.
     held_out: `"cogent_a"`, `"cogent_b"`, or `""` for all combinations of shape
       and color.
 
@@ -82,7 +82,7 @@ class Clevr:
 
   @property
   def name(self) -> str:
-    """Name of the data; it tells how the objects differ from plain CLEVR's."""
+    """Name of the data; it says how the objects differ from plain CLEVR's."""
     parts = ["clevr_scenes"]
     if self.num_objects != (3, _CLEVR_OBJECTS):
       parts.append("{}_to_{}".format(*self.num_objects))
@@ -113,7 +113,7 @@ class Clevr:
     return np.stack([rows[shape] for shape in self.layout["shape"].labels])
 
   def sample(self, key: jax.Array) -> scene_lib.Scene:
-    """Draws a scene; see `sampling.sample`.
+    """Samples a scene; see `sampling.sample`.
 
     Args:
       key: typed PRNG key.
@@ -131,7 +131,7 @@ class Clevr:
   def render(
     self, scene: scene_lib.Scene, resolution: tuple[int, int]
   ) -> scenes.Rendering:
-    """Draws a picture of a scene; see `render.render`.
+    """Renders a scene; see `render.render`.
 
     Args:
       scene: the scene.
@@ -198,7 +198,7 @@ class Clevr:
   def extras(
     self, scene: scene_lib.Scene
   ) -> dict[str, jax.Array | dict[str, jax.Array]]:
-    """What CLEVR's JSON leaves out: where the jitter put camera and lamps."""
+    """What CLEVR's JSON lacks: where the jitter put camera and lamps."""
     return {
       "camera_location": scene.camera,
       "lamp_locations": {

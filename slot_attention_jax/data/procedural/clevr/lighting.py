@@ -1,4 +1,4 @@
-"""Lamps and the shadows that objects throw.
+"""Lamps and the shadows that objects cast.
 
 A shadow's outline is a cone of planes through the lamp that touch the object,
 so that a point's signed distance from the shadow is a maximum of inner
@@ -89,13 +89,13 @@ def visibility(
   owner: jax.Array,
   half_size: jax.Array | np.ndarray = HALF_SIZE,
 ) -> list[jax.Array]:
-  """How much of each lamp can be seen from points.
+  """Visible fraction of each lamp from points.
 
   Args:
     lamps: the lamps.
     point: points [P].
     owner: [P] int32, the object on whose surface a point lies, from 0; it
-      throws no shadow on itself. -1 for the backdrop.
+      casts no shadow on itself. -1 for the backdrop.
     half_size: [4], half the lamps' sides, and half the angle of the sun.
 
   Returns:
@@ -152,7 +152,7 @@ def neighbors(
   normal: geometry.Vector,
   owner: jax.Array,
 ) -> tuple[jax.Array, geometry.Vector]:
-  """How much of what points look at are objects, taken as spheres.
+  """Form factors of the objects around points, taken as spheres.
 
   Args:
     bodies: objects [O].

@@ -18,13 +18,13 @@ from slot_attention_jax.data.procedural.clevr import visibility
 
 _FLOOR = 3.0  # Centers have x and y in [-3, 3].
 _MIN_DISTANCE = 0.25  # Between edges of objects.
-_TRIES = 50  # To place one object, before the scene starts again.
+_TRIES = 50  # Tries to place one object before the scene is restarted.
 _PLACEMENTS = 4  # In one attempt.
-_ATTEMPTS = 1000  # At most, before the best of them has to do.
+_ATTEMPTS = 1000  # After so many attempts the best one is taken.
 # The estimate of visible pixels has a standard error of 3 where it matters.
-# With this more asked of it, exact counts of 4096 scenes were all 200 or more.
+# With this margin the exact counts of 4096 scenes were all at least 200.
 _SAFETY = 6
-# Attempts at a time, at least: for a batch of one scene.
+# Attempts in parallel, at least: for a batch of one scene.
 _LANES = 8
 
 
@@ -44,7 +44,7 @@ class Rules:
 
   @property
   def enough(self) -> int:
-    """Estimate of an object's visible pixels that will do."""
+    """Estimated visible pixels that an object needs."""
     return self.min_pixels + _SAFETY if self.min_pixels else 0
 
 
@@ -79,14 +79,14 @@ def _place(key, radius, num, margin):
   Args:
     key: typed PRNG key.
     radius: [O].
-    num: [] int32, objects to place; the others take no room.
+    num: [] int32, objects to place; the others are ignored.
     margin: least distance along each of the floor's directions.
 
   Returns:
     x and y [O, 2], and [] int32 the number of objects without a free place.
   """
   o = radius.shape[0]
-  # 16 bits a number are steps of 1e-4, and half the random bits.
+  # 16 bits per number give steps of 1e-4 at half the random bits.
   bits = jax.random.bits(key, (o, _TRIES), jnp.uint32)
   scale = 2.0 * _FLOOR / 2**16
   x = ((bits >> 16).astype(jnp.float32) + 0.5) * scale - _FLOOR
@@ -126,7 +126,7 @@ def lay_out(key, attempt, num, rules):
 
   Places cost a fifth of what it costs to count pixels, and with 10 objects 9 of
   10 placements fail. An attempt therefore is up to `_PLACEMENTS` of them, of
-  which only the first good one is looked at further.
+  which only the first good one is examined further.
 
   Args:
     key: typed PRNG key of the scene.

@@ -24,7 +24,7 @@ def render(
   materials: materials_lib.Materials = materials_lib.FITTED,
   textured: bool = False,
 ) -> scenes.Rendering:
-  """Draws a picture of a scene.
+  """Renders a scene.
 
   Args:
     s: the scene.
@@ -34,8 +34,8 @@ def render(
     textured: whether objects and backdrop carry the textures of their seeds.
 
   Returns:
-    A `Rendering`; the segmentation tells what the ray through a pixel's center
-    hits, the image is smoothed along outlines.
+    A `Rendering`; the segmentation says what the ray through a pixel's center
+    hits, the image is antialiased along outlines.
 
   Raises:
     ValueError: on an empty resolution or frame.
@@ -63,9 +63,9 @@ def render(
     surface, seen.index, bodies, objects, lamps
   )
   light = shading.radiance(materials, lamps, surface, surroundings)
-  # Clipped before it is mixed: so do edges stay smooth at highlights. A loop,
-  # so that XLA computes light once, in the order of the tiles, and not anew for
-  # every pixel that reads it; clipping twice is clipping.
+  # Clipped before it is mixed, so that edges stay smooth at highlights. In a
+  # loop, so that XLA computes the light once, in the order of the tiles, and
+  # not again for every pixel that reads it; clipping twice changes nothing.
   light = jax.lax.fori_loop(
     0,
     2,

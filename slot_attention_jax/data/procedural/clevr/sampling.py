@@ -1,4 +1,4 @@
-"""Draws CLEVR scenes by the rules of the original generator.
+"""Samples CLEVR scenes by the rules of the original generator.
 
 `render_scene` and `add_random_objects` of facebookresearch/clevr-dataset-gen
 (`image_generation/render_images.py`) with static shapes: jit-able, vmap-able, a
@@ -14,12 +14,12 @@ from slot_attention_jax.data.procedural.clevr import scene as scene_lib
 
 MAX_OBJECTS = 16
 
-_CAMERA_JITTER = 0.5  # Of each coordinate, to either side.
+_CAMERA_JITTER = 0.5  # Of each coordinate, in both directions.
 _LIGHT_JITTER = 1.0
 
 
 def widest_margin(num_objects: int) -> float:
-  """Margin with which so many objects can be placed; CLEVR's up to 11.
+  """Largest margin with which that many objects fit; CLEVR's up to 11.
 
   Args:
     num_objects: 1 to 16.
@@ -89,21 +89,21 @@ def sample(
 ) -> scene_lib.Scene:
   """Draws a scene.
 
-  The number of objects is uniform and kept until a scene of as many is found.
+  The number of objects is uniform and fixed before the scene is searched for.
   Objects are placed one after the other, x and y uniform in [-3, 3], at the
   first of 50 places that is 0.25 from the edges of all objects before it (discs
   of their radii, cubes included) and `margin` from their centers along "right"
-  and along "behind". If one finds no place, or can be seen on less than
-  `min_pixels` pixels, all objects are drawn anew. Size, shape, material and
+  and along "behind". If one finds no place, or has less than `min_pixels`
+  visible pixels, all objects are sampled anew. Size, shape, material and
   rotation are uniform and independent before that rejection, as in the
-  original; color and material, which do not matter for it, after it too.
+  original; color and material, which do not influence it, also after it.
 
   Deviations: positions are multiples of 1e-4; visible pixels are an estimate
-  (`visibility.visible_pixels`), of which 6 more are asked; of 4 placements in
-  turn that succeed, one is looked at; and after 1000 such attempts the best one
-  stands. The share of attempts that succeed, measured:
+  (`visibility.visible_pixels`), required to be 6 larger; of up to 4 placements
+  per attempt the first good one is examined; and after 1000 attempts the best
+  one is taken. Measured success rates of an attempt:
 
-  | objects | margin | succeed | none of 1000 does |
+  | objects | margin | success rate | all 1000 fail |
   |---|---|---|---|
   | 3, 5, 7 | 0.4 | 0.97, 0.88, 0.76 | never |
   | 8, 9, 10 | 0.4 | 0.68, 0.50, 0.16 | < 1e-70 |

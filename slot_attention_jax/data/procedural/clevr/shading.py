@@ -1,4 +1,4 @@
-"""What light does on CLEVR's rubber, metal and backdrop.
+"""Shading of CLEVR's rubber, metal and backdrop.
 
 Direct light of the four lamps is computed as Cycles does, with a diffuse and a
 microfacet term per material; light that bounces more than once is a smooth
@@ -27,8 +27,7 @@ _LAMP_COLORS = (
   (1.0, 1.0, 1.0),
   (1.0, 1.0, 1.0),
 )
-# Steeper than this, a surface counts as seen at this cosine: the microfacet
-# terms divide by it.
+# Smaller cosines are raised to this one: the microfacet terms divide by it.
 _GRAZING = 0.05
 
 
@@ -74,9 +73,9 @@ def _facets(
 ) -> jax.Array:
   """Density of GGX microfacets around normals that turn within a pixel.
 
-  Highlights narrower than a pixel would else flicker along the rims.
+  Otherwise highlights narrower than a pixel would flicker along the rims.
   """
-  # The normals of a pixel are uniform within the spread, to both sides.
+  # The normals of a pixel are uniform within the spread, in both directions.
   a2 = alpha * alpha + jnp.minimum(spread * spread / 6.0, 0.1)
   return a2 / jnp.square(cosine * cosine * (a2 - 1.0) + 1.0)
 

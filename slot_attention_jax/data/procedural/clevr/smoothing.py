@@ -20,13 +20,13 @@ def smooth(picture: jax.Array, seen: tiles.Seen) -> jax.Array:
     [3, H, W].
   """
   h, w = seen.index.shape
-  # A frame of nobody's pixels around the picture.
+  # A border of pixels that belong to no object.
   colors = jnp.pad(picture, ((0, 0), (1, 1), (1, 1)))
   numbers = jnp.pad(seen.index, 1, constant_values=_OUTSIDE)
   shifts = jnp.array([(0, 1), (2, 1), (1, 0), (1, 2)], jnp.int32)
 
-  # A loop, and not four terms, so that XLA makes the picture once and not anew
-  # for every neighbor that reads it.
+  # A loop instead of four terms, so that XLA computes the picture once and not
+  # again for every neighbor that reads it.
   def one(i, state):
     across, within, other, found = state
     y, x = shifts[i, 0], shifts[i, 1]

@@ -74,7 +74,7 @@ def surface_at(
 
   Args:
     here: `Objects`, of each ray's object or the backdrop.
-    others: bodies and albedo [O] of all objects, whose light falls around them.
+    others: bodies and albedo [O] of all objects, for the light between them.
     lamps: the lamps.
     origin: origins of the rays.
     direction: unit directions.
@@ -115,9 +115,9 @@ def surface_at(
 def mirror(
   materials, textured, surface, owner, bodies, objects, lamps
 ) -> geometry.Vector:
-  """Light [B, T, S] that metal mirrors; anything elsewhere.
+  """Light [B, T, S] that metal mirrors; arbitrary values elsewhere.
 
-  Only tiles that show metal are worked on, so many at a time as fit a chunk.
+  Only tiles that show metal are computed, a chunk at a time.
   """
   b, t, _ = owner.shape
   num = bodies.radius.shape[1]
@@ -162,7 +162,7 @@ def mirror(
       distance,
       index,
       textured,
-      footprint=0.0,  # No gloss is seen in a mirror.
+      footprint=0.0,  # Mirrored surfaces have no gloss.
     )
     return shading.mirrored(materials, lights, seen)
 

@@ -1,7 +1,7 @@
-"""Procedural textures in the spirit of ClevrTex: the look of many materials.
+"""Procedural textures in the spirit of ClevrTex.
 
 A texture is a mixture of two colors by a smooth pattern in space: stripes,
-checks, rings, or bent noise of sines. Objects carry it in their own axes, so
+checks, rings, or warped noise of sines. Objects carry it in their own axes, so
 that it turns with them; the backdrop in the world's.
 """
 
@@ -78,7 +78,7 @@ def of_seeds(seeds: jax.Array) -> Texture:
 
 
 def plain(num: int) -> Texture:
-  """`num` textures that change nothing."""
+  """`num` textures without effect."""
   zero = jnp.zeros(num)
   vector = geometry.Vector(zero, zero, zero)
   return Texture(

@@ -64,7 +64,7 @@ class Seen:
 
 
 class Grid:
-  """The T tiles of a picture; those at its ends may reach beyond it."""
+  """The T tiles of a picture; the last ones may extend beyond it."""
 
   def __init__(self, resolution: tuple[int, int]):
     self.resolution = resolution
@@ -134,7 +134,7 @@ def _outline_lines(bodies: geometry.Body, camera: Camera):
 
 
 def batched(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
-  """Lets a function of batches stand under `vmap`, and without it."""
+  """Makes a function of batches work under `vmap`, and without it."""
 
   @jax.custom_batching.custom_vmap
   def single(*args):
@@ -155,7 +155,7 @@ def batched(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
 
 
 def see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
-  """Finds what the camera sees; may stand under `vmap`.
+  """Finds what the camera sees; works under `vmap`.
 
   Args:
     grid: the tiles.
@@ -265,11 +265,11 @@ def _see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
 def for_flagged(
   flags: jax.Array, work: Callable[[jax.Array], Any], start: Any
 ) -> Any:
-  """Works on flagged rows only, in chunks.
+  """Computes flagged rows only, in chunks.
 
   Args:
     flags: [N] bool.
-    work: from numbers of rows [C] int32 to their values, a pytree [C, ...].
+    work: maps numbers of rows [C] int32 to their values, a pytree [C, ...].
     start: a pytree [N, ...], values of the other rows.
 
   Returns:

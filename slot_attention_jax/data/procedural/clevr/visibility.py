@@ -1,7 +1,7 @@
-"""How many pixels of each object can be seen, without a picture.
+"""Visible pixels of each object, without rendering.
 
 The sampler asks this for each scene it tries, inside a training step, so it
-has to cost far less than a rendered mask. The silhouette of a convex body under
+must cost far less than a rendered mask. The silhouette of a convex body under
 perspective is an intersection of half planes; on a row of pixels it is an
 interval, and an interval is a few words of bits. From the nearest object to the
 farthest, what an object shows is its bits less those already covered.
@@ -112,7 +112,7 @@ def _edges(camera, coords, radius, angle, shape):
     normal = _cross(edges, point)
   x, y = _dot(normal, right), _dot(normal, up)
   scale = jax.lax.rsqrt(x * x + y * y)
-  # Two more between each two, for what is round.
+  # Two more between each pair, for round shapes.
   x, y = (_interleave(a * scale) for a in (x, y))  # [O, 2, 9]
   # Those of opposite sides face each other along axis 1.
   swap = x[:, :1] < x[:, 1:]
@@ -141,7 +141,7 @@ def _edges(camera, coords, radius, angle, shape):
 
 
 def _interleave(a):
-  """Puts two more values between each two of a ring [O, 6]: [O, 2, 9]."""
+  """Puts two more values between each pair of a ring [O, 6]: [O, 2, 9]."""
   step = (jnp.roll(a, -1, axis=1) - a) / 3.0
   return jnp.stack([a, a + step, a + 2.0 * step], axis=-1).reshape(-1, 2, 9)
 
