@@ -300,7 +300,8 @@ def open_run(
   """
   if which not in ("last", "best"):
     raise ValueError(
-      f"Expected a checkpoint (eval.checkpoint) 'last' or 'best', got {which!r}."
+      "Expected a checkpoint (eval.checkpoint) of 'last' or 'best', got "
+      f"{which!r}."
     )
   path = workdir / "checkpoints"
   if not path.is_dir():
