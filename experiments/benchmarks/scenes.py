@@ -69,7 +69,8 @@ def create_dataset(config, batch_size, mesh):
 
 def compile_batch(dataset):
   """The program that renders a batch, from the number of its step."""
-  return dataset._make.lower(np.uint32(0)).compile()
+  make = jax.jit(lambda step: dataset.make_batch((), step))
+  return make.lower(np.uint32(0)).compile()
 
 
 def seconds(call, *args):

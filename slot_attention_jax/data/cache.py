@@ -11,20 +11,18 @@ import os
 import pathlib
 import shutil
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from slot_attention_jax.runtime import progress
+from slot_attention_jax.runtime import checksums, progress
 
 _ENVIRONMENT = "SLOT_ATTENTION_JAX_CACHE"
 # Part of every fingerprint: raise it when the files change their meaning.
 _FORMAT = 1
 _METADATA = "metadata.json"
-_CHUNK = 1 << 24  # Bytes checksummed at a time.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,32 +153,6 @@ def _lock(path: pathlib.Path) -> Iterator[None]:
     lock.release()
 
 
-def _checksums() -> dict[str, Callable[[int, bytes], int]]:
-  """Functions (checksum so far, more bytes) -> checksum, the fastest first.
-
-  Caches of earlier versions have `crc32` alone.
-  """
-  functions = {"crc32": lambda value, data: zlib.crc32(data, value)}
-  try:
-    import google_crc32c
-  except ImportError:
-    return functions
-  if google_crc32c.implementation != "c":  # Slower than zlib by far.
-    return functions
-  return {"crc32c": google_crc32c.extend, **functions}
-
-
-def _is_intact(path: pathlib.Path, record: Mapping[str, int]) -> bool:
-  """Whether a file has the checksum of its record."""
-  checksums = _checksums()
-  name = next((name for name in checksums if name in record), "crc32")
-  value = 0
-  with path.open("rb") as file:
-    while chunk := file.read(_CHUNK):
-      value = checksums[name](value, chunk)
-  return value == record[name]
-
-
 def _load(path: pathlib.Path, fingerprint: dict[str, Any]) -> Cache | None:
   """The cache in `path`, or None, with the reason logged, if it is damaged."""
   if not path.exists():
@@ -194,7 +166,7 @@ def _load(path: pathlib.Path, fingerprint: dict[str, Any]) -> Cache | None:
       file, record = path / f"{name}.npy", metadata["files"][f"{name}.npy"]
       if file.stat().st_size != record["size"]:
         raise ValueError(f"{file.name} has another size")
-      if not _is_intact(file, record):
+      if not checksums.matches(file, record):
         raise ValueError(f"{file.name} has the wrong checksum")
       array = np.load(file, mmap_mode="r")
       if list(array.shape) != shape or array.dtype != np.dtype(dtype):
@@ -264,8 +236,8 @@ def _write(
 ) -> dict[str, dict[str, int]]:
   """Writes the .npy files, a row per example; returns sizes and checksums."""
   total = next(iter(specs.values()))[0][0]
-  checksums = _checksums()
-  start = {"size": 0} | dict.fromkeys(checksums, 0)
+  updates = checksums.incremental()
+  start = {"size": 0} | dict.fromkeys(updates, 0)
   records = {f"{name}.npy": dict(start) for name in specs}
   row = -1
   with contextlib.ExitStack() as stack:
@@ -281,7 +253,7 @@ def _write(
       files[file].write(data)
       record = records[file]
       record["size"] += len(data)
-      for name, update in checksums.items():
+      for name, update in updates.items():
         record[name] = update(record[name], data)
 
     for name, (shape, dtype) in specs.items():

@@ -1,4 +1,10 @@
-"""The checksum of TensorFlow's files."""
+"""Checksums: of TensorFlow's files, and of the files of a cache."""
+
+import pathlib
+import zlib
+from collections.abc import Callable, Mapping
+
+_CHUNK = 1 << 24  # Bytes read at a time.
 
 
 def masked_crc32c(data: bytes) -> int:
@@ -27,3 +33,41 @@ def masked_crc32c(data: bytes) -> int:
   crc = google_crc32c.value(data)
   rotated = (crc >> 15) | (crc << 17)
   return (rotated + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def incremental() -> dict[str, Callable[[int, bytes], int]]:
+  """Functions (checksum so far, more bytes) -> checksum, the fastest first.
+
+  CRC-32C is there where google_crc32c is installed with its C extension, CRC-32
+  always.
+  """
+  functions = {"crc32": lambda value, data: zlib.crc32(data, value)}
+  try:
+    import google_crc32c
+  except ImportError:
+    return functions
+  if google_crc32c.implementation != "c":  # Far slower than zlib.
+    return functions
+  return {"crc32c": google_crc32c.extend, **functions}
+
+
+def matches(path: pathlib.Path, record: Mapping[str, int]) -> bool:
+  """Whether a file has the recorded checksum.
+
+  Args:
+    path: of the file.
+    record: its checksums by name, as of `incremental`; the fastest is checked.
+
+  Returns:
+    Whether it is the same.
+
+  Raises:
+    KeyError: if no checksum was recorded.
+  """
+  functions = incremental()
+  name = next((name for name in functions if name in record), "crc32")
+  value = 0
+  with path.open("rb") as file:
+    while chunk := file.read(_CHUNK):
+      value = functions[name](value, chunk)
+  return value == record[name]
