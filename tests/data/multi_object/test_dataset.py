@@ -1,4 +1,4 @@
-"""Batches of prepared sets with masks: splits, filter, crop, background."""
+"""Batches of prepared multi-object datasets: splits, filter, background."""
 
 import numpy as np
 import pytest

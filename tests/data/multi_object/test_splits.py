@@ -1,4 +1,4 @@
-"""The splits of the sets with masks: the paper's, and none that overlap."""
+"""The splits of multi-object datasets: the paper's, and no overlap."""
 
 import itertools
 
