@@ -221,7 +221,8 @@ def run_without(absent, code, *arguments):
   environment = os.environ | {
     "PYTHONPATH": str(ROOT),
     # Compiled in a fifth of the time; how fast it runs does not matter here.
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 "
+    "--xla_cpu_use_fusion_emitters=false",
   }
   code = textwrap.dedent(preamble) + textwrap.dedent(code)
   result = subprocess.run(
