@@ -53,11 +53,11 @@ def _interior(mask: np.ndarray) -> np.ndarray:
 def _surfaces(s, columns, rows):
   """Surfaces at pixels of a picture, and what they mirror."""
   size = _SIZE
-  bodies = surfaces.bodies_of(s)
-  lamps = lighting.lamps_of(s, bodies)
-  objects = surfaces.objects_of(s, bodies, False)
+  bodies = surfaces.get_bodies(s)
+  lamps = lighting.get_lamps(s, bodies)
+  objects = surfaces.get_objects(s, bodies, False)
   others = bodies, jax.tree.map(lambda x: x[:-1], objects.albedo)
-  camera = view.camera_of(s, size, view.View(frame=size))
+  camera = view.get_camera(s, size, view.View(frame=size))
 
   width = jnp.sqrt(camera.column.dot(camera.column))
 

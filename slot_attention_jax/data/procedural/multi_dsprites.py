@@ -69,7 +69,7 @@ class Scene:
   background: jax.Array
 
 
-def _rgb_of_hsv(hsv: jax.Array) -> jax.Array:
+def _hsv_to_rgb(hsv: jax.Array) -> jax.Array:
   """RGB of colors [..., 3] in hue, saturation, value; all in [0, 1]."""
   hue, saturation, value = jnp.split(hsv, 3, axis=-1)  # [..., 1] each
   sector = jnp.concatenate([hue * 6.0 + n for n in (5, 3, 1)], axis=-1) % 6.0
@@ -174,7 +174,7 @@ class MultiDSprites:
     elif self.variant == "colored_on_grayscale":
       least = jnp.array([_HSV_LOW])  # [1, 3]
       hsv = least + (1.0 - least) * jax.random.uniform(keys[1], (o, 3))
-      color = _rgb_of_hsv(hsv)
+      color = _hsv_to_rgb(hsv)
       background = jnp.full((3,), jax.random.uniform(keys[2]))
     else:
       color = jax.random.uniform(keys[1], (o, 3))

@@ -131,7 +131,7 @@ def test_hsv():
   hsv = np.random.default_rng(0).random((200, 3)).astype(np.float32)
   hsv[:3] = [(0, 0, 0), (1, 1, 1), (0, 1, 1)]
   expected = [colorsys.hsv_to_rgb(*map(float, c)) for c in hsv]
-  got = multi_dsprites._rgb_of_hsv(jnp.asarray(hsv))
+  got = multi_dsprites._hsv_to_rgb(jnp.asarray(hsv))
   np.testing.assert_allclose(got, expected, atol=2e-6)
 
 

@@ -46,7 +46,7 @@ class Lamps:
   reach: jax.Array
 
 
-def lamps_of(s: scene.Scene, bodies: geometry.Body) -> Lamps:
+def get_lamps(s: scene.Scene, bodies: geometry.Body) -> Lamps:
   """Prepares the lamps of one scene."""
   location = geometry.Vector.of(
     jnp.stack([s.key_light, s.fill_light, s.back_light])

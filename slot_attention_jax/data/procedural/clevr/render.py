@@ -41,13 +41,13 @@ def render(
     ValueError: on an empty resolution or frame.
   """
   scenes.check_resolution(resolution)
-  bodies = surfaces.bodies_of(s)
+  bodies = surfaces.get_bodies(s)
   grid = tiles.Grid(resolution)
-  camera = view_lib.camera_of(s, resolution, view)
+  camera = view_lib.get_camera(s, resolution, view)
   seen = tiles.see(grid, bodies, camera)
   rays = tiles.rays(camera, *grid.pixels())
-  objects = surfaces.objects_of(s, bodies, textured)
-  lamps = lighting.lamps_of(s, bodies)
+  objects = surfaces.get_objects(s, bodies, textured)
+  lamps = lighting.get_lamps(s, bodies)
   surface = surfaces.surface_at(
     jax.tree.map(lambda x: x[seen.index], objects),
     (bodies, jax.tree.map(lambda x: x[:-1], objects.albedo)),
@@ -94,7 +94,7 @@ def segment(
   scenes.check_resolution(resolution)
   grid = tiles.Grid(resolution)
   seen = tiles.see(
-    grid, surfaces.bodies_of(s), view_lib.camera_of(s, resolution, view)
+    grid, surfaces.get_bodies(s), view_lib.get_camera(s, resolution, view)
   )
   return grid.picture(seen.index) + 1
 

@@ -26,7 +26,7 @@ class Objects:
   texture: textures.Texture
 
 
-def bodies_of(s: scene.Scene) -> geometry.Body:
+def get_bodies(s: scene.Scene) -> geometry.Body:
   """What rays ask of a scene's objects."""
   return geometry.Body(
     center=geometry.Vector.of(s.coords),
@@ -38,7 +38,7 @@ def bodies_of(s: scene.Scene) -> geometry.Body:
   )
 
 
-def objects_of(
+def get_objects(
   s: scene.Scene, bodies: geometry.Body, textured: bool
 ) -> Objects:
   """What shading asks of a scene's objects and of its backdrop."""

@@ -34,7 +34,7 @@ class View:
     return transforms.crop_window(*self.frame, literal=self.crop == "literal")
 
 
-def camera_of(
+def get_camera(
   s: scene.Scene, resolution: tuple[int, int], view: View
 ) -> tiles.Camera:
   """The camera of a scene, in pixels of the picture instead of the frame."""

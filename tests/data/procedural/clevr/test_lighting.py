@@ -43,7 +43,7 @@ def vector(array):
 
 @jax.jit
 def visibility(scene, point, owner):
-  lamps = lighting.lamps_of(scene, surfaces.bodies_of(scene))
+  lamps = lighting.get_lamps(scene, surfaces.get_bodies(scene))
   return jnp.stack(lighting.visibility(lamps, point, owner, WIDER * HALF_SIZE))
 
 
@@ -56,7 +56,7 @@ def seen_of(scene, points, owner=None):
 @jax.jit
 def blocked(scene, point, towards, limit):
   """Whether an object is nearer than `limit` along rays [P, S]."""
-  bodies = surfaces.bodies_of(scene)
+  bodies = surfaces.get_bodies(scene)
   each = jax.tree.map(lambda x: x[:, None, None], bodies)
   point, towards = jax.tree.map(lambda x: x[None], (point, towards))
   hit = geometry.intersect(each, point, towards)

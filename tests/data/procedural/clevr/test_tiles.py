@@ -23,15 +23,15 @@ def scenes(crowds):
   return jax.tree.map(lambda x: x[:NUM_SCENES], crowds)
 
 
-def camera_of(scene, resolution):
-  return view.camera_of(scene, resolution, view.View())
+def get_camera(scene, resolution):
+  return view.get_camera(scene, resolution, view.View())
 
 
 def look(scene):
   """What is seen, as pictures [H, W]."""
   grid = tiles.Grid(RESOLUTION)
-  bodies = surfaces.bodies_of(scene)
-  seen = tiles.see(grid, bodies, camera_of(scene, RESOLUTION))
+  bodies = surfaces.get_bodies(scene)
+  seen = tiles.see(grid, bodies, get_camera(scene, RESOLUTION))
   return jax.tree.map(grid.picture, seen)
 
 
@@ -42,10 +42,10 @@ def seen(scenes):
 
 def brute_force(scene, resolution):
   """Distances [O, H, W] of all objects at all pixels."""
-  camera = camera_of(scene, resolution)
+  camera = get_camera(scene, resolution)
   x, y = (jnp.arange(size) + 0.5 for size in reversed(resolution))
   rays = tiles.rays(camera, x[None], y[:, None])
-  each = jax.tree.map(lambda v: v[:, None, None], surfaces.bodies_of(scene))
+  each = jax.tree.map(lambda v: v[:, None, None], surfaces.get_bodies(scene))
   rays = jax.tree.map(lambda v: v[None], rays)
   return geometry.intersect(each, camera.eye, rays)
 
