@@ -43,7 +43,7 @@ class Curve:
   Attributes:
     label: of the run.
     data: name and split.
-    steps: updates done at each evaluation.
+    steps: steps done at each evaluation.
     minutes: wall time until each evaluation, over all pieces of the run; None
       where the run did not write it.
     values: by short name of the metric; NaN where a row has none.

@@ -1,9 +1,9 @@
-"""Draws the README's pictures of the package's own scenes.
+"""Draws figures of the package's synthetic scenes.
 
   python -m experiments.draw_scenes --out=docs
 
 `scenes.png`: the families that configs use; `harder_scenes.png`: their harder
-relatives. Each row shows scenes of the validation split; every other picture is
+relatives. Each row shows scenes of the validation split; every other image is
 the segmentation of the one to its left.
 """
 

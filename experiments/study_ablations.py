@@ -4,14 +4,14 @@
     --output=ablations.md --figure=ablations.png
 
 The ablations of the paper's module (no GRU, no MLP, a sum in place of the mean,
-learned starts, other T and K) and what this package adds (a start per slot,
-implicit gradients), each against the recipe as it is, which is the row
-`baseline`. Every variant trains each seed, or goes on, and is evaluated as
+learned initial slots, other T and K) and what this package adds (per-slot
+initialization, implicit gradients), each against the config as it is, which is
+the row `baseline`. Every variant trains each seed, or goes on, and is evaluated as
 `experiments/reproduce.py` does; seeds that fail keep their place. A variant
-that the recipe has already is not run: it shows the baseline's runs and says
+that the config has already is not run: it shows the baseline's runs and says
 so.
 
-`--set=small,train.num_steps=2000` are recipes and keys of the config that all
+`--set=small,train.num_steps=2000` are variants and keys of the config that all
 variants have. Prints a Markdown table, also written to `--output`, and last one
 line of JSON. `--figure` needs matplotlib: a panel for each metric, a bar for
 the mean of each variant, a dot for each seed, a line for the baseline.
@@ -90,7 +90,7 @@ def run_variant(
     baseline: what this function gave for the baseline; None: it is the one.
 
   Returns:
-    `variant`, `change` (as text), `same` (whether it is the recipe as it is),
+    `variant`, `change` (as text), `same` (whether it is the config as it is),
     and `seeds`, of `reproduce.run_seed`; those of `baseline` if it is the same.
   """
   change, same = "", name == BASELINE
@@ -147,9 +147,9 @@ def table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> str:
   head += [*others, "updates", "minutes"]
   lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
   for row in rows:
-    change = f"`{row['change']}`" if row["change"] else "the recipe as it is"
+    change = f"`{row['change']}`" if row["change"] else "the config as it is"
     if row["same"] and row["change"]:
-      change += ", as the recipe has it: the baseline's runs"
+      change += ", as the config has it: the baseline's runs"
     cells = [row["variant"], change]
     for metric in metrics:
       cells += _cells(row, metric, rows[0], reasons=metric == metrics[0])

@@ -4,15 +4,15 @@
     --workdir=runs/clevr_discovery --iterations=1,2,3,4,5,6,7 \
     --slots=7,11 --objects=6,7,8,9,10 --figure=study.png
 
-In place of a run, the model may be `--pretrained=NAME`, of the package, or
-`--weights=FILE.safetensors`, with the config of their recipe unless one is
-given.
+Instead of a run, the model may be `--pretrained=NAME`, of the package, or
+`--weights=FILE.safetensors`, with the config they were trained with unless one
+is given.
 
 The paper's section 3.1 (iterations, more objects and slots in object discovery)
 and 3.2 (average precision by iterations and number of objects). Evaluates the
 checkpoint for each combination on `--num_scenes` scenes of the split "test",
-fixed for each number of objects. Own scenes only: other data have the objects
-they have.
+fixed for each number of objects. Synthetic scenes only: other data have a fixed
+number of objects.
 
 Prints a Markdown table, then one line of JSON. `--figure` needs matplotlib
 (`pip install matplotlib`): a panel for each metric, a line for each T and K
@@ -49,7 +49,7 @@ class Study:
 
   Raises:
     FileNotFoundError: if there is no such checkpoint.
-    ValueError: if the model's data are not own scenes.
+    ValueError: if the model's data are not synthetic scenes.
   """
 
   def __init__(

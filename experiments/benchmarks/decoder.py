@@ -28,7 +28,7 @@ _PRESETS = flags.DEFINE_list(
 
 
 def together(model, params, slots):
-  """The decoder as the paper words it, on the materialised grid."""
+  """The decoder as the paper words it, on the materialized grid."""
   b, k, d = slots.shape
   x = slots.reshape(b * k, 1, 1, d)
   x = jnp.broadcast_to(x, (b * k, *model.broadcast_size, d))

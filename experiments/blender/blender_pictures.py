@@ -31,7 +31,7 @@ class View:
   Attributes:
     resolution: (h, w) of its images.
     frame: (H, W) of the camera's frame. Pictures of another size are taken to
-      be scaled, higher ones are cut to its aspect around the centre.
+      be scaled, higher ones are cut to its aspect around the center.
     crop: as of `transforms.preprocess_image`.
     num_objects: fewest and most objects of a scene; others are left out.
   """
@@ -129,9 +129,9 @@ class Pictures:
       path: SCENES.json, in the order of the pictures.
 
     Returns:
-      Two dicts as of `arrays`: drawn at the model's resolution, as own scenes
-      are; and drawn at the size of Blender's pictures, then cropped and resized
-      as those.
+      Two dicts as of `arrays`: drawn at the model's resolution, as synthetic
+      scenes are; and drawn at the size of Blender's images, then cropped and
+      resized like them.
 
     Raises:
       ValueError: if the scenes are not those of the pictures.

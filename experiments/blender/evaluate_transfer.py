@@ -1,4 +1,4 @@
-"""A model trained on the package's own CLEVR scenes, on Blender's pictures.
+"""A model trained on synthetic CLEVR scenes, on Blender's images.
 
   python -m experiments.blender.evaluate_transfer \
     --config=configs/clevr_discovery.py --workdir=runs/clevr_discovery \
@@ -14,7 +14,7 @@ scenes are left out whose number of objects the config does not have. Pictures
 that are higher than the frame of the config (`data.scenes.frame`) are cut to
 its aspect first; set prediction's is 320x480. The same model is evaluated on:
 
-  * own scenes of the split "test";
+  * synthetic scenes of the split "test";
   * the scenes of the pictures, drawn by the own renderer (with `--scenes`);
   * the same, drawn at the size of the pictures, then cropped and resized as
     those, bilinearly without antialiasing: what resizing alone does;
@@ -65,7 +65,7 @@ class Transfer:
 
   Attributes:
     task: the objective.
-    step: updates done.
+    step: steps done.
 
   Raises:
     FileNotFoundError: if the model or a file does not exist.

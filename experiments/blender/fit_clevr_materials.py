@@ -1,4 +1,4 @@
-"""Fits the light and materials of the CLEVR scenes to Blender's pictures.
+"""Fits the light and materials of the CLEVR scenes to Blender's images.
 
 Prints `materials.FITTED`. Only pixels away from every outline are used, so that
 nothing but light is fitted:
@@ -31,7 +31,7 @@ from slot_attention_jax.data.procedural.clevr import materials as materials_lib
 _DATA = flags.DEFINE_string("data", None, "Pictures and masks.", required=True)
 _SCENES = flags.DEFINE_string("scenes", None, "Their scenes.", required=True)
 _LIMIT = flags.DEFINE_integer("limit", 0, "Only so many scenes; 0: all.")
-_STEPS = flags.DEFINE_integer("steps", 3000, "Updates.")
+_STEPS = flags.DEFINE_integer("steps", 3000, "Steps.")
 _PIXELS = flags.DEFINE_integer("pixels", 3000, "Pixels of each kind a picture.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the pixels.")
 _SIZE = (240, 320)
@@ -158,7 +158,7 @@ def main(argv):
     batch = jax.tree.map(pick, samples)
     materials, state, loss = step(materials, state, batch)
     if i % 500 == 0:
-      print(f"update {i}: loss {float(loss):.2f}", flush=True)
+      print(f"step {i}: loss {float(loss):.2f}", flush=True)
   lamps, surface, mirrored, color, agree = samples
   predict = jax.jit(jax.vmap(_predict, (None, 0, 0, 0)))
   error = np.asarray(predict(materials, lamps, surface, mirrored)) - color

@@ -32,7 +32,7 @@ def find(
 
   Returns:
     A pair (config, load). The config is a copy; `load`
-    is a function of (config, abstract parameters) that gives updates done and
+    is a function of (config, abstract parameters) that gives steps done and
     parameters.
 
   Raises:

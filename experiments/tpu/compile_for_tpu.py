@@ -1,4 +1,4 @@
-"""Compiles the train and evaluation steps for TPUs, without a TPU.
+"""Estimates the train and evaluation steps on TPUs, without a TPU.
 
 libtpu compiles ahead of time for a described topology, on any machine. This
 compiles the package's own steps (`steps.make_train_step`,
@@ -32,7 +32,8 @@ collectives: instructions by kind, how many of them stand in a loop, and the
   bytes of their results.
 compile_seconds: of XLA alone, on this machine.
 
-Every number is the compiler's; nothing runs.
+Every number is the compiler's estimate; nothing runs on a TPU, and no chip has
+confirmed them.
 """
 
 import importlib.metadata
@@ -54,7 +55,7 @@ os.environ.update(
 import jax
 import jax.numpy as jnp
 from absl import app, flags
-from jax.experimental import topologies
+from jax.experimental import topologies  # There is no other way.
 from ml_collections import config_flags
 
 from experiments.tpu import tpu_program
@@ -100,7 +101,7 @@ def topology_mesh(name: str) -> jax.sharding.Mesh:
 
 
 def abstract_batch(config, mesh, *, train: bool):
-  """Shapes of a batch of the package's own scenes, and what is known of them.
+  """Shapes of a batch of synthetic scenes, and what is known of them.
 
   Returns:
     A pair (batch of `jax.ShapeDtypeStruct`, the `DatasetInfo`).

@@ -1,4 +1,7 @@
-"""What XLA:TPU writes into an optimized program: cycles and collectives."""
+"""Reads the estimates of XLA:TPU from an optimized program.
+
+The cycles are the compiler's estimates, not measurements.
+"""
 
 import collections
 import math

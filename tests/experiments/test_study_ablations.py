@@ -146,7 +146,7 @@ def test_the_table_shows_every_seed_and_the_mean_of_those_that_ended():
   assert {len(c) for c in cells} == {8}
   assert cells[0][5] == "mse"
   assert cells[1][1:] == [
-    "the recipe as it is",
+    "the config as it is",
     "90.0 / 80.0",
     "85.0 +- 7.1 (2 of 2)",
     "+0.0",
@@ -180,7 +180,7 @@ def test_a_variant_of_the_recipe_says_whose_runs_it_shows():
   lines = study_ablations.table([ROWS[0], same], ("fg_ari",)).splitlines()
   baseline, shared = (line.split(" | ") for line in lines[2:])
   assert shared[1] == (
-    "`model.gradient=unrolled`, as the recipe has it: the baseline's runs"
+    "`model.gradient=unrolled`, as the config has it: the baseline's runs"
   )
   assert shared[2:] == baseline[2:]
 

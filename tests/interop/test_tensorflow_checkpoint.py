@@ -218,6 +218,7 @@ ENTRY, CONTENT = checkpoint_writer.entry(np.zeros((2, 3), np.float32))
     (b"\x08\x01", ENTRY + b"\xff" * 11, "varint"),
     (b"\x08\x01\x10\x01", ENTRY, "little-endian"),
   ],
+  ids=range(10),  # Bytes make unreadable names.
 )
 def test_unreadable_entries_are_errors(tmp_path, header, entry, message):
   (tmp_path / "m.data-00000-of-00001").write_bytes(CONTENT)
