@@ -6,8 +6,8 @@
 The ablations of the paper's module (no GRU, no MLP, a sum in place of the mean,
 learned initial slots, other T and K) and what this package adds (per-slot
 initialization, implicit gradients), each against the config as it is, which is
-the row `baseline`. Every variant trains each seed, or goes on, and is evaluated as
-`experiments/reproduce.py` does; seeds that fail keep their place. A variant
+the row `baseline`. Every variant trains each seed, or resumes, and is evaluated
+as `experiments/reproduce.py` does; seeds that fail keep their place. A variant
 that the config has already is not run: it shows the baseline's runs and says
 so.
 

@@ -1,8 +1,8 @@
 """Times the rendering of training scenes beside the train step on them.
 
 Synthetic scenes are rendered on the devices that train, so rendering takes
-time away from training. For each config this compiles the dataset's batch and the
-config's real train step, then times the two alternately, each until the
+time away from training. For each config this compiles the dataset's batch and
+the config's real train step, then times the two alternately, each until the
 devices are done: render batch k, train on it, and so on.
 
   python -m experiments.benchmarks.scenes --batch_size=4
