@@ -110,8 +110,9 @@ def _model() -> ml_collections.ConfigDict:
   # Hidden size of the MLP that refines each slot; 0: no MLP.
   model.mlp_hidden_size = 128
   # Initial slots. "shared": samples of one Gaussian, as in the paper;
-  # "per_slot": of one Gaussian per slot, which fixes K; "learned": one learned
-  # vector per slot, without noise.
+  # "background": slot 0 has its own Gaussian, the others share one; "per_slot":
+  # of one Gaussian per slot, which fixes K; "learned": one learned vector per
+  # slot, without noise.
   model.slot_init = "shared"
   # How an iteration changes the slots. "gru", as in the paper; "residual": the
   # attended values are added to them; "replace": they become the values.
@@ -136,6 +137,16 @@ def _model() -> ml_collections.ConfigDict:
   model.decoder_channels = (64, 64, 64, 64, 64)
   model.decoder_kernel_sizes = (5, 5, 5, 5, 5, 3)
   model.decoder_strides = (2, 2, 2, 2, 1, 1)
+  # Discovery: slot 0 paints a smooth background and no object: an image
+  # interpolated between this many points along each side. 0: slot 0 is decoded
+  # like the others, as in the paper.
+  model.background_grid = 0
+  # Discovery: weight in the loss of the fraction of the image that is covered
+  # by slots other than slot 0; 0.0: not in the loss, as in the paper.
+  model.foreground_weight = 0.0
+  # (fewest, most) iterations in training, drawn uniformly for each example;
+  # (0, 0): always num_iterations.
+  model.train_iterations = (0, 0)
   # Discovery: recompute the decoder in the backward pass, to save memory.
   model.remat_decoder = False
   # Set prediction: hidden size of the head.

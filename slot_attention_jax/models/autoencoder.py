@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from slot_attention_jax.models import presets, slot_model
+from slot_attention_jax.modules import background as background_lib
 from slot_attention_jax.modules import decoder as decoder_lib
 from slot_attention_jax.modules import encoder as encoder_lib
 from slot_attention_jax.modules import slot_attention as slot_attention_lib
@@ -44,11 +45,15 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
   * `slot_attention(inputs, **options) -> (slots [B, K, D], attention
     [B, T, K, N])`, with those options of `SlotAttention.__call__` that calls
     use. Training and evaluation by a `Task` pass `noise` and
-    `num_iterations`, call `draw_noise(batch_size) -> [B, K, D]` and read the
-    fields `num_slots` and `slot_size`.
+    `num_iterations` (with `train_iterations` also `stop_after`), call
+    `draw_noise(batch_size) -> [B, K, D]` and read the fields `num_slots` and
+    `slot_size`.
   * `decoder(slots [B, K, D]) -> (images [B, K, H, W, C], alpha_logits
     [B, K, H, W, 1])`. The softmax of the logits over the slots mixes the
     images.
+  * `background(slots [B, D], (H, W)) -> images [B, H, W, C]`, which the paper
+    does not have: if it is given, it paints slot 0, and the decoder the others
+    in front of it; see `modules.background`.
 
   A part that is not given is the paper's for CLEVR. Fields of the parts are
   keywords of the model, too: those of `SlotAttention` by their own names
@@ -66,6 +71,7 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
       decoder's images. With the default decoder (128, 128).
     remat_decoder: recompute the decoder in the backward pass, which trades
       time for memory.
+    background: None, as in the paper, `SmoothBackground`, or another.
 
   Raises:
     TypeError: on a keyword that no part has.
@@ -97,6 +103,7 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
   decoder: nn.Module
   resolution: tuple[int, int] | None = None
   remat_decoder: bool = False
+  background: nn.Module | None = None
 
   PRESETS = presets.AUTOENCODER_PRESETS
 
@@ -108,6 +115,7 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
     decoder: nn.Module | None = None,
     resolution: tuple[int, int] | None = None,
     remat_decoder: bool = False,
+    background: nn.Module | None = None,
     **options: Any,
   ):
     if decoder is None and resolution is None:
@@ -127,6 +135,8 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
       "slot_attention": slot_attention,
       "decoder": decoder,
     }
+    if background is not None:
+      parts["background"] = background
     own = {"resolution": resolution, "remat_decoder": remat_decoder}
     slot_model.init_fields(self, parts, options | own)
 
@@ -148,12 +158,18 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
       return decoder(slots)
 
     run = nn.remat(run) if self.remat_decoder else run
-    images, alpha_logits = run(self.decoder, slots)
+    in_front = slots if self.background is None else slots[:, 1:]
+    images, alpha_logits = run(self.decoder, in_front)
     if images.ndim != 5 or alpha_logits.shape != (*images.shape[:4], 1):
       raise ValueError(
         "Expected a decoder that makes images [B, K, H, W, C] and alpha logits "
         f"[B, K, H, W, 1], got {images.shape} and {alpha_logits.shape} from "
         f"{type(self.decoder).__name__}."
+      )
+    if self.background is not None:
+      behind = self.background(slots[:, 0], images.shape[2:4])
+      images, alpha_logits = background_lib.put_behind(
+        behind, images, alpha_logits
       )
     masks = nn.softmax(alpha_logits.astype(jnp.float32), axis=1)
     reconstruction = (masks * images.astype(jnp.float32)).sum(axis=1)
@@ -164,9 +180,9 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
 
     Args:
       images: [B, H, W, C] in [-1, 1], of the module's resolution.
-      **slot_options: `num_slots`, `num_iterations`, `noise`, `initial_slots`
-        and `mask` as in `SlotAttention.__call__`; the RNG stream `"slots"` is
-        used when neither noise nor initial slots are given.
+      **slot_options: `num_slots`, `num_iterations`, `noise`, `initial_slots`,
+        `mask` and `stop_after` as in `SlotAttention.__call__`; the RNG stream
+        `"slots"` is used when neither noise nor initial slots are given.
 
     Returns:
       An `AutoEncoderOutput`.

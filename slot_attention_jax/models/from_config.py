@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from slot_attention_jax import models
+from slot_attention_jax.modules import background
 
 TASKS = ("discovery", "set_prediction")
 PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
@@ -14,7 +15,12 @@ PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 _RENAMED = {"slot_start": "slot_init"}
 # Settings that older weights and configs lack, with the value that was built in
 # at the time.
-_ADDED = {"slot_update": "gru", "normalization": "mean", "gradient": "unrolled"}
+_ADDED = {
+  "slot_update": "gru",
+  "normalization": "mean",
+  "gradient": "unrolled",
+  "background_grid": 0,
+}
 # Options that no setting gives: `precision` decides the dtype, the dataset the
 # sizes of images and property vectors.
 _NOT_SETTINGS = (
@@ -38,7 +44,7 @@ def create_model(
     task: `"discovery"` or `"set_prediction"`.
     settings: the `model` group of a config, by the names in
       `config/base.py`; a `ConfigDict`, or a dict read from JSON, in which
-      tuples have become lists. Settings of the loss are ignored. Older files
+      tuples have become lists. Settings of training are ignored. Older files
       may use old names and lack settings that were added later.
     resolution: (H, W) of the images, in pixels; used in discovery only.
     num_properties: P; needed in set prediction only.
@@ -83,6 +89,8 @@ def create_model(
   options = {name: _hashable(settings[name]) for name in names}
   options["dtype"] = PRECISIONS[settings["precision"]]
   if task == "discovery":
+    if grid := settings["background_grid"]:
+      options["background"] = background.SmoothBackground(grid=grid)
     return models.SlotAttentionAutoEncoder(
       resolution=_hashable(resolution), **options
     )

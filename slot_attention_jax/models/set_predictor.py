@@ -127,9 +127,9 @@ class SlotAttentionClassifier(slot_model.SlotModel):
 
     Args:
       images: [B, H, W, C] in [-1, 1].
-      **slot_options: `num_slots`, `num_iterations`, `noise`, `initial_slots`
-        and `mask` as in `SlotAttention.__call__`; the RNG stream `"slots"` is
-        used when neither noise nor initial slots are given.
+      **slot_options: `num_slots`, `num_iterations`, `noise`, `initial_slots`,
+        `mask` and `stop_after` as in `SlotAttention.__call__`; the RNG stream
+        `"slots"` is used when neither noise nor initial slots are given.
 
     Returns:
       A `ClassifierOutput`.

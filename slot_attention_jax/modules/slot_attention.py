@@ -1,26 +1,24 @@
 """The Slot Attention module (Algorithm 1 of the paper)."""
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from slot_attention_jax.modules import early_stop
+from slot_attention_jax.modules import slot_init as slot_init_lib
 from slot_attention_jax.modules.encoder import LAYER_NORM_EPSILON
 from slot_attention_jax.modules.gru import GRUCell
 
 _glorot_uniform = nn.initializers.glorot_uniform()
 
-SLOT_INITS = ("shared", "per_slot", "learned")
-"""How slots are initialized: see `SlotAttention.slot_init`."""
 SLOT_UPDATES = ("gru", "residual", "replace")
 """How updates are applied to slots: see `SlotAttention.slot_update`."""
 NORMALIZATIONS = ("mean", "sum")
 """How values are aggregated: see `SlotAttention.normalization`."""
 GRADIENTS = ("unrolled", "implicit", "implicit_start")
 """Which iterations gradients flow through: see `SlotAttention.gradient`."""
-_PER_SLOT_SIGMA = 0.1
 
 
 class SlotAttention(nn.Module):
@@ -51,12 +49,13 @@ class SlotAttention(nn.Module):
     param_dtype: dtype of the parameters.
     unroll: iterations per step of the compiled loop.
     slot_init: the Gaussian that initial slots are sampled from. `"shared"`, the
-      paper's: all slots have the same mean and scale. `"per_slot"`: slot k has
-      its own; means are initialized from a standard normal, scales to 0.1.
-      Slots then differ from the beginning, which helps short trainings, but
-      they are no longer exchangeable, and K is the module's unless
-      `initial_slots` are given. `"learned"`: slot k always has the same learned
-      initial vector; there is no noise, and K is the module's.
+      paper's: all slots have the same mean and scale. `"background"`: slot 0
+      has its own, all others share one. `"per_slot"`: slot k has its own;
+      means are initialized from a standard normal, scales to 0.1. Slots then
+      differ from the beginning, which helps short trainings, but they are no
+      longer exchangeable, and K is the module's unless `initial_slots` are
+      given. `"learned"`: slot k always has the same learned initial vector;
+      there is no noise, and K is the module's.
     slot_update: `"gru"`, the paper's; `"residual"`: the update is added to the
       slot; `"replace"`: it is the new slot. The MLP follows in any case.
     normalization: `"mean"`, the paper's weighted mean of the values;
@@ -106,7 +105,7 @@ class SlotAttention(nn.Module):
 
   def setup(self):
     for name, known in (
-      ("slot_init", SLOT_INITS),
+      ("slot_init", slot_init_lib.SLOT_INITS),
       ("slot_update", SLOT_UPDATES),
       ("normalization", NORMALIZATIONS),
       ("gradient", GRADIENTS),
@@ -137,11 +136,9 @@ class SlotAttention(nn.Module):
 
     self.norm_inputs = norm("norm_inputs")
     self.norm_slots = norm("norm_slots")
-    shape, mu_init, log_sigma_init = (1, 1, d), _glorot_uniform, _glorot_uniform
-    if self.slot_init != "shared":
-      shape = (1, self.num_slots, d)
-      mu_init = nn.initializers.normal(1.0)
-      log_sigma_init = nn.initializers.constant(math.log(_PER_SLOT_SIGMA))
+    shape, mu_init, log_sigma_init = slot_init_lib.gaussians(
+      self.slot_init, self.num_slots, d
+    )
     self.slots_mu = self.param("slots_mu", mu_init, shape, self.param_dtype)
     if self.slot_init != "learned":
       self.slots_log_sigma = self.param(
@@ -166,6 +163,7 @@ class SlotAttention(nn.Module):
     noise: jax.Array | None = None,
     initial_slots: jax.Array | None = None,
     mask: jax.Array | None = None,
+    stop_after: jax.Array | None = None,
   ) -> tuple[jax.Array, jax.Array]:
     """Binds slots to the inputs.
 
@@ -182,6 +180,8 @@ class SlotAttention(nn.Module):
       mask: [B, N] bool or 0/1; inputs where it is 0 are ignored: they are left
         out of the weighted mean and get attention 0. If no input of an example
         is left, its update is zero.
+      stop_after: [B] integers from 1 to T; the slots of an example stay as they
+        are after this many iterations.
 
     Returns:
       A pair (slots [B, K, D], attention [B, T, K, N]). The attention, float32
@@ -209,7 +209,12 @@ class SlotAttention(nn.Module):
     keys = self.project_k(inputs)  # [B, N, D]
     values = self.project_v(inputs)  # [B, N, D]
     constants = (keys, values, mask)
-    if self.gradient == "unrolled" or length == 1:
+    if stop_after is not None:
+      iterate = early_stop.stop_early(SlotAttention._iterate, self.gradient)
+      (slots, _), attention = self._repeat(
+        iterate, length, (slots, stop_after), constants
+      )
+    elif self.gradient == "unrolled" or length == 1:
       slots, attention = self._repeat(
         SlotAttention._iterate, length, slots, constants
       )
@@ -267,19 +272,20 @@ class SlotAttention(nn.Module):
       return initial_slots.astype(
         jnp.promote_types(jnp.float32, initial_slots.dtype)
       )
-    if self.slot_init != "shared" and num_slots != self.num_slots:
-      raise ValueError(
-        f"Expected num_slots={self.num_slots}, as each slot has its own "
-        f"initialization (slot_init={self.slot_init!r}), got {num_slots}. Pass "
-        "initial_slots or train with more slots."
+
+    def of_each_slot(values):
+      return slot_init_lib.of_each_slot(
+        values.astype(jnp.promote_types(jnp.float32, values.dtype)),
+        self.slot_init,
+        num_slots,
       )
-    dtype = jnp.promote_types(jnp.float32, self.slots_mu.dtype)
-    mu = self.slots_mu.astype(dtype)
+
+    mu = of_each_slot(self.slots_mu)
     if self.slot_init == "learned":
       return jnp.broadcast_to(mu, shape)
     if noise is None:
       noise = self.draw_noise(shape[0], num_slots)
-    return mu + jnp.exp(self.slots_log_sigma.astype(dtype)) * noise
+    return mu + jnp.exp(of_each_slot(self.slots_log_sigma)) * noise
 
   def _repeat(self, iteration, length, slots, constants):
     """`length` iterations: (slots [B, K, D], attention [B, length, K, N])."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from slot_attention_jax.data import types
 from slot_attention_jax.models import from_config
+from slot_attention_jax.modules import slot_init
 from slot_attention_jax.tasks import object_discovery, set_prediction
 from slot_attention_jax.tasks import task as task_lib
 
@@ -24,43 +25,52 @@ def create_task(
     The task.
 
   Raises:
-    ValueError: on an unknown task or precision, or a dataset without what the
-      task needs.
+    ValueError: on an unknown task or precision, numbers of slots or iterations
+      that cannot be, or a dataset without what the task needs.
   """
   model, evaluation = config.model, config.eval
-  eval_kwargs = {
+  fewest, most = model.train_iterations
+  if (fewest, most) != (0, 0) and not 1 <= fewest <= most:
+    raise ValueError(
+      "Expected model.train_iterations (0, 0), or (fewest, most) with 1 <= "
+      f"fewest <= most, got {(fewest, most)}."
+    )
+  kwargs = {
     "extended": extended,
+    "train_iterations": (fewest, most),
     "num_slots": evaluation.num_slots or model.num_slots,
     "num_iterations": evaluation.num_iterations or model.num_iterations,
   }
-  num_slots = eval_kwargs["num_slots"]
-  if model.slot_init != "shared" and num_slots != model.num_slots:
+  num_slots = kwargs["num_slots"]
+  fixed = model.slot_init not in slot_init.ANY_NUM_SLOTS
+  if fixed and num_slots != model.num_slots:
     raise ValueError(
       f"Expected eval.num_slots 0 or {model.num_slots} "
       f"(model.slot_init={model.slot_init!r} fixes the number of slots), got "
-      f"{num_slots}. Train with model.slot_init='shared' to evaluate with "
-      "another number."
+      f"{num_slots}. Train with model.slot_init='shared' or 'background' to "
+      "evaluate with another number."
     )
   if config.task == "set_prediction":
-    return _create_set_prediction(config, info, eval_kwargs)
+    return _create_set_prediction(config, info, kwargs)
   return object_discovery.ObjectDiscovery(
     model=from_config.create_model(
       config.task, model, resolution=info.image_shape[:2]
     ),
     image_shape=info.image_shape,
     max_objects=info.max_objects if info.has_segmentation else 0,
-    **eval_kwargs,
+    foreground_weight=model.foreground_weight,
+    **kwargs,
   )
 
 
-def _create_set_prediction(config, info, eval_kwargs):
+def _create_set_prediction(config, info, kwargs):
   layout = info.layout
   if layout is None:
     raise ValueError(
       f"Set prediction needs annotated objects, which split {info.split!r} of "
       f"{info.name!r} does not have. Use another split or task='discovery'."
     )
-  fewest = min(config.model.num_slots, eval_kwargs["num_slots"])
+  fewest = min(config.model.num_slots, kwargs["num_slots"])
   if fewest < info.max_objects:
     raise ValueError(
       f"Expected at least as many slots as the {info.max_objects} objects of "
@@ -82,5 +92,5 @@ def _create_set_prediction(config, info, eval_kwargs):
     layout=layout,
     weights=weights,
     thresholds=tuple(config.eval.thresholds),
-    **eval_kwargs,
+    **kwargs,
   )

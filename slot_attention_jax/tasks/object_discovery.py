@@ -44,9 +44,13 @@ class ObjectDiscovery(task.Task):
     num_slots: K at evaluation.
     num_iterations: T at evaluation.
     extended: whether evaluation computes all metrics.
+    train_iterations: fewest and most iterations of an example in training.
+    foreground_weight: weight in the loss of the fraction of the image that is
+      covered by slots other than slot 0.
   """
 
   max_objects: int
+  foreground_weight: float = 0.0
 
   @property
   def metric_names(self) -> tuple[str, ...]:
@@ -76,13 +80,14 @@ class ObjectDiscovery(task.Task):
     """FG-ARI where there is ground truth, else the MSE."""
     return ("fg_ari", "max") if self.max_objects else ("mse", "min")
 
-  def loss(
-    self, params: Any, batch: types.Batch, noise: jax.Array
-  ) -> jax.Array:
-    """Mean squared error over B, H, W and C."""
+  def loss(self, params: Any, batch: types.Batch, noise: Any) -> jax.Array:
+    """Mean squared error over B, H, W and C, plus the weighted foreground."""
     images = batch["image"]
-    output = self.model.apply(params, images, noise=noise)
-    return losses.reconstruction_loss(output.reconstruction, images).mean()
+    output = self.apply_in_training(params, images, noise)
+    loss = losses.reconstruction_loss(output.reconstruction, images).mean()
+    if not self.foreground_weight:
+      return loss
+    return loss + self.foreground_weight * (1 - output.masks[:, 0].mean())
 
   def evaluate(
     self, params: Any, batch: types.Batch, key: jax.Array, first_index: Any

@@ -34,6 +34,7 @@ class SetPrediction(task.Task):
     num_slots: K at evaluation.
     num_iterations: T at evaluation.
     extended: whether evaluation also scores each property on its own.
+    train_iterations: fewest and most iterations of an example in training.
   """
 
   layout: types.PropertyLayout
@@ -67,12 +68,10 @@ class SetPrediction(task.Task):
       predictions, targets, weights=self._weights
     )
 
-  def loss(
-    self, params: Any, batch: types.Batch, noise: jax.Array
-  ) -> jax.Array:
+  def loss(self, params: Any, batch: types.Batch, noise: Any) -> jax.Array:
     """Hungarian Huber loss, summed over pairs, mean over the batch."""
     images = batch["image"]
-    output = self.model.apply(params, images, noise=noise)
+    output = self.apply_in_training(params, images, noise)
     return self._loss(output.predictions, batch["target"]).mean()
 
   def evaluate(

@@ -52,6 +52,8 @@ class Task(abc.ABC):
     num_iterations: T at evaluation.
     extended: whether evaluation computes all metrics; if not, those that are
       followed during training.
+    train_iterations: fewest and most iterations of an example in training;
+      (0, 0): the model's T.
   """
 
   model: Any
@@ -59,6 +61,7 @@ class Task(abc.ABC):
   num_slots: int
   num_iterations: int
   extended: bool = False
+  train_iterations: tuple[int, int] = (0, 0)
 
   def init(self, key: jax.Array) -> Any:
     """Initial parameters."""
@@ -78,12 +81,39 @@ class Task(abc.ABC):
       params, images, noise=noise, num_iterations=self.num_iterations
     )
 
-  def draw_noise(
-    self, params: Any, batch_size: int, key: jax.Array
-  ) -> jax.Array:
-    """Slot noise [B, K, D] of a training batch, as the model draws it."""
+  def draw_noise(self, params: Any, batch_size: int, key: jax.Array) -> Any:
+    """Draws what is random in a training batch, for `loss`.
+
+    Args:
+      params: parameters of the model.
+      batch_size: B.
+      key: of the training step.
+
+    Returns:
+      Slot noise [B, K, D], as the model draws it. If `train_iterations` are
+      set, a pair of it and each example's number of iterations [B].
+    """
     rngs = {"slots": key}
-    return self.model.apply(params, batch_size, rngs=rngs, method="draw_noise")
+    noise = self.model.apply(params, batch_size, rngs=rngs, method="draw_noise")
+    fewest, most = self.train_iterations
+    if not most:
+      return noise
+    # A stream of its own, so that the slot noise is the same in any case.
+    key = jax.random.fold_in(key, 1)
+    counts = jax.random.randint(key, (batch_size,), fewest, most + 1)
+    return noise, counts
+
+  def apply_in_training(
+    self, params: Any, images: jax.Array, noise: Any
+  ) -> Any:
+    """Runs the model as in training, with what `draw_noise` drew."""
+    most = self.train_iterations[1]
+    if not most:
+      return self.model.apply(params, images, noise=noise)
+    noise, counts = noise
+    return self.model.apply(
+      params, images, noise=noise, num_iterations=most, stop_after=counts
+    )
 
   @property
   @abc.abstractmethod
@@ -96,10 +126,14 @@ class Task(abc.ABC):
     """The metric that tells which model is best, and `"max"` or `"min"`."""
 
   @abc.abstractmethod
-  def loss(
-    self, params: Any, batch: types.Batch, noise: jax.Array
-  ) -> jax.Array:
-    """Scalar float32 loss of a training batch, a mean over its examples."""
+  def loss(self, params: Any, batch: types.Batch, noise: Any) -> jax.Array:
+    """Scalar float32 loss of a training batch, a mean over its examples.
+
+    Args:
+      params: parameters of the model.
+      batch: the batch.
+      noise: what `draw_noise` drew for it.
+    """
 
   @property
   @abc.abstractmethod

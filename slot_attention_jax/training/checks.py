@@ -5,7 +5,7 @@ from typing import Any
 from absl import logging
 
 from slot_attention_jax import tasks
-from slot_attention_jax.config import aliases
+from slot_attention_jax.config import aliases, base
 from slot_attention_jax.runtime import files
 from slot_attention_jax.runtime import mesh as mesh_lib
 
@@ -73,10 +73,13 @@ def check_same_run(config: Any, saved: dict[str, Any]) -> None:
   """Warns of keys that differ from the run that is resumed."""
   groups = ("task", "seed", "data", "model", "optim", "train")
   before = _flatten(aliases.update_saved(saved))
+  # An older run does not have the keys that were added since; their defaults
+  # are what it did.
+  defaults = _flatten(base.base_config())
   for key, new in _flatten({g: config[g] for g in groups}).items():
     if key in _RUNTIME_ONLY_KEYS:
       continue
-    old = before.get(key)
+    old = before.get(key, files.jsonable(defaults.get(key)))
     if files.jsonable(new) != old:
       logging.warning(
         "Resuming with %s=%s; the checkpoint was made with %s.", key, new, old

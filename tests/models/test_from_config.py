@@ -69,6 +69,20 @@ def test_settings_missing_in_old_files_are_the_papers():
   assert other.slot_update == "residual"
 
 
+def test_a_background_grid_makes_a_background():
+  settings = settings_of(
+    quickstart.get_config("model.background_grid=2,model.precision=bfloat16")
+  )
+  model = from_config.create_model("discovery", settings, resolution=(28, 28))
+  assert (model.background.grid, model.background_grid) == (2, 2)
+  assert model.background.dtype == model.dtype
+  assert hash(model) == hash(model.clone())
+  del settings["background_grid"]
+  older = from_config.create_model("discovery", settings, resolution=(28, 28))
+  assert older.background is None
+  assert model.clone(background=None) == older
+
+
 @pytest.mark.parametrize(
   ("task", "changes", "message"),
   [

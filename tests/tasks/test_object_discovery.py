@@ -1,0 +1,128 @@
+"""The loss with a foreground weight and iterations drawn for each example."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from slot_attention_jax import tasks
+from slot_attention_jax.config import base
+from slot_attention_jax.data import types
+from slot_attention_jax.training import optimizers, steps
+
+INFO = types.DatasetInfo(
+  name="toys",
+  split="train",
+  image_shape=(8, 8, 3),
+  num_examples=None,
+  layout=None,
+  max_objects=2,
+  has_segmentation=True,
+)
+
+
+def create(eval_num_slots=0, **changes):
+  config = base.base_config()
+  config.eval.num_slots = eval_num_slots
+  config.model.update(
+    num_slots=3,
+    num_iterations=2,
+    slot_size=4,
+    mlp_hidden_size=0,
+    encoder_channels=(4,),
+    encoder_kernel_sizes=(3,),
+    encoder_strides=(2,),
+    encoder_mlp_sizes=(4,),
+    broadcast_size=(4, 4),
+    decoder_channels=(4,),
+    decoder_kernel_sizes=(3, 3),
+    decoder_strides=(2, 1),
+    **changes,
+  )
+  return tasks.create_task(config, INFO)
+
+
+def normal(seed, *shape):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def with_iterations(num_iterations):
+  task = create()
+  return dataclasses.replace(
+    task, model=task.model.clone(num_iterations=num_iterations)
+  )
+
+
+BATCH = {"image": normal(0, 4, 8, 8, 3)}
+
+
+def loss_of(task, noise=None, batch=BATCH):
+  params = jax.jit(task.init)(jax.random.key(0))
+  if noise is None:
+    noise = task.draw_noise(params, len(batch["image"]), jax.random.key(1))
+
+  @jax.jit
+  def loss_and_output(params, noise):
+    output = task.apply_in_training(params, batch["image"], noise)
+    return task.loss(params, batch, noise), output
+
+  loss, output = loss_and_output(params, noise)
+  return float(loss), output, noise
+
+
+def test_the_foreground_is_what_slot_0_leaves_to_the_others():
+  plain, output, _ = loss_of(create(background_grid=1))
+  loss, _, _ = loss_of(create(background_grid=1, foreground_weight=0.5))
+  covered = np.asarray(output.masks)[:, 1:].sum(axis=1).mean()
+  np.testing.assert_allclose(loss, plain + 0.5 * covered, rtol=1e-5)
+
+
+def test_iterations_are_drawn_for_each_example_beside_the_noise():
+  task, plain = create(train_iterations=(2, 5)), create()
+  _, _, expected = loss_of(plain)
+  loss, output, (noise, counts) = loss_of(task)
+  np.testing.assert_array_equal(noise, expected)
+  assert output.attention.shape[1] == 5
+  drawn = task.draw_noise(
+    jax.jit(task.init)(jax.random.key(0)), 200, jax.random.key(2)
+  )[1]
+  assert set(np.asarray(drawn).tolist()) == {2, 3, 4, 5}
+  # Example by example, the loss of the model with as many iterations.
+  alone = [
+    loss_of(
+      with_iterations(int(t)),
+      noise[b : b + 1],
+      {"image": BATCH["image"][b : b + 1]},
+    )[0]
+    for b, t in enumerate(counts)
+  ]
+  np.testing.assert_allclose(loss, np.mean(alone), rtol=1e-5)
+
+
+def test_iterations_are_split_over_the_devices_as_the_noise_is():
+  mesh = jax.make_mesh(
+    (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  task = create(train_iterations=(1, 3))
+  optimizer, schedule = optimizers.create_optimizer(base.base_config().optim)
+  step = steps.make_train_step(task, optimizer, schedule, mesh)
+  # Each device takes the numbers of its own examples.
+  step.lower(steps.abstract_state(task, optimizer, mesh), BATCH)
+
+
+@pytest.mark.parametrize("given", [(0, 3), (3, 2)])
+def test_numbers_of_iterations_that_cannot_be(given):
+  with pytest.raises(ValueError, match="train_iterations"):
+    create(train_iterations=given)
+
+
+def test_a_slot_for_the_background_leaves_the_number_of_slots_free():
+  assert create(slot_init="background", eval_num_slots=5).num_slots == 5
+
+
+def test_all_is_off_by_default():
+  task = create()
+  assert task.model.background is None
+  assert task.foreground_weight == 0
+  assert task.train_iterations == (0, 0)
