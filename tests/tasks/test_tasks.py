@@ -281,7 +281,8 @@ def test_extended_evaluation_counts_at_finite_thresholds_only(prediction):
     prediction.task, extended=True, thresholds=(-1.0, float("inf"), 0.5)
   )
   targets = jnp.asarray(batch()["target"])
-  results = jax.device_get(jax.jit(task.score)(targets, targets))
+  predicted, data = {"predictions": targets}, {"target": targets}
+  results = jax.device_get(jax.jit(task.score)(predicted, data))
   summary = task.summarize(results)
   assert {k for k in summary if k.startswith("within")} == {"within_0.5"}
   assert summary["within_0.5"] == summary["accuracy_all"] == 1.0
