@@ -29,7 +29,7 @@ from slot_attention_jax.pretrained import (
 )
 from slot_attention_jax.runtime import files
 from slot_attention_jax.runtime import mesh as mesh_lib
-from slot_attention_jax.training import checkpoints, checks
+from slot_attention_jax.training import checks, trained_run
 
 
 def evaluate_model(
@@ -110,7 +110,7 @@ def _load_params(config, path, task, mesh, weights):
     metadata, params = weights
     return metadata.steps, jax.device_put(params, mesh_lib.replicated(mesh))
   config = checks.with_best_metric(config, task)
-  return checkpoints.restore_params(
+  return trained_run.restore_params(
     path,
     config.eval.checkpoint,
     examples.abstract_params(task, mesh),

@@ -21,7 +21,7 @@ import jax
 from slot_attention_jax.data import types
 from slot_attention_jax.pretrained import model_card, weights_file
 from slot_attention_jax.runtime import files
-from slot_attention_jax.training import checkpoints, writers
+from slot_attention_jax.training import trained_run, writers
 
 
 def export_weights(
@@ -100,7 +100,7 @@ def _read_checkpoint(
       "the --workdir of a training."
     )
   rule = _read_json(run, "config.json", "Train first.")["checkpoint"]
-  with checkpoints.open_run(
+  with trained_run.open_run(
     run,
     which,
     best_metric=rule["best_metric"] or None,

@@ -8,7 +8,7 @@ from typing import Any
 import slot_attention_jax as sa
 from experiments.common import configuration
 from slot_attention_jax import pretrained
-from slot_attention_jax.training import checkpoints
+from slot_attention_jax.training import trained_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def find(
     config = sa.load_config(arguments.config)
     config = config.copy_and_resolve_references()
     config.eval.checkpoint = arguments.checkpoint
-    return config, lambda c, abstract: checkpoints.restore_params(
+    return config, lambda c, abstract: trained_run.restore_params(
       workdir,
       c.eval.checkpoint,
       abstract,

@@ -36,7 +36,7 @@ def test_masks_of_the_grid_size_are_not_resized(attention):
 def test_upsampling_is_bilinear_with_half_pixel_centers(attention):
   maps = masks.attention_masks(attention, (4, 6), (12, 18))
   grid = np.asarray(attention).reshape(2, 3, 4, 6)
-  # The centre of every cell, and a third of the way to the next.
+  # The center of every cell, and a third of the way to the next.
   np.testing.assert_allclose(maps[:, :, 1::3, 1::3], grid, atol=1e-6)
   between = grid[..., :-1] * 2 / 3 + grid[..., 1:] / 3
   np.testing.assert_allclose(maps[:, :, 1::3, 2:-1:3], between, atol=1e-6)

@@ -69,9 +69,9 @@ def sigmoid(x):
 
 
 def layer_norm(x, p):
-  centred = x - x.mean(axis=-1, keepdims=True)
-  variance = (centred**2).mean(axis=-1, keepdims=True)
-  return centred / np.sqrt(variance + 1e-3) * p["scale"] + p["bias"]
+  centered = x - x.mean(axis=-1, keepdims=True)
+  variance = (centered**2).mean(axis=-1, keepdims=True)
+  return centered / np.sqrt(variance + 1e-3) * p["scale"] + p["bias"]
 
 
 def gru(h, x, p):

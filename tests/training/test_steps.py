@@ -97,7 +97,7 @@ class Run:
     step = steps.make_train_step(self.task, optimizer, schedule, mesh)
     if num_devices > 1:
       # Compiled by hand, to read what is compiled without doing it twice. LLVM
-      # takes minutes to optimise bfloat16 on a CPU; the HLO is not affected.
+      # takes minutes to optimize bfloat16 on a CPU; the HLO is not affected.
       step = step.lower(self.abstract, data.batch(0)).compile(
         compiler_options={"xla_backend_optimization_level": 0}
       )
