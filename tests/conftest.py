@@ -7,8 +7,7 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the time of a test is spent compiling. XLA:CPU's fusion emitters give
-# faster programs and take several times as long to compile; tests that start
-# the program with XLA_FLAGS of its own run with what users have.
+# faster programs and take several times as long to compile.
 _FLAGS = (
   # Four devices on any machine: sharding is part of what is tested.
   "--xla_force_host_platform_device_count=4",

@@ -118,6 +118,7 @@ def test_set_prediction_and_rendering_run_from_the_wheel(
       "--config=tetrominoes:debug",
       "--mode=render",
       f"--workdir={tmp_path / 'scenes'}",
+      XLA_FLAGS="",  # As users run it.
       **where,
     )
   )
