@@ -440,8 +440,8 @@ def test_bad_settings_of_evaluation_are_errors(whole, tmp_path, arg, message):
 
 def test_no_best_checkpoint_by_a_metric_that_was_not_measured(whole, tmp_path):
   # Not the last one in its place, and the message names the metric.
-  config = tiny("eval.checkpoint=best,checkpoint.best_metric=mes")
-  with pytest.raises(FileNotFoundError, match=r"best.*'mes'"):
+  config = tiny("eval.checkpoint=best,checkpoint.best_metric=psnr")
+  with pytest.raises(FileNotFoundError, match=r"best.*'psnr'"):
     evaluate_lib.evaluate_model(config, str(copy_of(whole, tmp_path)))
 
 

@@ -3,7 +3,7 @@
   python -m experiments.benchmarks.records \
     --file=tests/testdata/multi_object/clevr_with_masks_train.tfrecords
 
-Parses the records of a CLEVR file alternately as `data.multi_object_records`
+Parses the records of a CLEVR file alternately as `data.multi_object.records`
 does, with the strings of a feature as one buffer, and through the messages that
 TFDS brings along, with a Python object for each pixel; first it checks that
 both give the same. Then it prepares a file of these records, repeated, and

@@ -1,6 +1,7 @@
 """Finds a config file by name or path, from any directory, and loads it."""
 
 import importlib.util
+import inspect
 import pathlib
 import re
 import types
@@ -33,7 +34,13 @@ def load_config(name: str) -> Any:
   module = _load_module(path)
   if not hasattr(module, "get_config"):
     raise ValueError(f"Expected a function get_config in {path}, got none.")
-  config = module.get_config(*([arg] if arg else []))
+  takes_arg = bool(inspect.signature(module.get_config).parameters)
+  if arg and not takes_arg:
+    raise ValueError(
+      f"Expected no variants, as get_config of {path} has no argument for "
+      f"them, got {arg!r}."
+    )
+  config = module.get_config(*([arg] if takes_arg else []))
   if not hasattr(config, "lock"):
     raise ValueError(
       f"Expected get_config of {path} to return a ConfigDict, got "

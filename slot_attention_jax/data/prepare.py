@@ -53,7 +53,7 @@ def prepare(
   """Converts a file of multi_object_datasets to a TFDS dataset.
 
   Args:
-    name: of the dataset, one of `multi_object.NAMES`.
+    name: of the dataset, one of `multi_object.dataset.NAMES`.
     data_dir: TFDS's data directory, on a file system.
     source: the file, a directory that has it under its own name, or the URL
       (`gs://`, `https://`) of the file or of a bucket; "" for the public one.

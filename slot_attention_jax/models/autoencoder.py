@@ -160,11 +160,15 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
     run = nn.remat(run) if self.remat_decoder else run
     in_front = slots if self.background is None else slots[:, 1:]
     images, alpha_logits = run(self.decoder, in_front)
-    if images.ndim != 5 or alpha_logits.shape != (*images.shape[:4], 1):
+    if (
+      images.ndim != 5
+      or images.shape[:2] != in_front.shape[:2]
+      or alpha_logits.shape != (*images.shape[:4], 1)
+    ):
       raise ValueError(
         "Expected a decoder that makes images [B, K, H, W, C] and alpha logits "
-        f"[B, K, H, W, 1], got {images.shape} and {alpha_logits.shape} from "
-        f"{type(self.decoder).__name__}."
+        f"[B, K, H, W, 1] of slots {in_front.shape}, got {images.shape} and "
+        f"{alpha_logits.shape} from {type(self.decoder).__name__}."
       )
     if self.background is not None:
       behind = self.background(slots[:, 0], images.shape[2:4])

@@ -1,6 +1,7 @@
 """What both models share: an encoder, slots, and how parts become a model."""
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -10,6 +11,8 @@ from flax import linen as nn
 # Fields that keep their name as an option of the model; others are prefixed
 # with the name of their part, unless that is `slot_attention`.
 _UNPREFIXED = ("broadcast_size", "num_properties", "dtype", "param_dtype")
+# Names that options had before.
+_RENAMED = {"slot_start": "slot_init"}
 
 
 def part_options(part: str, module: nn.Module) -> dict[str, str]:
@@ -46,9 +49,11 @@ def _set_options(
   names = {part: part_options(part, parts[part]) for part in parts}
   unknown = set(options).difference(*names.values())
   if unknown:
+    known = sorted(set().union(*names.values()))
+    close = difflib.get_close_matches(sorted(unknown)[0], known, n=1)
     raise TypeError(
-      f"Expected options out of {sorted(set().union(*names.values()))}, got "
-      f"{sorted(unknown)}."
+      f"Expected options out of {known}, got {sorted(unknown)}."
+      + (f" Did you mean {close[0]!r}?" if close else "")
     )
   changed = dict(parts)
   for part, fields in names.items():
@@ -70,8 +75,15 @@ def init_fields(
       `part_options`.
 
   Raises:
-    TypeError: if an option is a field of none of them.
+    TypeError: if an option is a field of none of them, or a part is no module.
   """
+  for name, part in parts.items():
+    if not isinstance(part, nn.Module):
+      raise TypeError(
+        f"Expected a linen module as {name}, got {part!r}. Pass an instance, "
+        "not a class or a function."
+      )
+  options = {_RENAMED.get(k, k): v for k, v in options.items()}
   values = {
     field.name: field.default
     if field.default_factory is dataclasses.MISSING
@@ -128,10 +140,30 @@ class SlotModel(nn.Module):
   @nn.nowrap
   def __getattr__(self, name: str) -> Any:
     """Reads the options of the parts: `model.num_slots`."""
+    name = _RENAMED.get(name, name)
     if name in (options := self.options()):
       part, field = options[name]
       return getattr(part, field)
     return super().__getattr__(name)
+
+  @nn.nowrap
+  def clone(self, **updates) -> Self:
+    """Copies the model with other fields or options, and parts of its own.
+
+    Args:
+      **updates: keywords of the class, and those of `nn.Module.clone`.
+
+    Returns:
+      The copy. Bound to another parent, it shares no parameters.
+    """
+    if not updates.get("_deep_clone"):
+      for field in dataclasses.fields(self):
+        part = self.__dict__.get(field.name)
+        if field.name != "parent" and isinstance(part, nn.Module):
+          # Otherwise a part that is bound already stays the first model's.
+          copy = part.clone(parent=None, _reset_names=True)
+          updates.setdefault(field.name, copy)
+    return super().clone(**updates)
 
   @classmethod
   def from_preset(cls, name: str, **options) -> Self:
@@ -167,7 +199,8 @@ class SlotModel(nn.Module):
       A pair (slots [B, K, D], attention [B, T, K, N]).
 
     Raises:
-      ValueError: if the encoder's result is not [B, N, F].
+      ValueError: if the encoder's result is not [B, N, F], or that of slot
+        attention no pair of the shapes above.
     """
     inputs = self.encoder(images)
     if inputs.ndim != 3 or inputs.shape[0] != images.shape[0]:
@@ -176,7 +209,15 @@ class SlotModel(nn.Module):
         f"{images.shape}, got {inputs.shape} from "
         f"{type(self.encoder).__name__}. Reshape its feature map."
       )
-    return self.slot_attention(inputs, **slot_options)
+    found = self.slot_attention(inputs, **slot_options)
+    shapes = [getattr(x, "shape", None) for x in found]
+    if [len(shape or ()) for shape in shapes] != [3, 4]:
+      raise ValueError(
+        "Expected a slot attention that gives slots [B, K, D] and attention "
+        f"[B, T, K, N], got {shapes} from "
+        f"{type(self.slot_attention).__name__}."
+      )
+    return found
 
   def feature_grid(
     self, resolution: tuple[int, int], num_inputs: int | None = None

@@ -21,6 +21,7 @@ GRADIENTS = ("unrolled", "implicit", "implicit_start")
 """Which iterations gradients flow through: see `SlotAttention.gradient`."""
 
 
+@slot_init_lib.accept_slot_start
 class SlotAttention(nn.Module):
   r"""Maps a set of N input features to K slots by iterative attention.
 

@@ -5,7 +5,9 @@ S of them are learned, as means and logarithms of scales [1, S, D]: 1 if it is
 one), else K, one per slot.
 """
 
+import functools
 import math
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,21 @@ SLOT_INITS = ("shared", "background", "per_slot", "learned")
 ANY_NUM_SLOTS = ("shared", "background")
 """Initializations that do not fix K."""
 _PER_SLOT_SIGMA = 0.1
+_Class = TypeVar("_Class", bound=type[nn.Module])
+
+
+def accept_slot_start(cls: _Class) -> _Class:
+  """Lets a class with a field `slot_init` take it by its older name, too."""
+  init = cls.__init__
+
+  @functools.wraps(init)
+  def renamed(self, *args, **kwargs):
+    if "slot_start" in kwargs:
+      kwargs["slot_init"] = kwargs.pop("slot_start")
+    init(self, *args, **kwargs)
+
+  cls.__init__ = renamed
+  return cls
 
 
 def gaussians(

@@ -116,6 +116,22 @@ def test_an_unknown_config_lists_all_and_suggests_the_nearest(name, suggestion):
   assert message.endswith(f"got {name.partition(':')[0]!r}.{suggestion}")
 
 
+def test_an_argument_without_a_default_is_empty_without_variants(tmp_path):
+  write(
+    tmp_path / "plain.py",
+    "import ml_collections\n"
+    "def get_config(arg):\n  return ml_collections.ConfigDict({'arg': arg})\n",
+  )
+  assert sa.load_config("plain.py").arg == ""
+  assert sa.load_config("plain.py:debug").arg == "debug"
+
+
+def test_variants_of_a_config_without_any_are_an_error(tmp_path):
+  write(tmp_path / "plain.py", "def get_config():\n  return {}\n")
+  with pytest.raises(ValueError, match=r"no variants, as .*got 'debug'"):
+    sa.load_config("plain.py:debug")
+
+
 @pytest.mark.parametrize(
   ("text", "expected"),
   [

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from configs import quickstart
+import slot_attention_jax as sa
 from slot_attention_jax import data, train
 from slot_attention_jax.data import from_config
 
@@ -41,10 +41,8 @@ def test_the_guide_s_example_trains_on_your_own_data(scenes, monkeypatch):
   (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
   statements = [line for line in code.splitlines() if line.strip()]
   assert len(statements) < 40
-  original = quickstart.get_config
-  monkeypatch.setattr(
-    quickstart, "get_config", lambda arg: original(f"{arg},{TINY}")
-  )
+  load = sa.load_config
+  monkeypatch.setattr(sa, "load_config", lambda name: load(f"{name}:{TINY}"))
   exec(compile(code, str(GUIDE), "exec"), {})
   rows = [
     json.loads(line)
@@ -70,8 +68,8 @@ def test_a_folder_trains_without_code(tmp_path):
     path = tmp_path / "pictures" / f"{i}.jpg"
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(np.full((40, 60, 3), 15 * i, np.uint8)).save(path)
-  config = quickstart.get_config(
-    f"data.name=folder,data.data_dir={tmp_path / 'pictures'},"
+  config = sa.load_config(
+    f"quickstart:data.name=folder,data.data_dir={tmp_path / 'pictures'},"
     f"data.cache_dir={tmp_path / 'cache'},checkpoint.best_metric=mse,"
     f"checkpoint.best_mode=min,{TINY}"
   )
@@ -79,5 +77,5 @@ def test_a_folder_trains_without_code(tmp_path):
   assert set(metrics) == {"folder:pictures/validation/mse"}
   with pytest.raises(ValueError, match=r"data_dir to name the folder"):
     train.train(
-      quickstart.get_config(f"data.name=folder,{TINY}"), str(tmp_path / "x")
+      sa.load_config(f"quickstart:data.name=folder,{TINY}"), str(tmp_path / "x")
     )

@@ -10,7 +10,7 @@ from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax import train
 
 TINY = (
-  "multi_dsprites.py:debug,train.num_steps=1,eval.every_steps=1,"
+  "multi_dsprites:debug,train.num_steps=1,eval.every_steps=1,"
   "data.resolution=(8, 8),model.num_slots=4,model.slot_size=4,"
   "model.mlp_hidden_size=0,model.encoder_channels=(4,),"
   "model.encoder_kernel_sizes=(3,),model.encoder_strides=(1,),"

@@ -290,3 +290,70 @@ def test_attention_of_another_encoder_is_scored(size, height):
     lambda batch: task.evaluate(task.init(key), batch, key, 0), batch
   )
   assert scores["fg_ari_attention"].shape == (2,)
+
+
+class Two(nn.Module):
+  """Two models in one module, the second a copy of the first."""
+
+  inner: nn.Module
+
+  @nn.compact
+  def __call__(self, images):
+    copy = self.inner.clone(num_slots=2, parent=self, name="copy")
+    return self.inner(images).masks, copy(images).masks
+
+
+def test_a_copy_in_another_module_has_parameters_of_its_own():
+  params = jax.eval_shape(Two(SMALL).init, RNGS, jnp.zeros((1, 8, 8, 3)))
+  parts = {"encoder", "slot_attention", "decoder"}
+  assert {k: set(v) for k, v in params["params"].items()} == {
+    "inner": parts,
+    "copy": parts,
+  }
+
+
+def test_the_older_name_of_slot_init():
+  module = sa.SlotAttention(num_slots=3, slot_start="per_slot")
+  assert module == sa.SlotAttention(num_slots=3, slot_init="per_slot")
+  model = models.SlotAttentionAutoEncoder(slot_start="per_slot")
+  assert model.slot_init == model.slot_start == "per_slot"
+
+
+def test_a_misspelled_option_suggests_the_right_one():
+  with pytest.raises(TypeError, match="Did you mean 'num_slots'"):
+    models.SlotAttentionAutoEncoder(num_slotz=3)
+
+
+@pytest.mark.parametrize("part", [sa.CNNEncoder, lambda images: images])
+def test_a_part_that_is_no_module_is_an_error(part):
+  with pytest.raises(TypeError, match="linen module as encoder"):
+    models.SlotAttentionAutoEncoder(encoder=part)
+
+
+class Flattened(nn.Module):
+  """Gives slots alone."""
+
+  @nn.compact
+  def __call__(self, inputs):
+    return inputs.mean(axis=1, keepdims=True).repeat(3, axis=1)
+
+
+def test_slot_attention_without_attention_is_an_error():
+  model = SMALL.clone(slot_attention=Flattened())
+  with pytest.raises(ValueError, match=r"got .* from Flattened"):
+    jax.eval_shape(model.init, RNGS, jnp.zeros((2, 8, 8, 3)))
+
+
+class OneSlot(nn.Module):
+  """Decodes the first slot only."""
+
+  @nn.compact
+  def __call__(self, slots):
+    shape = (slots.shape[0], 1, 8, 8)
+    return jnp.zeros((*shape, 3)), jnp.zeros((*shape, 1))
+
+
+def test_a_decoder_that_drops_slots_is_an_error():
+  model = SMALL.clone(decoder=OneSlot(), resolution=None)
+  with pytest.raises(ValueError, match=r"of slots \(2, 3, 8\).*OneSlot"):
+    jax.eval_shape(model.init, RNGS, jnp.zeros((2, 8, 8, 3)))

@@ -84,7 +84,8 @@ def test_the_bar_makes_way_for_log_lines(terminal):
 
 @pytest.mark.parametrize(("log", "lines"), [(False, 0), (True, 20)])
 def test_elsewhere_nothing_is_drawn(log, lines, caplog):
-  caplog.set_level("INFO")
+  # Other tests leave the verbosity as they like it.
+  caplog.set_level("INFO", logger=absl_logging.get_absl_logger().name)
   stream = io.StringIO()
   with progress.Progress(
     1000, "Preparing", "records", log=log, stream=stream

@@ -65,7 +65,7 @@ def adam(gradients, learning_rates, b1, b2, eps):
   return x
 
 
-def minimise(config, gradients):
+def minimize(config, gradients):
   optimizer, rate = optimizers.create_optimizer(config)
   x = jnp.zeros(len(gradients[0]))
   state = optimizer.init(x)
@@ -81,7 +81,7 @@ def test_adam_with_the_schedule_of_the_config():
     warmup_steps=2, decay_rate=0.5, decay_steps=3, b1=0.8, b2=0.9, eps=0.01
   )
   gradients = [0.3, -0.1, 0.2]
-  x, rate = minimise(config, [[g] for g in gradients])
+  x, rate = minimize(config, [[g] for g in gradients])
   # Updates done count from 0: the first update of a warm-up has rate 0.
   rates = [0.1 * min(1, s / 2) * 0.5 ** (s / 3) for s in range(3)]
   np.testing.assert_allclose([rate(s) for s in range(3)], rates, rtol=1e-6)
@@ -92,9 +92,9 @@ def test_adam_with_the_schedule_of_the_config():
 def test_clipping_by_the_global_norm():
   # eps so large that an update keeps its gradient's size.
   gradients = [[3.0, 4.0]]
-  plain, _ = minimise(optim_config(eps=1e6), gradients)
-  clipped, _ = minimise(optim_config(eps=1e6, clip_norm=1.0), gradients)
-  loose, _ = minimise(optim_config(eps=1e6, clip_norm=6.0), gradients)
+  plain, _ = minimize(optim_config(eps=1e6), gradients)
+  clipped, _ = minimize(optim_config(eps=1e6, clip_norm=1.0), gradients)
+  loose, _ = minimize(optim_config(eps=1e6, clip_norm=6.0), gradients)
   np.testing.assert_allclose(clipped, plain / 5, rtol=1e-4)
   np.testing.assert_allclose(loose, plain, rtol=1e-6)
 
