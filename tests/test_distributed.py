@@ -397,7 +397,7 @@ def test_all_processes_stop_at_the_same_step(cache, tmp_path):
     processes.printed()
     texts = [log.read_text() for log in processes.logs]
   # It looks at steps 1, 2 and 4: with several processes at log lines alone.
-  assert all(f"Stopped early, at step 4 of {STEPS}" in text for text in texts)
+  assert all(f"Stopped at step 4/{STEPS}" in text for text in texts)
   saved = {int(p.name) for p in (workdir / "checkpoints").iterdir()}
   assert max(saved) == 4
 
