@@ -20,7 +20,7 @@ import jax
 
 from slot_attention_jax.data import types
 from slot_attention_jax.pretrained import model_card, weights_file
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import files, user_errors
 from slot_attention_jax.training import trained_run, writers
 
 
@@ -218,9 +218,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument(
     "--notes", default="", help="what else a user should know"
   )
+  parser.add_argument(
+    user_errors.FLAG, action="store_true", help="show a user error's traceback"
+  )
   arguments = parser.parse_args(argv)
   output_dir = pathlib.Path(arguments.workdir) / "weights"
-  try:
+  with user_errors.exit_on_user_error(argv):
     report = export_weights(
       arguments.workdir,
       arguments.name,
@@ -231,8 +234,6 @@ def main(argv: Sequence[str] | None = None) -> None:
       license_name=arguments.license,
       notes=arguments.notes,
     )
-  except (FileNotFoundError, ValueError) as error:
-    raise SystemExit(str(error)) from error
   print(json.dumps(report))
 
 

@@ -10,7 +10,7 @@ from absl import app, flags, logging
 
 from slot_attention_jax import evaluate, render, train
 from slot_attention_jax.config import arguments, flag
-from slot_attention_jax.runtime import processes
+from slot_attention_jax.runtime import processes, user_errors
 
 _CONFIG = flag.define_config_flag(
   "A config by name, as quickstart or clevr_set:small (variant small), or the "
@@ -48,6 +48,11 @@ _PREDICTIONS = flags.DEFINE_string(
   "With --mode=evaluate: score an .npz of segments or masks that another "
   "program predicted for the examples that --mode=export wrote.",
 )
+flags.DEFINE_bool(
+  user_errors.FLAG.lstrip("-"),
+  False,
+  "Show the traceback of a user's error, too.",
+)
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
@@ -76,7 +81,7 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 def main(argv: list[str]) -> None:
   """Runs the mode that the flags ask for."""
   if len(argv) > 1:
-    raise app.UsageError(f"Expected only flags, got {argv[1:]}.")
+    raise ValueError(f"Expected only flags, got {argv[1:]}.")
   if _PRINT_CONFIG.value:
     print(f"# {flag.command()}\n{arguments.to_text(_CONFIG.value)}")
     return
@@ -109,7 +114,7 @@ def _source() -> evaluate.Source:
     _PRETRAINED.value, _WEIGHTS.value, _PREDICTIONS.value
   )
   if source.kind != "checkpoint" and _MODE.value != "evaluate":
-    raise app.UsageError(f"Expected --mode=evaluate for --{source.kind}.")
+    raise ValueError(f"Expected --mode=evaluate for --{source.kind}.")
   return source
 
 
@@ -117,7 +122,7 @@ def _workdir() -> str:
   """The directory of the run."""
   workdir = _WORKDIR.value or str(pathlib.Path("runs") / flag.config_name())
   if "://" in workdir:
-    raise app.UsageError(
+    raise ValueError(
       f"Expected a --workdir on a file system, got {workdir}. Mount it on "
       "every host and give the path of the mount, see docs/launch.md."
     )
@@ -155,7 +160,8 @@ def entry_point() -> None:
   flags.mark_flag_as_required("config")
   jax.config.config_with_absl()
   logging.set_verbosity(logging.INFO)
-  app.run(main)
+  with user_errors.exit_on_user_error():
+    app.run(main, flags_parser=flags.FLAGS)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 
 import jax
@@ -109,6 +110,16 @@ def export(run, capsys, *arguments):
   return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
+def error(run, capsys, *arguments):
+  """Runs the command line; returns the message that it ends with."""
+  with pytest.raises(SystemExit) as ended:
+    export(run, capsys, *arguments)
+  assert ended.value.code == 2
+  text = capsys.readouterr().err
+  assert "Traceback" not in text
+  return text
+
+
 def edit(path, **changes):
   content = json.loads(path.read_text()) | changes
   path.write_text(json.dumps(content))
@@ -179,10 +190,9 @@ def test_flags_fill_in_what_the_run_lacks(run, capsys):
 
 
 def test_the_best_checkpoint_is_exported_with_its_own_evaluation(run, capsys):
-  with pytest.raises(
-    SystemExit, match=r"best checkpoint, of step 2, got one of step 4 .*=be"
-  ):
-    export(run, capsys, "--checkpoint=best")
+  text = error(run, capsys, "--checkpoint=best")
+  assert "best checkpoint, of step 2, got one of step 4 " in text
+  assert "--config.eval.checkpoint=best" in text
   edit(run / "evaluation.json", step=2)
   report = export(run, capsys, "--checkpoint=best")
   metadata = sa.read_weights_metadata(report["weights"])
@@ -195,27 +205,23 @@ def test_the_best_checkpoint_is_exported_with_its_own_evaluation(run, capsys):
 
 def test_a_run_without_evaluation_is_an_error(run, capsys):
   (run / "evaluation.json").unlink()
-  with pytest.raises(SystemExit, match=r"evaluation\.json.*--mode=evaluate"):
-    export(run, capsys)
+  assert re.search(r"evaluation\.json.*--mode=evaluate", error(run, capsys))
   assert not (run / "weights").exists()
 
 
 def test_a_run_without_a_command_is_an_error(run, capsys):
   edit(run / "metadata.json", recipe="")
-  with pytest.raises(SystemExit, match="Expected the key 'recipe'"):
-    export(run, capsys)
+  assert "Expected the key 'recipe'" in error(run, capsys)
 
 
 def test_a_set_predictor_without_a_layout_is_an_error(runs, tmp_path, capsys):
   run = shutil.copytree(runs["set_prediction"], tmp_path / "run")
   edit(run / "metadata.json", layout=None)
-  with pytest.raises(SystemExit, match="Expected the layout"):
-    export(run, capsys)
+  assert "Expected the layout" in error(run, capsys)
 
 
 def test_a_missing_run_is_an_error(tmp_path, capsys):
-  with pytest.raises(SystemExit, match="Expected a trained run"):
-    export(tmp_path, capsys)
+  assert "Expected a trained run" in error(tmp_path, capsys)
 
 
 @pytest.mark.parametrize("name", ["", "../toys", "Toys", "toys.md"])

@@ -124,6 +124,27 @@ def to_text(config: ml_collections.ConfigDict) -> str:
   return "\n".join(lines)
 
 
+def read_literal(text: str) -> Any:
+  """Reads a Python literal; unlike `ast.literal_eval`, infinity is one.
+
+  Args:
+    text: as people type it or `to_text` writes it.
+
+  Returns:
+    The value.
+
+  Raises:
+    ValueError: if it is no literal.
+    SyntaxError: if it is no Python.
+
+  Example:
+    >>> read_literal("(inf, 1.0)"), read_literal("(float('inf'),)")
+    ((inf, 1.0), (inf,))
+  """
+  text = re.sub(r"\bfloat\((['\"])inf\1\)", "inf", text)
+  return ast.literal_eval(re.sub(r"\binf\b", "1e999", text.strip()))
+
+
 def _split(arg: str) -> list[str]:
   """Splits at commas that are not inside brackets."""
   items, depth, start = [], 0, 0
@@ -153,7 +174,7 @@ def _read(key: str, text: str, old: Any) -> Any:
   if isinstance(old, str):
     return text
   try:
-    value = ast.literal_eval(text)
+    value = read_literal(text)
   except (SyntaxError, ValueError):
     value = None
   if isinstance(old, float) and type(value) is int:

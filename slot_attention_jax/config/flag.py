@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
+from ml_collections.config_flags import tuple_parser
 
 from slot_attention_jax.config import aliases, arguments, load
 
@@ -32,6 +33,8 @@ def define_config_flag(
   holder = config_flags.DEFINE_config_file(
     "config", None, help_text, flag_values
   )
+  for kind, parser in _VALUE_PARSERS.items():
+    config_flags.register_flag_parser_for_type(kind, parser)
   # ml_collections reads paths only, and reports errors by a traceback.
   flag_values["config"].parser = _ConfigParser()
   return holder
@@ -75,11 +78,7 @@ class _ConfigParser(flags.ArgumentParser):
 
   def parse(self, argument: str) -> Any:
     """Returns the config, without its overrides."""
-    try:
-      config = load.load_config(argument)
-    except TypeError as error:
-      # absl would print the message alone, not where in the file it happened.
-      raise RuntimeError(f"--config={argument}: get_config failed.") from error
+    config = load.load_config(argument)
     known = [key for key, _ in arguments.flatten(config)]
     for key in _override_keys(sys.argv):
       if key not in known:
@@ -93,6 +92,50 @@ class _ConfigParser(flags.ArgumentParser):
   def flag_type(self) -> str:
     """Returns the name of the type in help texts."""
     return "config"
+
+
+class _ValueParser(flags.ArgumentParser):
+  """Another parser with a message that says what was expected."""
+
+  def __init__(self, parser: flags.ArgumentParser, expected: str):
+    self._parser, self._expected = parser, expected
+
+  def parse(self, argument: Any) -> Any:
+    """Returns the value; ValueError if the text is none."""
+    try:
+      return self._parser.parse(argument)
+    except (TypeError, ValueError) as error:
+      raise ValueError(
+        f"Expected {self._expected}, got {argument!r}."
+      ) from error
+
+  def flag_type(self) -> str:
+    """Returns the name of the type in help texts."""
+    return self._parser.flag_type()
+
+
+class _TupleParser(tuple_parser.TupleParser):
+  """Reads `(inf, 1.0)`, too, which is how defaults are printed."""
+
+  def parse(self, argument: Any) -> tuple[Any, ...]:
+    """Returns a tuple; of one value if the text is no tuple."""
+    if isinstance(argument, str):
+      try:
+        value = arguments.read_literal(argument)
+      except (SyntaxError, ValueError) as error:
+        raise ValueError(
+          f"Expected a tuple, as (64, 64), got {argument!r}."
+        ) from error
+      return tuple(value) if isinstance(value, list | tuple) else (value,)
+    return super().parse(argument)
+
+
+_VALUE_PARSERS = {
+  bool: _ValueParser(flags.BooleanParser(), "true or false"),
+  int: _ValueParser(flags.IntegerParser(), "an integer"),
+  float: _ValueParser(flags.FloatParser(), "a number"),
+  tuple: _TupleParser(),
+}
 
 
 def _override_keys(argv: list[str]) -> list[str]:

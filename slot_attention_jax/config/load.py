@@ -4,8 +4,11 @@ import importlib.util
 import inspect
 import pathlib
 import re
+import traceback
 import types
 from typing import Any
+
+from slot_attention_jax.runtime import user_errors
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
@@ -22,7 +25,8 @@ def load_config(name: str) -> Any:
     The `ConfigDict` that `get_config` returns, locked.
 
   Raises:
-    ValueError: if there is no such config or variant.
+    ValueError: if there is no such config or variant, or its file fails, with
+      the line.
 
   Example:
     >>> import slot_attention_jax as sa
@@ -31,6 +35,25 @@ def load_config(name: str) -> Any:
     (4, 2)
   """
   path, arg = find_config(name)
+  try:
+    config = _get_config(path, arg)
+  except Exception as error:
+    if user_errors.is_users(error):
+      raise
+    raise ValueError(
+      f"Expected {path} to make a config, got {_describe_bug(path, error)}. "
+      "Correct the file."
+    ) from error
+  if not hasattr(config, "lock"):
+    raise ValueError(
+      f"Expected get_config of {path} to return a ConfigDict, got "
+      f"{type(config).__name__}."
+    )
+  return config.lock()
+
+
+def _get_config(path: pathlib.Path, arg: str) -> Any:
+  """What a config file makes of its arguments."""
   module = _load_module(path)
   if not hasattr(module, "get_config"):
     raise ValueError(f"Expected a function get_config in {path}, got none.")
@@ -40,13 +63,16 @@ def load_config(name: str) -> Any:
       f"Expected no variants, as get_config of {path} has no argument for "
       f"them, got {arg!r}."
     )
-  config = module.get_config(*([arg] if takes_arg else []))
-  if not hasattr(config, "lock"):
-    raise ValueError(
-      f"Expected get_config of {path} to return a ConfigDict, got "
-      f"{type(config).__name__}."
-    )
-  return config.lock()
+  return module.get_config(*([arg] if takes_arg else []))
+
+
+def _describe_bug(path: pathlib.Path, error: Exception) -> str:
+  """An error in a config file, with its line."""
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [f.lineno for f in frames if f.filename == str(path)]
+  line = error.lineno if isinstance(error, SyntaxError) else [None, *lines][-1]
+  message = str(error).strip().partition("\n")[0]
+  return f"{type(error).__name__} in line {line}: {message.rstrip('.')}"
 
 
 def config_names() -> list[str]:

@@ -23,7 +23,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from absl import logging
@@ -36,7 +36,7 @@ from slot_attention_jax.data.multi_object import (
   layouts,
   remote_file,
 )
-from slot_attention_jax.runtime import progress
+from slot_attention_jax.runtime import progress, user_errors
 
 _MEGABYTE = 1e6
 _INCOMPLETE = "incomplete."
@@ -289,12 +289,15 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument(
     "--max_records", type=int, help="prepare only the first so many"
   )
-  arguments: Mapping[str, Any] = vars(parser.parse_args(argv))
+  parser.add_argument(
+    user_errors.FLAG, action="store_true", help="show a user error's traceback"
+  )
+  arguments = vars(parser.parse_args(argv))
+  del arguments["traceback"]
   logging.set_verbosity(logging.INFO)
   try:
-    report = prepare(**arguments)
-  except (ValueError, OSError) as error:
-    sys.exit(f"{type(error).__name__}: {error}")
+    with user_errors.exit_on_user_error(argv):
+      report = prepare(**arguments)
   except KeyboardInterrupt:
     sys.exit("Interrupted. Nothing is left of the preparation.")
   print(json.dumps(report))

@@ -13,6 +13,8 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
+from slot_attention_jax.runtime import user_errors
+
 _FLAGS = ("coordinator_address", "num_processes", "process_id")
 
 
@@ -137,16 +139,16 @@ def exit_together_on_error() -> Iterator[None]:
   except BaseException as error:
     if jax.process_count() == 1:
       raise
-    # A user's error needs no traceback.
+    users = user_errors.is_users(error)
     logging.error(
       "Process %d of %d failed, %s: %s",
       jax.process_index(),
       jax.process_count(),
       type(error).__name__,
-      error,
-      exc_info=not isinstance(error, ValueError),
+      user_errors.describe(error) if users else error,
+      exc_info=not users or user_errors.FLAG in sys.argv,
     )
     python_logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(user_errors.EXIT_CODE if users else 1)

@@ -73,12 +73,50 @@ def test_an_unknown_config_or_variant_is_an_error(value, expected, parse):
     parse(f"--config={value}")
 
 
-def test_a_bug_in_a_config_file_keeps_its_traceback(parse, tmp_path):
+@pytest.mark.parametrize(
+  ("body", "expected"),
+  [
+    ("  return 1 + 'a'", "TypeError in line 2: unsupported operand"),
+    ("  return {}['x']", "KeyError in line 2: 'x'"),
+    ("  return (", "SyntaxError in line 2"),
+    ("  import no_such_package", "No module named"),
+  ],
+)
+def test_a_bug_in_a_config_file_names_its_line(body, expected, parse, tmp_path):
   path = tmp_path / "buggy.py"
-  path.write_text("def get_config():\n  return 1 + 'a'\n")
-  with pytest.raises(RuntimeError, match=r"buggy\.py: get_config failed") as e:
+  path.write_text(f"def get_config():\n{body}\n")
+  with pytest.raises(
+    (flags.IllegalFlagValueError, ModuleNotFoundError), match=expected
+  ):
     parse(f"--config={path}")
-  assert isinstance(e.value.__cause__, TypeError)
+
+
+@pytest.mark.parametrize(
+  ("override", "expected"),
+  [
+    ("model.num_slots=abc", "Expected an integer, got 'abc'"),
+    ("model.num_slots=1.5", "Expected an integer, got '1.5'"),
+    ("model.epsilon=small", "Expected a number, got 'small'"),
+    ("data.fallback=maybe", "Expected true or false, got 'maybe'"),
+    ("data.resolution=64x64", "Expected a tuple, as .* got '64x64'"),
+  ],
+)
+def test_a_value_of_another_type_is_an_error(override, expected, parse):
+  with pytest.raises(flags.IllegalFlagValueError, match=expected):
+    parse("--config=quickstart", f"--config.{override}")
+
+
+@pytest.mark.parametrize("text", ["(inf, 1.0)", "(float('inf'),1)", "[inf,1]"])
+def test_thresholds_are_read_as_they_are_printed(text, parse):
+  config = parse("--config=quickstart", f"--config.eval.thresholds={text}")
+  assert config.eval.thresholds == (float("inf"), 1.0)
+  # What the run's metadata keep can be read again.
+  assert "--config.eval.thresholds=(inf, 1" in flag.command()
+
+
+def test_thresholds_are_read_behind_the_colon_as_they_are_printed(parse):
+  config = parse("--config=quickstart:eval.thresholds=(inf, 1.0)")
+  assert config.eval.thresholds == (float("inf"), 1.0)
 
 
 @pytest.mark.parametrize(

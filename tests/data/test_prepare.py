@@ -490,9 +490,9 @@ def test_the_command_ends_with_a_line_of_json(tmp_path):
     "--name=tetrominoes", f"--source={file}", f"--data_dir={tmp_path}"
   )
   done = subprocess.run(**run, capture_output=True)
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert "Traceback" not in done.stderr
-  assert done.stderr.splitlines()[-1].startswith("ValueError: Expected page.")
+  assert done.stderr.splitlines()[-1].startswith("Error: Expected page.")
   assert not (tmp_path / "tetrominoes").exists()
 
 
