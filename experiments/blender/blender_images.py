@@ -147,7 +147,7 @@ class Pictures:
 
     direct, resized = [], []
     for i in self.rows:
-      scene = annotations.scene_of(items[i], self.max_objects)
+      scene = annotations.parse_scene(items[i], self.max_objects)
       seen, picture = jax.device_get(draw(scene))
       direct.append(
         {
@@ -193,7 +193,7 @@ class Pictures:
           "cannot be drawn as Blender did. Keep them when rendering."
         )
       count = len(item["objects"])
-      scene = annotations.scene_of(item, max(10, count))
+      scene = annotations.parse_scene(item, max(10, count))
       same = count == data["num_objects"][i] and all(
         np.allclose(getattr(scene, k)[:count], data[k][i, :count], atol=1e-3)
         for k in ("coords", *_LABELS)
