@@ -1,4 +1,4 @@
-"""The door to synthetic scenes: an endless stream or a fixed list of them."""
+"""Opens synthetic scenes as a dataset: an endless stream or a fixed list."""
 
 from slot_attention_jax.data import cached_dataset, types
 from slot_attention_jax.data.procedural import fixed_scenes, scenes
@@ -19,10 +19,11 @@ def open(
     family: the distribution of scenes.
     split: `"train"`, `"validation"`, `"test"`, or `"train_eval"`, which is the
       same as `"validation"`.
-    resolution: (h, w) of the images.
+    resolution: (H, W) of the images.
     batching: how scenes become batches.
-    num_eval: scenes of an evaluation split.
-    num_train: train on so many scenes, rendered once; 0 for endlessly many.
+    num_eval: number of scenes in an evaluation split.
+    num_train: number of training scenes, rendered once; 0 for endless training
+      on new scenes.
 
   Returns:
     A dataset, endless if `split` is `"train"`.
@@ -32,8 +33,8 @@ def open(
   """
   if num_train < 0:
     raise ValueError(
-      "Expected data.scenes.num_train of at least 0, which means endlessly "
-      f"many, got {num_train}."
+      f"Expected data.scenes.num_train of at least 0, got {num_train}; 0 means "
+      "endless training on new scenes."
     )
   if split == "train" and num_train:
     return fixed_scenes.create_fixed_scenes(

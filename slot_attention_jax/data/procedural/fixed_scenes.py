@@ -1,4 +1,4 @@
-"""A fixed number of rendered scenes to train on, as a dataset on disk has."""
+"""A training set with a fixed number of scenes, like a dataset on disk."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from slot_attention_jax.data import cached_dataset
 from slot_attention_jax.data.procedural import scenes
 from slot_attention_jax.runtime import progress
 
-# Scenes that a device renders at once.
+# Number of scenes that a device renders at once.
 _RENDER_BATCH = 64
 
 
@@ -21,20 +21,20 @@ def create_fixed_scenes(
 ) -> cached_dataset.CachedDataset:
   """Renders scenes once and serves them in epochs.
 
-  Where rendering takes a good part of a step, as it does on a CPU, this saves
-  it; and it tells how a model learns from so many images and no more. Each
-  process keeps all scenes, of which a 64x64 image takes 12 KiB.
+  This saves the time for rendering, a good part of a step on a CPU, and shows
+  how a model learns from a limited number of images. Each process holds all
+  scenes in memory; a 64x64 image takes 12 KiB.
 
   Args:
     family: the distribution of scenes.
-    num_scenes: how many, >= 1: the same for every seed, batch size and number
-      of devices; fewer are the first of more.
+    num_scenes: number of scenes, >= 1. They are the same for every seed, batch
+      size and number of devices, and a smaller number gives the first of them.
     resolution: (H, W) in pixels.
-    batching: how they become batches, of training.
+    batching: how scenes become batches, of training.
 
   Returns:
-    An endless dataset of split "train". Images are rounded to 8 bits, as those
-    of files are.
+    An endless dataset of split "train". Images are rounded to 8 bits, as in
+    image files.
 
   Raises:
     ValueError: if there are no scenes, or the batch does not divide over the
@@ -74,7 +74,7 @@ def create_fixed_scenes(
 
 @jax.jit
 def _compact(batch):
-  """A batch in the dtypes of files, without `valid`."""
+  """Converts a batch to the dtypes of files and drops `valid`."""
   gray = jnp.round((jnp.clip(batch["image"], -1.0, 1.0) + 1.0) * 127.5)
   return {
     "image": gray.astype(jnp.uint8),

@@ -1,4 +1,4 @@
-"""Multi-dSprites scenes, rendered on the device as pure functions of a key."""
+"""The family of Multi-dSprites scenes: pure functions of a PRNG key."""
 
 import dataclasses
 import operator
@@ -17,7 +17,7 @@ VARIANTS = {
   "colored_on_grayscale": (2, 5),
   "colored_on_colored": (1, 4),
 }
-"""Fewest and most sprites in a scene of each variant."""
+"""Smallest and largest number of sprites in a scene, by variant."""
 MAX_SPRITES = 16
 
 SCALES = np.linspace(0.5, 1.0, 6, dtype=np.float32)
@@ -25,8 +25,8 @@ ORIENTATIONS = np.linspace(0.0, 2.0 * np.pi, 40, dtype=np.float32)
 POSITIONS = np.linspace(0.0, 1.0, 32, dtype=np.float32)
 
 _CENTER_RANGE = (0.25, 0.75)  # Center of a sprite at position 0 and 1.
-# Least hue, saturation and value; a choice, as the original does not say, that
-# keeps sprites apart from any gray.
+# Smallest hue, saturation and value. The original does not document them; these
+# keep sprites distinct from any gray.
 _HSV_LOW = (0.0, 0.5, 0.5)
 
 LAYOUT = types.PropertyLayout(
@@ -47,14 +47,14 @@ LAYOUT = types.PropertyLayout(
 
 @flax.struct.dataclass
 class Scene:
-  """Sprites of one scene; a sprite hides those of the rows before its own.
+  """Sprites of one scene; a sprite occludes those of earlier rows.
 
   Attributes:
-    present: [O] bool, False on padding; the sprites come first.
+    present: [O] bool, False for padding, which comes last.
     shape: [O] int32, index into square, ellipse, heart.
     scale: [O] one of `SCALES`.
-    orientation: [O] one of `ORIENTATIONS`, radians, counter-clockwise; what
-      is drawn at 0 and at 2 pi is the same.
+    orientation: [O] one of `ORIENTATIONS`, radians, counterclockwise; 0 and
+      2 pi look the same.
     position: [O, 2] y (downwards) and x, each one of `POSITIONS`.
     color: [O, 3] RGB in [0, 1].
     background: [3] RGB in [0, 1].
@@ -79,29 +79,30 @@ def _hsv_to_rgb(hsv: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class MultiDSprites:
-  """Squares, ellipses and hearts that may hide one another.
+  """Squares, ellipses and hearts that may occlude one another.
 
-  After the Multi-dSprites of `multi_object_datasets` (its README) and dSprites
-  (its README and notebook): the number of sprites is uniform on the variant's
-  range; shape (3), scale (6), orientation (40) and position (32 x 32) are
-  independent and uniform on dSprites' values; a sprite always lies wholly on
-  the canvas; masks are binary, pixels are not blended. The variants:
+  Follows the Multi-dSprites of `multi_object_datasets` (its README) and
+  dSprites (its README and notebook). The number of sprites is uniform on the
+  variant's range. Shape (3), scale (6), orientation (40) and position (32 x 32)
+  are independent and uniform on dSprites' values. A sprite always lies entirely
+  on the canvas. Masks are binary, pixels are not blended. The variants:
 
   - `"binarized"`: 2 to 3 white sprites on black.
   - `"colored_on_grayscale"`: 2 to 5 sprites of random hue on a random gray.
   - `"colored_on_colored"`: 1 to 4 sprites; their colors and the background's
     are uniform in RGB.
 
-  The original has "some occlusions" and says nothing of their extent. Here
-  nothing is redrawn, so a sprite may be partly or wholly hidden (with 2 to 5
-  sprites about 1 in 120 is wholly); `Rendering.visibility` counts what is
-  seen. Nor does the original give the order of drawing or the range of the HSV
-  colors: here later rows cover earlier ones, and saturation and value are
-  uniform on [0.5, 1]. The outlines are fitted to dSprites' pictures.
+  The original documents "some occlusions", but not their extent, nor the order
+  of the sprites, nor the range of the HSV colors. Here no scene is rejected, so
+  a sprite may be partly or fully occluded (with 2 to 5 sprites about 1 in 120
+  is fully occluded); `Rendering.visibility` counts its visible pixels. Later
+  rows occlude earlier ones. Saturation and value are uniform on [0.5, 1]. The
+  shapes are fitted to dSprites' images.
 
   Attributes:
     variant: one of `VARIANTS`.
-    num_objects: (fewest, most) sprites, 1 to 16; None: those of the variant.
+    num_objects: (lo, hi), smallest and largest number of sprites, within 1 to
+      16; None for the variant's range.
 
   Example:
     >>> import jax
@@ -132,9 +133,9 @@ class MultiDSprites:
       low, high = 0, 0
     if not 1 <= low <= high <= MAX_SPRITES:
       raise ValueError(
-        "Expected num_objects as two integers (fewest, most) with 1 <= fewest "
-        f"<= most <= {MAX_SPRITES}, got {self.num_objects!r}; None takes those "
-        f"of the variant, {VARIANTS[self.variant]}."
+        "Expected num_objects as two integers (lo, hi) with 1 <= lo <= hi <= "
+        f"{MAX_SPRITES}, got {self.num_objects!r}; None means the variant's "
+        f"range, {VARIANTS[self.variant]}."
       )
     object.__setattr__(self, "num_objects", (low, high))  # Hashable.
 
@@ -144,14 +145,14 @@ class MultiDSprites:
 
   @property
   def name(self) -> str:
-    """Name of the data; it names every variant but the paper's."""
+    """Name of the data, with the variant unless it is the paper's."""
     if self.variant == "colored_on_grayscale":
       return "multi_dsprites_scenes"
     return f"multi_dsprites_scenes_{self.variant}"
 
   @property
   def max_objects(self) -> int:
-    """O, the most sprites a scene has."""
+    """O, the largest number of sprites in a scene."""
     return self._range[1]
 
   def sample(self, key: jax.Array) -> Scene:
@@ -192,15 +193,15 @@ class MultiDSprites:
   def render(
     self, scene: Scene, resolution: tuple[int, int]
   ) -> scenes.Rendering:
-    """Renders a scene, by the canvas point at the center of each pixel.
+    """Renders a scene; a pixel shows the canvas point at its center.
 
     Args:
       scene: the scene.
-      resolution: (H, W) in pixels; other than square stretches the picture.
+      resolution: (H, W) in pixels; the image is stretched if they differ.
 
     Returns:
-      A `Rendering`; sprites that are absent or wholly hidden are neither in
-      the segmentation nor counted in the visibility.
+      A `Rendering`. Sprites that are absent or fully occluded do not occur in
+      the segmentation and have visibility 0.
 
     Raises:
       ValueError: if H or W is below 1.
@@ -216,7 +217,8 @@ class MultiDSprites:
     x = ((columns[None] - center[:, 1:]) / scale)[:, None, :]  # [O, 1, W]
     cos = jnp.cos(scene.orientation)[:, None, None]
     sin = jnp.sin(scene.orientation)[:, None, None]
-    # Rows count downwards, so this turns the points clockwise, back upright.
+    # Rows count downwards, so this turns the points clockwise, to the frame of
+    # the upright sprite.
     inside = sprites.contains(scene.shape, cos * x - sin * y, sin * x + cos * y)
     inside &= scene.present[:, None, None]  # [O, H, W]
     index = jnp.arange(1, self.max_objects + 1, dtype=jnp.int32)
@@ -245,13 +247,13 @@ class MultiDSprites:
   def describe(
     self, scene: Scene, resolution: tuple[int, int]
   ) -> dict[str, jax.Array]:
-    """What the sprites are, zeros on padding.
+    """Describes the sprites in dSprites' units; all zeros for padding.
 
-    The original's features have a further row, the background's.
+    The original's features have one more row, for the background.
 
     Args:
       scene: the scene.
-      resolution: (H, W) of the picture; dSprites' units do not depend on it.
+      resolution: (H, W) of the image; dSprites' units do not depend on it.
 
     Returns:
       `present` [O] bool; `x` and `y` [O] in dSprites' [0, 1]; `shape` [O]

@@ -1,6 +1,16 @@
-"""Families of synthetic scenes, and batches of them on the devices."""
+"""Families of synthetic scenes, and batches of them, rendered on the devices.
 
-import functools
+`SceneDataset` renders inside the compiled step that makes a batch. Every scene
+has its own PRNG key, derived from its number:
+
+- Training is endless. Scene i of batch `step` has the key
+  `fold_in(fold_in(root(seed), step), i)`, so that a batch is a pure function of
+  (seed, step) on any number of devices. Each device renders its own rows.
+- An evaluation split, and a training split with a number of examples, is a
+  fixed list of scenes, whatever the seed and the batch size. Scene n has the
+  key `fold_in(root(split), n)`.
+"""
+
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
@@ -12,7 +22,7 @@ import numpy as np
 from slot_attention_jax.data import types
 
 EVALUATION_SPLITS = ("validation", "test")
-# Largest number of pixels rendered at once on a device: a renderer takes a few
+# Largest number of pixels rendered at once on a device: a renderer needs a few
 # hundred bytes per pixel.
 _CHUNK_PIXELS = 64 * 128 * 128
 
@@ -23,8 +33,8 @@ class Rendering:
 
   Attributes:
     image: [H, W, 3] in [-1, 1].
-    segmentation: [H, W] int32, 0 background, i = object i (from 1).
-    visibility: [O] int32, visible pixels of each object.
+    segmentation: [H, W] int32, 0 background, i for object i (from 1).
+    visibility: [O] int32, number of visible pixels of each object.
   """
 
   image: jax.Array
@@ -33,11 +43,11 @@ class Rendering:
 
 
 class SceneFamily(Protocol):
-  """A distribution of scenes; all methods are pure, jit-able, vmap-able.
+  """A distribution of scenes. All methods are pure and work under jit and vmap.
 
   Attributes:
     layout: layout of the targets.
-    resolution: (H, W) the family is meant for; it renders at any.
+    resolution: default resolution (H, W); the family renders at any other, too.
   """
 
   layout: ClassVar[types.PropertyLayout]
@@ -45,12 +55,12 @@ class SceneFamily(Protocol):
 
   @property
   def name(self) -> str:
-    """Name of the data, different for each variant of a family."""
+    """Name of the data, distinct for each variant of a family."""
     ...
 
   @property
   def max_objects(self) -> int:
-    """O, rows of the targets."""
+    """O, the number of rows of the targets."""
     ...
 
   def sample(self, key: jax.Array) -> Any:
@@ -68,16 +78,15 @@ class SceneFamily(Protocol):
   def describe(
     self, scene: Any, resolution: tuple[int, int]
   ) -> dict[str, jax.Array]:
-    """What the objects are, in the units and names of the original data.
+    """Describes the objects with the names and units of the original data.
 
     Args:
       scene: the scene.
-      resolution: (H, W) of the picture that pixel coordinates refer to.
+      resolution: (H, W) of the image that pixel coordinates refer to.
 
     Returns:
-      Arrays [O, ...], float32 or int32 class ids, under the names that
-      `multi_object_datasets` gives its features, and `present` [O] bool, False
-      on padding.
+      Arrays [O, ...], float32 or int32 class ids, by the feature names of
+      `multi_object_datasets`; and `present` [O] bool, False for padding.
     """
     ...
 
@@ -91,7 +100,7 @@ def check_resolution(resolution: tuple[int, int]) -> None:
 
 
 def _root_key(seed: int, split: str, fixed: bool = True) -> jax.Array:
-  """Root key of a split; those of fixed lists differ from every seed's."""
+  """Root key of a split; that of a fixed list differs from every seed's."""
   if split == "train" and fixed:
     words = (0xFFFFFFFE, 0)
   elif split == "train":
@@ -109,15 +118,63 @@ def _root_key(seed: int, split: str, fixed: bool = True) -> jax.Array:
   )
 
 
-class SceneDataset:
-  """Batches of rendered scenes, made on the devices that consume them.
+def _batch_function(
+  example: Callable[[jax.Array], dict[str, Any]],
+  root: jax.Array,
+  batch_size: int,
+  num_examples: int | None,
+  sharding: jax.sharding.NamedSharding,
+  chunk: int,
+) -> Callable[[jax.Array], dict[str, Any]]:
+  """Makes the function that renders a batch.
 
-  Training is endless: scene i of batch `step` has the key
-  `fold_in(fold_in(root(seed), step), i)`, so a batch is a pure function of
-  (seed, step) on any number of devices, each of which renders its own rows.
-  An evaluation split, and a training split with a number of examples, is a
-  fixed list of scenes whatever the seed and the batch size: scene n has the key
-  `fold_in(root(split), n)`.
+  Args:
+    example: maps a key to an example.
+    root: the root key.
+    batch_size: B, over all devices.
+    num_examples: length of a fixed list of scenes; None for endless training.
+    sharding: sharding of the batch axis.
+    chunk: number of scenes that a device renders at once.
+
+  Returns:
+    A function of the number of a batch, [] uint32.
+  """
+
+  def shard(step, rows):
+    """Examples of the rows that one device holds."""
+    if num_examples is None:
+      parent, numbers = jax.random.fold_in(root, step), rows
+    else:
+      parent, numbers = root, step * batch_size + rows
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(parent, numbers)
+    if rows.shape[0] <= chunk:
+      batch = jax.vmap(example)(keys)
+    else:
+      batch = jax.lax.map(example, keys, batch_size=chunk)
+    if num_examples is None:
+      return batch
+    return batch | {"valid": numbers < num_examples}
+
+  def make(step):
+    rows = jnp.arange(batch_size, dtype=jnp.uint32)
+    # Under `shard_map` each device runs a loop of its own, only as long as its
+    # scenes need.
+    return jax.shard_map(
+      shard,
+      mesh=sharding.mesh,
+      in_specs=(jax.P(), sharding.spec),
+      out_specs=sharding.spec,
+      check_vma=False,
+    )(step, rows)
+
+  return make
+
+
+class SceneDataset:
+  """Batches of scenes, rendered on the devices that consume them.
+
+  Endless for training, a fixed list for evaluation; the module's docstring says
+  how scenes get their keys.
 
   Attributes:
     info: a `types.DatasetInfo`.
@@ -136,7 +193,7 @@ class SceneDataset:
     num_examples: int | None = None,
     describe: Callable[[Any, Rendering], dict[str, Any]] | None = None,
   ):
-    """Prepares the batches; nothing is rendered yet.
+    """Sets up the dataset; nothing is rendered yet.
 
     Args:
       family: the distribution of scenes.
@@ -144,14 +201,14 @@ class SceneDataset:
       batch_size: B, over all devices.
       sharding: sharding of the batch axis.
       resolution: (H, W); default: the family's.
-      seed: of the endless scenes of training, in [0, 2**32).
-      num_examples: scenes of a fixed list; None for endless training.
-      describe: makes a row of a batch, a pytree of arrays by name, of a scene
-        and its rendering; None for image, segmentation and target.
+      seed: seed of the endless training scenes, in [0, 2**32).
+      num_examples: length of a fixed list of scenes; None for endless training.
+      describe: maps a scene and its rendering to an example, arrays by name;
+        None for image, segmentation and target.
 
     Raises:
-      ValueError: on an unknown split, a bad resolution, or a number of
-        examples missing for evaluation.
+      ValueError: on an unknown split, a bad resolution, or an evaluation split
+        without `num_examples`.
     """
     size = resolution or family.resolution
     check_resolution(size)
@@ -187,44 +244,27 @@ class SceneDataset:
       scene = family.sample(key)
       return describe(scene, family.render(scene, size))
 
-    chunk = max(1, _CHUNK_PIXELS // (size[0] * size[1]))
-
-    def shard(step, rows):
-      """Examples of the rows that one device holds."""
-      if endless:
-        parent, numbers = jax.random.fold_in(root, step), rows
-      else:
-        parent, numbers = root, step * batch_size + rows
-      keys = jax.vmap(jax.random.fold_in, (None, 0))(parent, numbers)
-      if rows.shape[0] <= chunk:
-        batch = jax.vmap(example)(keys)
-      else:
-        batch = jax.lax.map(example, keys, batch_size=chunk)
-      return batch if endless else batch | {"valid": numbers < num_examples}
-
-    @functools.partial(jax.jit, out_shardings=sharding)
-    def make(step):
-      rows = jnp.arange(batch_size, dtype=jnp.uint32)
-      # Each device loops over its own scenes, only as long as those need.
-      return jax.shard_map(
-        shard,
-        mesh=sharding.mesh,
-        in_specs=(jax.P(), sharding.spec),
-        out_specs=sharding.spec,
-        check_vma=False,
-      )(step, rows)
-
-    self._make = make
+    self._make = jax.jit(
+      _batch_function(
+        example,
+        root,
+        batch_size,
+        num_examples,
+        sharding,
+        chunk=max(1, _CHUNK_PIXELS // (size[0] * size[1])),
+      ),
+      out_shardings=sharding,
+    )
 
   @property
   def num_batches(self) -> int | None:
-    """Batches in one pass over a fixed list; None for endless training."""
+    """Number of batches in a fixed list of scenes; None if endless."""
     if self.info.num_examples is None:
       return None
     return -(-self.info.num_examples // self.batch_size)
 
   def batch(self, step: int) -> types.Batch:
-    """Batch number `step`; see `types.Batch` for its keys.
+    """Renders batch number `step`; see `types.Batch` for its keys.
 
     Args:
       step: number of the batch, >= 0.
@@ -236,14 +276,14 @@ class SceneDataset:
 
   @property
   def make_batch(self) -> Callable[[Any, Any], types.Batch]:
-    """Makes a batch from its number; see `types.Dataset.make_batch`."""
+    """Renders a batch, given its number; see `types.Dataset.make_batch`."""
     return lambda _, step: self._make(step)
 
   @property
   def device_arrays(self) -> Any:
-    """Nothing: scenes are made of their numbers alone."""
+    """Empty: scenes depend on their numbers alone."""
     return ()
 
   def step_inputs(self, first: int, count: int) -> np.ndarray:
-    """The numbers [count] uint32 of `count` batches."""
+    """Numbers [count] uint32 of `count` consecutive batches."""
     return np.arange(first, first + count, dtype=np.uint32)

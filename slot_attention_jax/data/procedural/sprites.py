@@ -1,17 +1,18 @@
-"""Outlines of dSprites: squares, ellipses and hearts."""
+"""The shapes of dSprites: squares, ellipses and hearts."""
 
 import jax
 import jax.numpy as jnp
 
 SHAPES = ("square", "ellipse", "heart")
 
-# Lengths are parts of the canvas, at scale 1, fitted to the pictures of
-# dSprites' own `dsprites.gif`. On average a square differs from them in 0.2 of
-# its 353 pixels, an ellipse in 1.2 of 274, a heart in 3.5 of 219.
+# Lengths are fractions of the canvas, at scale 1, fitted to the images in
+# dSprites' `dsprites.gif`. On average a square differs from those in 0.2 of its
+# 353 pixels, an ellipse in 1.2 of 274, a heart in 3.5 of 219.
 _SQUARE_SIDE = 0.3
-_ELLIPSE_AXES = (0.2, 0.1125)  # Half axes along x and y.
-# A heart's right half: a disc for the lobe; under the disc's center what lies
-# left of a steep line and above one of 45 degrees; a filling up to the notch.
+_ELLIPSE_AXES = (0.2, 0.1125)  # Semi-axes along x and y.
+# The right half of a heart is a union of three parts: a disc, the lobe; below
+# the disc's center the points left of a steep line and above a line at 45
+# degrees; between the lobes the points below the notch.
 _LOBE_X, _LOBE_Y, _LOBE_RADIUS = 0.075, -0.071, 0.074
 _TIP = 0.1315  # x + y <= tip.
 _FLANK_SLOPE, _FLANK = 2.15, 0.275  # slope x + y <= flank.
@@ -19,12 +20,17 @@ _NOTCH = -0.087
 
 
 def contains(shape: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
-  """Which points lie in an upright sprite of scale 1 around the origin.
+  """Whether points lie in an upright sprite of scale 1, centered at the origin.
 
-  Takes `shape` [O] int32 and the points' x (to the right) and y (downwards)
-  `u`, `v` [O, H, W] in parts of the canvas; returns [O, H, W] bool.
+  Args:
+    shape: [O] int32, index into `SHAPES`.
+    u: [O, H, W], x of the points, to the right, as fractions of the canvas.
+    v: [O, H, W], y of the points, downwards, as fractions of the canvas.
+
+  Returns:
+    [O, H, W] bool.
   """
-  u = jnp.abs(u)  # All three are symmetric.
+  u = jnp.abs(u)  # All three shapes are symmetric.
   square = jnp.maximum(u, jnp.abs(v)) <= _SQUARE_SIDE / 2.0
   a, b = _ELLIPSE_AXES
   ellipse = (u / a) ** 2 + (v / b) ** 2 <= 1.0

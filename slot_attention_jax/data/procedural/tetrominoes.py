@@ -1,4 +1,4 @@
-"""Tetrominoes scenes, rendered on the device as pure functions of a key."""
+"""The family of Tetrominoes scenes: pure functions of a PRNG key."""
 
 import dataclasses
 import numbers
@@ -13,9 +13,9 @@ from slot_attention_jax.data import types
 from slot_attention_jax.data.procedural import scenes
 
 CANVAS = 35
-"""Side of the canvas in its own units; one unit is one pixel at 35x35."""
+"""Side of the canvas in canvas units; one unit is one pixel at 35x35."""
 CELL = 5
-"""Side of one of the four squares of a tetromino, in canvas units."""
+"""Side of one of the four cells of a tetromino, in canvas units."""
 
 _PIECES = {
   "I": ["1111"],
@@ -37,7 +37,7 @@ _COLORS = {
 
 
 def _orientations() -> dict[str, np.ndarray]:
-  """The 19 fixed tetrominoes: name and quarter turns to [4, 4] bool."""
+  """The 19 fixed tetrominoes, [4, 4] bool, by name and quarter turns."""
   shapes = {}
   for name, rows in _PIECES.items():
     piece = np.array([[c == "1" for c in row] for row in rows])
@@ -96,16 +96,16 @@ class Scene:
 class Tetrominoes:
   """Tetrominoes that do not overlap, on a black 35x35 canvas.
 
-  Shapes (the 19 fixed tetrominoes), colors (6) and positions (all places at
-  which a piece lies wholly on the canvas) are drawn independently and
-  uniformly, given that no two pieces overlap; they may touch. The Tetrominoes
-  of `multi_object_datasets` have the same canvas, number of pieces and colors.
-  Its README counts 17 shapes without saying which, its issue 10 all 19. Its
+  Shapes (the 19 fixed tetrominoes), colors (6) and positions (those at which
+  the piece lies entirely on the canvas) are independent and uniform, given that
+  no two pieces overlap; they may touch. The Tetrominoes of
+  `multi_object_datasets` have the same canvas, number of pieces and colors. Its
+  README counts 17 shapes without listing them, its issue 10 counts all 19. Its
   preview shades the edges of the cells; here a piece has one color.
 
   Attributes:
-    num_objects: O, pieces per scene, 1 to 3.
-    step: positions are multiples of it, in canvas units, 1 to 5.
+    num_objects: O, number of pieces in a scene, 1 to 3.
+    step: spacing of the positions, in canvas units, 1 to 5.
 
   Example:
     >>> import jax
@@ -148,8 +148,8 @@ class Tetrominoes:
 
   @property
   def _candidates(self) -> int:
-    # Three pieces at step 1, the worst case, do not overlap in 0.145 of
-    # the samples: all 96 fail in one of 3.5 million scenes.
+    # Of three pieces at step 1, the worst case, 0.145 of the samples have no
+    # overlap: all 96 fail in one of 3.5 million scenes.
     return 1 if self.num_objects == 1 else 96
 
   def sample(self, key: jax.Array) -> Scene:
@@ -177,7 +177,7 @@ class Tetrominoes:
         gap = jnp.abs(cells[:, i, :, None] - cells[:, j, None])  # [M, 4, 4, 2]
         valid &= ~(gap < CELL).all(axis=-1).any(axis=(1, 2))
     first = jnp.argmax(valid)
-    # If every sample overlaps: squares along the diagonal.
+    # The fallback if all candidates overlap: squares along the diagonal.
     square = jnp.full((o,), list(_SHAPES).index("O0"), jnp.int32)
     diagonal = 2 * CELL * jnp.arange(o, dtype=jnp.int32)
     found = valid.any()
@@ -192,21 +192,21 @@ class Tetrominoes:
   def render(
     self, scene: Scene, resolution: tuple[int, int]
   ) -> scenes.Rendering:
-    """Renders a scene, by the canvas point at the center of each pixel.
+    """Renders a scene; a pixel shows the canvas point at its center.
 
     Args:
       scene: the scene.
-      resolution: (H, W) in pixels; (35, 35) shows every canvas unit once.
+      resolution: (H, W) in pixels; at (35, 35) a pixel is a canvas unit.
 
     Returns:
-      A `Rendering` with a segmentation that is exact at any resolution.
+      A `Rendering`; the segmentation is exact at any resolution.
 
     Raises:
       ValueError: if H or W is below 1.
     """
     scenes.check_resolution(resolution)
     h, w = resolution
-    # Integer arithmetic: the unit that holds the center of pixel i.
+    # Integer arithmetic: the canvas unit that contains the center of pixel i.
     rows = (2 * np.arange(h) + 1) * CANVAS // (2 * h)
     columns = (2 * np.arange(w) + 1) * CANVAS // (2 * w)
     row_cell = (rows[None] - scene.corner[:, 0, None]) // CELL  # [O, H]
@@ -242,17 +242,17 @@ class Tetrominoes:
   def describe(
     self, scene: Scene, resolution: tuple[int, int]
   ) -> dict[str, jax.Array]:
-    """What the pieces are.
+    """Describes the pieces.
 
     Args:
       scene: the scene.
-      resolution: (H, W) of the picture.
+      resolution: (H, W) of the image.
 
     Returns:
-      `present` [O] bool; `x` and `y` [O], column and row of the bounding
-      box's center in pixels, 0 at the picture's left and upper edge; `shape`
-      [O] int32, the layout's id; `color` [O, 3] RGB in [0, 1]. Which ids and
-      which point of a piece the original has is not documented.
+      `present` [O] bool; `x` and `y` [O], column and row of the bounding box's
+      center in pixels, 0 at the left and upper edge of the image; `shape` [O]
+      int32, the layout's id; `color` [O, 3] RGB in [0, 1]. The original does
+      not document its ids, nor which point of a piece its coordinates refer to.
     """
     scenes.check_resolution(resolution)
     size = CELL * jnp.asarray(_SHAPE_SIZE)[scene.shape]  # [O, 2]

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import tetrominoes
+import slot_attention_jax as sa
 from slot_attention_jax import data as data_lib
 from slot_attention_jax.data import cached_dataset, procedural
 from slot_attention_jax.data.procedural import fixed_scenes
@@ -104,10 +104,10 @@ def test_num_train_of_the_config():
       config, split, batch_size=4, sharding=over(1), warn=False
     )
 
-  config = tetrominoes.get_config("data.scenes.num_train=6")
+  config = sa.load_config("tetrominoes:data.scenes.num_train=6")
   training = dataset(config)
   assert isinstance(training, cached_dataset.CachedDataset)
   assert training.info.num_examples == 6
   assert isinstance(dataset(config, "validation"), procedural.SceneDataset)
   with pytest.raises(ValueError, match=r"scenes.num_train of at least 0.*-1"):
-    dataset(tetrominoes.get_config("data.scenes.num_train=-1"))
+    dataset(sa.load_config("tetrominoes:data.scenes.num_train=-1"))

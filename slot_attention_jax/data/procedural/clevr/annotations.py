@@ -15,23 +15,25 @@ _LAMPS = {
 }
 
 
-def scene_of(
+def parse_scene(
   annotation: Mapping[str, Any], max_objects: int = 10
 ) -> scene.Scene:
   """Builds a scene from its annotation.
 
   Args:
-    annotation: one entry of the list `scenes` of a CLEVR JSON. The published
-      ones lack the jitter of camera and lamps; `camera_location` [3]
-      and `lamp_locations` (`Lamp_Key`, `Lamp_Fill` and `Lamp_Back`, [3] each)
-      are read if present; else there is no jitter.
+    annotation: one entry of the list `scenes` of a CLEVR JSON file. The
+      published files do not have the jittered locations of camera and lamps.
+      `camera_location` [3] and `lamp_locations` (`Lamp_Key`, `Lamp_Fill` and
+      `Lamp_Back`, [3] each) are read if present; without them there is no
+      jitter.
     max_objects: O, rows of the scene.
 
   Returns:
     A `Scene` of NumPy arrays.
 
   Raises:
-    ValueError: on more objects than fit or a property that CLEVR does not have.
+    ValueError: if there are more than `max_objects` objects, or a property has
+      a value that CLEVR does not have.
   """
   objects = annotation["objects"]
   if len(objects) > max_objects:

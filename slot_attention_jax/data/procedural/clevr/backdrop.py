@@ -1,14 +1,15 @@
-"""The backdrop of CLEVR: a floor that bends up into a wall."""
+"""CLEVR's backdrop: a floor that bends up into a wall."""
 
 import jax
 import jax.numpy as jnp
 
 from slot_attention_jax.data.procedural.clevr import geometry
 
-# Floor, quarter circle, wall, extruded along its own y axis.
+# The profile is floor, quarter circle and wall, extruded along the backdrop's
+# own y axis.
 _ORIGIN = (-24.062761, -17.996670)
 _X = (-0.9032077, 0.4292038)
-# Radius of the quarter circle: fitted to the calibration scenes.
+# Radius of the quarter circle, fitted to the calibration scenes.
 _BEND = 8.0
 _LENGTH = 27.636913
 _WIDTH = 56.484859
@@ -18,34 +19,34 @@ _HEIGHT = 23.214930
 def intersect(
   origin: geometry.Vector, direction: geometry.Vector
 ) -> tuple[jax.Array, geometry.Vector]:
-  """Distance and normal where rays meet the backdrop.
+  """Intersects rays with the backdrop.
 
   Args:
-    origin: origins of the rays, above the floor and before the wall.
+    origin: origins of the rays, above the floor and in front of the wall.
     direction: unit directions.
 
   Returns:
-    Distances (`geometry.FAR` where rays miss it) and unit normals towards the
-    origin.
+    A pair: distances (`geometry.FAR` where a ray misses) and unit normals
+    facing the origin.
   """
   ax, ay = _X
   bend = _BEND
-  # u: distance before the wall; v: along it.
+  # u: distance in front of the wall; v: position along it.
   ox, oy = origin.x - _ORIGIN[0], origin.y - _ORIGIN[1]
   u, du = -(ax * ox + ay * oy), -(ax * direction.x + ay * direction.y)
   v, dv = ay * ox - ax * oy, ay * direction.x - ax * direction.y
 
-  def away(x):  # 1 / x without a division by zero.
+  def inverse(x):  # 1 / x without a division by zero.
     return 1.0 / jnp.where(jnp.abs(x) < 1e-9, 1e-9, x)
 
-  floor = -origin.z * away(direction.z)
+  floor = -origin.z * inverse(direction.z)
   floor = jnp.where(
     (floor > 0.0) & (u + floor * du >= bend), floor, geometry.FAR
   )
-  wall = -u * away(du)
+  wall = -u * inverse(du)
   high = origin.z + wall * direction.z >= bend
   wall = jnp.where((wall > 0.0) & high, wall, geometry.FAR)
-  # Inside of the circle around (bend, bend): the far root.
+  # Rays start inside the circle around (bend, bend), so the far root counts.
   cu, cz = u - bend, origin.z - bend
   a = du * du + direction.z * direction.z
   b = cu * du + cz * direction.z
@@ -63,6 +64,6 @@ def intersect(
   )
   nu = jnp.clip((bend - hit_u) / bend, 0.0, 1.0)
   nz = jnp.clip((bend - hit_z) / bend, 0.0, 1.0)
-  # On the floor nu is 0 and on the wall nz; on the arc they are a unit vector.
-  flat = geometry.Vector(-ax * nu, -ay * nu, nz)
-  return jnp.where(inside, t, geometry.FAR), flat.unit()
+  # nu is 0 on the floor, nz is 0 on the wall; on the arc (nu, nz) has length 1.
+  normal = geometry.Vector(-ax * nu, -ay * nu, nz)
+  return jnp.where(inside, t, geometry.FAR), normal.unit()

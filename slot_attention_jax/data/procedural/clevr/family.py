@@ -1,4 +1,4 @@
-"""CLEVR scenes and harder variants of them, as a family of synthetic scenes."""
+"""The family of CLEVR scenes and of harder variants."""
 
 import dataclasses
 from typing import ClassVar
@@ -15,10 +15,10 @@ from slot_attention_jax.data.procedural.clevr import scene as scene_lib
 from slot_attention_jax.data.procedural.clevr import view as view_lib
 
 SPLITS = ("cogent_a", "cogent_b")
-"""CLEVR-CoGenT's conditions. In A cubes are gray, blue, brown or yellow and
-cylinders red, green, purple or cyan; in B the other way round; spheres have any
-color."""
-_FIRST_COLORS = ("gray", "blue", "brown", "yellow")
+"""CLEVR-CoGenT's conditions. In A, cubes are gray, blue, brown or yellow and
+cylinders are red, green, purple or cyan; in B it is the other way around.
+Spheres have any color."""
+_CUBE_COLORS_A = ("gray", "blue", "brown", "yellow")
 _CLEVR_OBJECTS = 10
 
 
@@ -27,18 +27,19 @@ class Clevr:
   """CLEVR scenes: sampled by the original's rules, rendered by ray tracing.
 
   Attributes:
-    num_objects: (lo, hi), objects of a scene, uniform; within 1 to 16.
+    num_objects: (lo, hi), the number of objects in a scene is uniform on this
+      range; within 1 to 16.
     frame: (H, W) of the camera's frame: (240, 320) as in CLEVR with masks, or
       (320, 480) as in CLEVR itself.
-    crop: part of the frame that is shown, as of `transforms.crop_window`:
+    crop: part of the frame that is shown, as in `transforms.crop_window`:
       `"paper"`, `"literal"`, or None for all of it.
-    textured: whether objects and backdrop carry random textures, in the spirit
+    textured: whether objects and backdrop have random textures, in the spirit
       of ClevrTex; an object's color is then the first of two.
     held_out: `"cogent_a"`, `"cogent_b"`, or `""` for all combinations of shape
       and color.
 
   Raises:
-    ValueError: on a range, crop or split that does not exist.
+    ValueError: on a range out of bounds, or an unknown crop or condition.
 
   Example:
     >>> import jax
@@ -82,7 +83,7 @@ class Clevr:
 
   @property
   def name(self) -> str:
-    """Name of the data; it says how the objects differ from plain CLEVR's."""
+    """Name of the data; says how the objects differ from plain CLEVR's."""
     parts = ["clevr_scenes"]
     if self.num_objects != (3, _CLEVR_OBJECTS):
       parts.append("{}_to_{}".format(*self.num_objects))
@@ -103,13 +104,13 @@ class Clevr:
 
   @property
   def _allowed(self) -> np.ndarray | None:
-    """[3, 8] bool, colors by shape; None for all."""
+    """[3, 8] bool, colors allowed for each shape; None for all."""
     if not self.held_out:
       return None
     colors = self.layout["color"].labels
-    first = np.array([color in _FIRST_COLORS for color in colors])
-    cubes = first if self.held_out == "cogent_a" else ~first
-    rows = {"cube": cubes, "sphere": np.ones_like(first), "cylinder": ~cubes}
+    cubes_a = np.array([color in _CUBE_COLORS_A for color in colors])
+    cubes = cubes_a if self.held_out == "cogent_a" else ~cubes_a
+    rows = {"cube": cubes, "sphere": np.ones_like(cubes), "cylinder": ~cubes}
     return np.stack([rows[shape] for shape in self.layout["shape"].labels])
 
   def sample(self, key: jax.Array) -> scene_lib.Scene:
@@ -148,7 +149,7 @@ class Clevr:
     )
 
   def targets(self, scene: scene_lib.Scene) -> jax.Array:
-    """Property vectors [O, 19] of a scene, rows of zeros for padding."""
+    """Property vectors [O, 19] of a scene; zeros for padding."""
     values = {
       "coords": scene.coords,
       "size": scene.size,
@@ -161,17 +162,17 @@ class Clevr:
   def describe(
     self, scene: scene_lib.Scene, resolution: tuple[int, int]
   ) -> dict[str, jax.Array]:
-    """What the objects are.
+    """Describes the objects in CLEVR's units; all zeros for padding.
 
     Args:
       scene: the scene.
-      resolution: (H, W) of the picture.
+      resolution: (H, W) of the image.
 
     Returns:
       `present` [O] bool; `x`, `y`, `z` [O] of the centers; `pixel_coords`
-      [O, 3], column and row in pixels of the picture, and depth; `rotation`
+      [O, 3], column and row in pixels of the image, and depth; `rotation`
       [O], CLEVR's number in [0, 360); `size`, `material`, `shape`, `color` [O]
-      int32 ids as in the layout. All zero on padding.
+      int32 ids as in the layout.
     """
     scenes.check_resolution(resolution)
     top, bottom, left, right = self._view.window()
@@ -198,7 +199,7 @@ class Clevr:
   def extras(
     self, scene: scene_lib.Scene
   ) -> dict[str, jax.Array | dict[str, jax.Array]]:
-    """What CLEVR's JSON lacks: where the jitter put camera and lamps."""
+    """The jittered locations of camera and lamps, which CLEVR's JSON lacks."""
     return {
       "camera_location": scene.camera,
       "lamp_locations": {

@@ -1,6 +1,6 @@
 """Vectors, rays and the shapes of CLEVR's objects.
 
-Vectors are kept as three arrays of one shape, so that every operation runs
+Vectors are stored as three arrays of one shape, so that every operation runs
 over contiguous pixels.
 """
 
@@ -16,21 +16,22 @@ import numpy as np
 CUBE, SPHERE, CYLINDER = 0, 1, 2
 """Ids of the shapes, in the order of `types.CLEVR_LAYOUT`."""
 
-# Core of each shape within its half extent of 1: flat faces end there and a
-# circular rounding begins. Cube: half side; sphere: none; cylinder: radius, and
-# half height. The original meshes' bevels begin further in (0.768; 0.921 and
-# 0.9) but are fuller than circles; these values give the same outlines.
+# Size of each shape's core, for a half extent of 1: at the core's surface the
+# flat faces end and a circular rounding begins. Cube: half the side; sphere: no
+# core; cylinder: radius, and half the height. The original meshes' bevels begin
+# further in (0.768; 0.921 and 0.9) but are fuller than circles; these values
+# give the same outlines.
 _CORE_RADIUS = np.array([0.82, 0.0, 0.945], np.float32)
 _CORE_HEIGHT = np.array([0.82, 0.0, 0.945], np.float32)
-# Newton steps onto the rounding. The first guess is the enclosing sharp body.
+# Newton steps to the rounding, from an initial guess on the sharp body.
 _NEWTON_STEPS = 4
 FAR = 1e4
-"""Distance that stands for no hit."""
+"""Distance of a ray that hits nothing."""
 
 
 @flax.struct.dataclass
 class Vector:
-  """Vectors, as one array per component; all of one shape."""
+  """Vectors, one array per component; all of one shape."""
 
   x: Any
   y: Any
@@ -70,7 +71,7 @@ class Vector:
     )
 
   def unit(self) -> Vector:
-    """At length 1; a vector of length 0 stays 0."""
+    """Scaled to length 1; a vector of length 0 stays 0."""
     return self * jax.lax.rsqrt(jnp.maximum(self.dot(self), 1e-20))
 
 
@@ -85,15 +86,15 @@ def select(condition: jax.Array, a: Vector, b: Vector) -> Vector:
 
 @flax.struct.dataclass
 class Body:
-  """Where the objects are: all that a ray asks of them.
+  """Geometry of objects: what is needed to intersect them with rays.
 
   Attributes:
     center: locations.
     radius: half extents.
-    cos: cosines of the rotation about the vertical axis.
-    sin: its sines.
+    cos: cosine of the rotation about the vertical axis.
+    sin: sine of it.
     shape: int32 ids.
-    present: False on padding, which no ray hits.
+    present: False for padding, which no ray hits.
   """
 
   center: Vector
@@ -107,26 +108,26 @@ class Body:
     return jax.tree.map(lambda x: x[index], self)
 
   def turn_in(self, v: Vector) -> Vector:
-    """A direction, from the world's axes to the body's."""
+    """Rotates a direction from world axes to the body's axes."""
     return Vector(
       self.cos * v.x + self.sin * v.y, self.cos * v.y - self.sin * v.x, v.z
     )
 
   def turn_out(self, v: Vector) -> Vector:
-    """A direction, from the body's axes to the world's."""
+    """Rotates a direction from the body's axes to world axes."""
     return Vector(
       self.cos * v.x - self.sin * v.y, self.cos * v.y + self.sin * v.x, v.z
     )
 
 
 def _excess(p: Vector, shape: jax.Array) -> tuple[jax.Array, Vector]:
-  """How far points lie out of the rounded body, and the gradient of it.
+  """How far points lie outside the rounded body, and its gradient.
 
-  The function is convex, 0 on the surface and below 0 inside: the distance
-  from the core in units of the rounding, less 1.
+  This is the distance from the core in units of the rounding, minus 1: a convex
+  function, 0 on the surface and negative inside.
   """
-  # One formula for all shapes, selected by scalars, instead of a branch each:
-  # shapes differ from ray to ray, and all branches would run anyway.
+  # One formula with parameters for each shape, instead of a branch for each:
+  # shapes differ from ray to ray, so all branches would run anyway.
   core_r = jnp.asarray(_CORE_RADIUS)[shape]
   core_z = jnp.asarray(_CORE_HEIGHT)[shape]
   inv_r, inv_z = 1.0 / (1.0 - core_r), 1.0 / (1.0 - core_z)
@@ -149,11 +150,12 @@ def _excess(p: Vector, shape: jax.Array) -> tuple[jax.Array, Vector]:
 
 
 def intersect(body: Body, origin: Vector, direction: Vector) -> jax.Array:
-  """Distance along rays to the first hit of bodies; all broadcast.
+  """Distance along rays to the first intersection with bodies.
 
-  The sharp body around the shape (box, cylinder, sphere) gives the first
-  guess, from where Newton's method comes to the surface from outside: along a
-  ray the excess is convex, so no step passes the first root.
+  All arguments broadcast. The initial guess is on the sharp body around the
+  shape (box, cylinder, sphere). From there Newton's method approaches the
+  surface from outside: the excess is convex along a ray, so no step overshoots
+  the first root.
 
   Args:
     body: bodies.
@@ -161,15 +163,16 @@ def intersect(body: Body, origin: Vector, direction: Vector) -> jax.Array:
     direction: unit directions.
 
   Returns:
-    Distances; `FAR` where a body is missed or lies behind the origin.
+    Distances; `FAR` where the ray misses the body or it lies behind the origin.
   """
   scale = 1.0 / body.radius
   o = body.turn_in(origin - body.center) * scale
   d = body.turn_in(direction)  # t below is in units of the radius.
   cube, sphere = body.shape == CUBE, body.shape == SPHERE
-  # The sharp body is an intersection of a quadric and of slabs. The quadric is
-  # x^2 + y^2 (+ z^2) <= 1; a cube lies within the larger cylinder of radius 2,
-  # which so cuts nothing off, and round shapes within slabs of twice the size.
+  # The sharp body is the intersection of a quadric and three slabs. The quadric
+  # is x^2 + y^2 (+ z^2) <= 1. For a cube it is a cylinder of radius 2, which
+  # cuts nothing off; for round shapes the slabs along x and y have twice the
+  # size and cut nothing off.
   k = jnp.where(sphere, 1.0, 0.0)
   limit = jnp.where(cube, 4.0, 1.0)
   a = d.x * d.x + d.y * d.y + k * d.z * d.z
@@ -195,28 +198,60 @@ def intersect(body: Body, origin: Vector, direction: Vector) -> jax.Array:
   for _ in range(_NEWTON_STEPS):
     value, gradient = _excess(o + d * t, body.shape)
     slope = gradient.dot(d)
-    # Where the slope is not downward, the ray only leaves: no step.
+    # Where the excess does not decrease along the ray, it only leaves: no step.
     step = jnp.where(slope < -1e-6, -value / jnp.minimum(slope, -1e-6), 0.0)
     t = t + jnp.maximum(step, 0.0)
   value, _ = _excess(o + d * t, body.shape)
-  # Spheres need no rounding. Others are missed where Newton's method ran past
-  # the sharp body: the ray cut a corner that the rounding takes away.
+  # Spheres have no rounding. The ray misses other shapes where Newton's method
+  # left the sharp body: it passed through a corner that is rounded off.
   hit &= sphere | ((value < 1e-2) & (t < far))
   return jnp.where(hit & (near > 0.0), t * body.radius, FAR)
 
 
+def intersect_nearest(
+  bodies: Body, origin: Vector, direction: Vector, owner: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Distance along rays to the nearest of several bodies, and its index.
+
+  Args:
+    bodies: bodies [O, ...], where the other axes broadcast with the rays.
+    origin: origins of the rays.
+    direction: unit directions.
+    owner: int32, index of the body that a ray starts from and cannot hit; -1
+      for none.
+
+  Returns:
+    A pair: distances, `FAR` where a ray hits nothing, and indices int32, -1
+    where it hits nothing; both of the shape of `owner`.
+  """
+
+  def one(best, inputs):
+    index, body = inputs
+    hit = intersect(body, origin, direction)
+    closer = (hit < best[0]) & (owner != index)
+    return (
+      jnp.where(closer, hit, best[0]),
+      jnp.where(closer, index, best[1]),
+    ), None
+
+  start = jnp.full(owner.shape, FAR), jnp.full_like(owner, -1)
+  indices = jnp.arange(bodies.radius.shape[0], dtype=jnp.int32)
+  (distance, index), _ = jax.lax.scan(one, start, (indices, bodies))
+  return distance, index
+
+
 def normal(body: Body, point: Vector) -> Vector:
-  """Unit outward normals at points of the surfaces of bodies."""
+  """Unit outward normals at points on the surfaces of bodies."""
   p = body.turn_in(point - body.center) * (1.0 / body.radius)
   _, gradient = _excess(p, body.shape)
   return body.turn_out(gradient).unit()
 
 
 def curvature(body: Body, point: Vector) -> jax.Array:
-  """Largest curvature of the surface at points of it, in 1 / length.
+  """Largest curvature of the surface at points on it, in 1 / length.
 
-  That of the rounding, where a point lies on one, and else 0: faces are flat,
-  and the side of a cylinder bends less than any rounding.
+  On a rounding it is the rounding's, elsewhere 0: faces are flat, and the side
+  of a cylinder, which bends less than any rounding, counts as flat.
   """
   p = body.turn_in(point - body.center) * (1.0 / body.radius)
   core_r = jnp.asarray(_CORE_RADIUS)[body.shape]
@@ -231,15 +266,15 @@ def curvature(body: Body, point: Vector) -> jax.Array:
 
 
 def support(body: Body, v: Vector) -> jax.Array:
-  """Largest inner product of a body's points, from its center, with `v`."""
+  """Support function: the largest `(p - center) . v` over a body's points p."""
   v = body.turn_in(v)
   core_r = jnp.asarray(_CORE_RADIUS)[body.shape]
   core_z = jnp.asarray(_CORE_HEIGHT)[body.shape]
   across = jnp.sqrt(v.x * v.x + v.y * v.y + 1e-20)
   cube = body.shape == CUBE
   side = jnp.where(cube, jnp.abs(v.x) + jnp.abs(v.y), across)
-  # Supports of a Minkowski sum add up: the core's, and that of the rounding,
-  # an ellipsoid around it.
+  # The body is the Minkowski sum of the core and an ellipsoid, the rounding.
+  # Their supports add up.
   rounding = jnp.sqrt(
     jnp.square((1.0 - core_r) * across) + jnp.square((1.0 - core_z) * v.z)
   )

@@ -1,8 +1,8 @@
 """Lamps and the shadows that objects cast.
 
-A shadow's outline is a cone of planes through the lamp that touch the object,
-so that a point's signed distance from the shadow is a maximum of inner
-products; the penumbra of an area lamp is a ramp along it.
+A shadow is bounded by planes through the lamp that touch the object. So the
+signed distance of a point from the shadow is a maximum of inner products, and
+the penumbra of an area lamp is a ramp over that distance.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ from slot_attention_jax.data.procedural.clevr import geometry, outlines, scene
 _PLANES = 12
 SUN = (0.41449564695358276, -0.1945834904909134, 0.8890054225921631)
 HALF_SIZE = np.array([0.55, 0.63, 1.33, 0.14], np.float32)
-"""Half extent of the key, fill and back lamp, and half the sun's angle, as the
-penumbras show them: fitted to Blender's pictures, about twice what its lamps
-have."""
+"""Half extents of the key, fill and back lamp, and half the sun's angle. Fitted
+to the penumbras in Blender's renderings; about twice the values of its lamps.
+"""
 
 
 @flax.struct.dataclass
@@ -28,13 +28,14 @@ class Lamps:
   """The lamps of a scene: key, fill, back and, last, the sun.
 
   Attributes:
-    location: 3 lamps at points; all look at the origin.
-    axis: their unit viewing directions.
+    location: [3], of the lamps without the sun; all point at the origin.
+    axis: [3], their unit directions.
     planes: [O, 4, 12] unit normals of the planes that touch an object.
     offset: [O, 4, 12], `normal . p - offset` is the distance outwards.
     forward: [O, 4] unit directions from a lamp to an object.
     depth: [O, 4], `forward . p` at the object's center.
-    reach: [O, 4], from a lamp to an object's center; infinite for the sun.
+    reach: [O, 4], distance from a lamp to an object's center; infinite for the
+      sun.
   """
 
   location: geometry.Vector
@@ -89,13 +90,13 @@ def visibility(
   owner: jax.Array,
   half_size: jax.Array | np.ndarray = HALF_SIZE,
 ) -> list[jax.Array]:
-  """Visible fraction of each lamp from points.
+  """Visible fraction of each lamp, as seen from points.
 
   Args:
     lamps: the lamps.
     point: points [P].
-    owner: [P] int32, the object on whose surface a point lies, from 0; it
-      casts no shadow on itself. -1 for the backdrop.
+    owner: [P] int32, index of the object on whose surface a point lies, which
+      casts no shadow on itself; -1 for the backdrop.
     half_size: [4], half the lamps' sides, and half the angle of the sun.
 
   Returns:
@@ -152,18 +153,19 @@ def neighbors(
   normal: geometry.Vector,
   owner: jax.Array,
 ) -> tuple[jax.Array, geometry.Vector]:
-  """Form factors of the objects around points, taken as spheres.
+  """Form factors of the objects around points, approximated by spheres.
 
   Args:
     bodies: objects [O].
     albedo: their colors [O].
     point: points [P].
     normal: unit normals [P].
-    owner: [P] int32, the object on whose surface a point lies; -1 for none.
+    owner: [P] int32, index of the object on whose surface a point lies; -1 for
+      none.
 
   Returns:
-    Form factors [P], summed over the other objects, and the same weighted by
-    their colors.
+    A pair: the sum [P] of the form factors of all other objects, and the sum
+    weighted by their colors.
   """
 
   def one(total, inputs):

@@ -1,7 +1,7 @@
-"""CLEVR's materials: kinds of surface and the constants of light on them.
+"""CLEVR's materials: kinds of surface and their shading constants.
 
-The constants were fitted to the 40 calibration scenes rendered by Blender from
-the original assets (`experiments/blender/fit_clevr_materials.py`).
+The constants are fitted to 40 calibration scenes, rendered by Blender from the
+original assets (`experiments/blender/fit_clevr_materials.py`).
 """
 
 from typing import Any
@@ -10,31 +10,31 @@ import flax.struct
 import numpy as np
 
 BACKDROP, RUBBER, METAL, NOTHING = 0, 1, 2, 3
-"""Kinds of surface; objects have 1 + their material id."""
+"""Kinds of surface. That of an object is 1 + its material id."""
 BACKDROP_ALBEDO = 0.8
 
 
 @flax.struct.dataclass
 class Materials:
-  """Constants of the light and the materials; linear light, no unit.
+  """Constants of lamps and materials; linear light, without a unit.
 
   Attributes:
     power: [4], of the key, fill and back lamp and the sun.
     backdrop_ambient: indirect light on the backdrop.
-    rubber_ambient: [10], indirect light on objects, for the terms of
+    rubber_ambient: [10], indirect light on rubber, coefficients of the terms in
       `shading._bounces`.
-    rubber_ior: of the glossy coat and of the sheen.
+    rubber_ior: [2], refractive indices of the glossy coat and the sheen.
     rubber_alpha: roughness of the glossy coat.
-    rubber_gain: of diffuse light, of the sheen, of the glossy coat, and of
-      indirect light on the coat.
-    metal_ambient: [10], indirect light in the rough half of the metal.
-    metal_alpha: roughness of the sharp and the rough half.
-    metal_gain: of mirrored surroundings, of lamps in the sharp half, of the
-      rough half.
-    mirrored_metal: light on metal that is seen in a mirror, at an upright
-      normal's height of 0, and per height.
-    neighbor: effect of other objects on the indirect light of backdrop and
-      rubber: what they take, backdrop and rubber, and what they give, the same.
+    rubber_gain: [4], of diffuse light, the sheen, the glossy coat, and indirect
+      light on the coat.
+    metal_ambient: [10], indirect light on the rough component of metal.
+    metal_alpha: [2], roughness of the sharp and the rough component.
+    metal_gain: [3], of mirrored surroundings, of lamps in the sharp component,
+      and of the rough component.
+    mirrored_metal: [2], light from metal seen in a mirror: the constant and the
+      slope over the z component of its normal.
+    neighbor: [4], effect of other objects on indirect light: how much they
+      block on backdrop and rubber, and how much they reflect onto the two.
     mirrored_nothing: light where a mirrored ray leaves the scene.
   """
 
@@ -78,4 +78,4 @@ FITTED = Materials(
   neighbor=np.array([1.9228, 1.7818, 0.17, 0.2047], np.float32),
   mirrored_nothing=np.float32(0.0216),
 )
-"""Constants fitted to Blender's pictures."""
+"""Constants fitted to Blender's renderings."""

@@ -1,8 +1,8 @@
-"""Finds places for the objects of a CLEVR scene, by trial and error.
+"""Places the objects of a CLEVR scene by rejection sampling.
 
-`add_random_objects` and `check_visibility` of
-facebookresearch/clevr-dataset-gen (`image_generation/render_images.py`) start a
-scene again until every object has a place and can be seen.
+Like `add_random_objects` and `check_visibility` of
+facebookresearch/clevr-dataset-gen (`image_generation/render_images.py`), which
+start a scene over until every object has a place and is visible.
 """
 
 import dataclasses
@@ -17,25 +17,25 @@ from slot_attention_jax.data.procedural.clevr import scene as scene_lib
 from slot_attention_jax.data.procedural.clevr import visibility
 
 _FLOOR = 3.0  # Centers have x and y in [-3, 3].
-_MIN_DISTANCE = 0.25  # Between edges of objects.
-_TRIES = 50  # Tries to place one object before the scene is restarted.
-_PLACEMENTS = 4  # In one attempt.
-_ATTEMPTS = 1000  # After so many attempts the best one is taken.
-# The estimate of visible pixels has a standard error of 3 where it matters.
-# With this margin the exact counts of 4096 scenes were all at least 200.
-_SAFETY = 6
-# Attempts in parallel, at least: for a batch of one scene.
+_MIN_DISTANCE = 0.25  # Between the edges of two objects.
+_TRIES = 50  # Random places tried for an object before the scene is rejected.
+_PLACEMENTS = 4  # Per attempt.
+_ATTEMPTS = 1000  # After this many attempts the best one is used.
+# Near the threshold the estimated number of visible pixels has a standard error
+# of 3. With this margin the exact counts of 4096 scenes were all at least 200.
+_PIXEL_MARGIN = 6
+# Smallest number of parallel attempts, for small batches.
 _LANES = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-  """What a scene has to satisfy.
+  """What a valid scene satisfies.
 
   Attributes:
     max_objects: O.
-    margin: least distance of centers along each of the floor's directions.
-    min_pixels: least number of visible pixels; 0 for none.
+    margin: smallest distance between centers along "right" and "behind".
+    min_pixels: smallest number of visible pixels of an object; 0 for no limit.
   """
 
   max_objects: int
@@ -43,9 +43,9 @@ class Rules:
   min_pixels: int
 
   @property
-  def enough(self) -> int:
-    """Estimated visible pixels that an object needs."""
-    return self.min_pixels + _SAFETY if self.min_pixels else 0
+  def min_estimate(self) -> int:
+    """Smallest estimated number of visible pixels of an object."""
+    return self.min_pixels + _PIXEL_MARGIN if self.min_pixels else 0
 
 
 @flax.struct.dataclass
@@ -57,7 +57,7 @@ class Layout:
     size: [O] int32.
     shape: [O] int32.
     rotation: [O].
-    misplaced: [] int32, objects for which no free place was found.
+    misplaced: [] int32, number of objects without a free place.
   """
 
   floor: jax.Array
@@ -79,26 +79,28 @@ def _place(key, radius, num, margin):
   Args:
     key: typed PRNG key.
     radius: [O].
-    num: [] int32, objects to place; the others are ignored.
-    margin: least distance along each of the floor's directions.
+    num: [] int32, number of objects to place; the others are ignored.
+    margin: smallest distance between centers along "right" and "behind".
 
   Returns:
-    x and y [O, 2], and [] int32 the number of objects without a free place.
+    A pair: x and y [O, 2], and the number [] int32 of objects without a free
+    place.
   """
   o = radius.shape[0]
-  # 16 bits per number give steps of 1e-4 at half the random bits.
+  # 16 bits per number halve the random bits and give steps of 1e-4.
   bits = jax.random.bits(key, (o, _TRIES), jnp.uint32)
   scale = 2.0 * _FLOOR / 2**16
   x = ((bits >> 16).astype(jnp.float32) + 0.5) * scale - _FLOOR
   y = ((bits & 0xFFFF).astype(jnp.float32) + 0.5) * scale - _FLOOR
-  # Along "right" and "behind", at right angles: distances are the same.
+  # Coordinates along "right" and "behind". These are orthogonal, so distances
+  # do not change.
   right = x * scene_lib.RIGHT[0] + y * scene_lib.RIGHT[1]
   behind = x * scene_lib.BEHIND[0] + y * scene_lib.BEHIND[1]
   index = jnp.arange(o, dtype=jnp.int32)
 
   def step(placed, candidates):
     i, x, y = candidates  # [], [50], [50]
-    # Objects still to come are infinitely far away.
+    # Objects that are not placed yet are infinitely far away.
     dx = jnp.abs(x[:, None] - placed[0][None])  # [50, O]
     dy = jnp.abs(y[:, None] - placed[1][None])
     apart = (radius[i] + radius + _MIN_DISTANCE)[None]
@@ -122,20 +124,20 @@ def _place(key, radius, num, margin):
 
 
 def lay_out(key, attempt, num, rules):
-  """One attempt at a layout, if possible one in which all have a place.
+  """Makes one attempt at a layout.
 
-  Places cost a fifth of what it costs to count pixels, and with 10 objects 9 of
-  10 placements fail. An attempt therefore is up to `_PLACEMENTS` of them, of
-  which only the first good one is examined further.
+  A placement costs a fifth of the time for counting pixels, and with 10 objects
+  9 of 10 placements fail. An attempt therefore makes `_PLACEMENTS` of them; the
+  first valid one alone is examined further.
 
   Args:
     key: typed PRNG key of the scene.
     attempt: [] int32, number of the attempt.
-    num: [] int32, objects.
+    num: [] int32, number of objects.
     rules: the `Rules`.
 
   Returns:
-    A `Layout`, maybe with misplaced objects.
+    A `Layout`, with misplaced objects if no placement is valid.
   """
   o = rules.max_objects
 
@@ -159,7 +161,7 @@ def lay_out(key, attempt, num, rules):
 
 
 def _score(key, attempt, camera, num, rules):
-  """Pixels of the least visible object, or less than 0 if some overlap."""
+  """Pixels of the least visible object; negative if objects are misplaced."""
   layout = lay_out(key, attempt, num, rules)
   present = jnp.arange(rules.max_objects, dtype=jnp.int32) < num
   pixels = visibility.visible_pixels(
@@ -170,19 +172,22 @@ def _score(key, attempt, camera, num, rules):
     jnp.asarray(scene_lib.RADII)[layout.size],
     present,
   )
-  least = jnp.min(jnp.where(present, pixels, rules.enough))
+  least = jnp.min(jnp.where(present, pixels, rules.min_estimate))
   return jnp.where(
-    layout.misplaced > 0, -layout.misplaced, jnp.minimum(least, rules.enough)
+    layout.misplaced > 0,
+    -layout.misplaced,
+    jnp.minimum(least, rules.min_estimate),
   )
 
 
 def _search_batch(keys, cameras, nums, rules):
-  """For each of B scenes, the first attempt that is valid.
+  """Finds the first valid attempt for each of B scenes.
 
-  A loop in which each scene tries once would go on for the unluckiest scene of
-  the batch, with the others idle: some 60 rounds where 5 attempts are the mean.
-  Here scenes that are done leave their places to the others, whose attempts
-  keep their numbers: the result does not depend on the batch.
+  If each scene made one attempt per round, the loop would run until the
+  unluckiest scene of the batch is done, with all others idle: about 60 rounds,
+  while 5 attempts are the mean. Here finished scenes give their lanes to the
+  others. The numbering of a scene's attempts stays the same, so that the result
+  does not depend on the batch.
 
   Args:
     keys: [B] typed PRNG keys.
@@ -200,10 +205,12 @@ def _search_batch(keys, cameras, nums, rules):
 
   def going(state):
     tried, best, _ = state
-    return (best < rules.enough) & (tried < _ATTEMPTS)  # [B]
+    return (best < rules.min_estimate) & (tried < _ATTEMPTS)  # [B]
 
   def round_(state):
     tried, best, chosen = state
+    # Lanes go round the unfinished scenes, and each makes the next attempt of
+    # its scene.
     order = jnp.argsort(~going(state), stable=True)
     number = jnp.maximum(jnp.sum(going(state), dtype=jnp.int32), 1)
     scene = order[lane % number]  # [L]
@@ -227,16 +234,15 @@ def _search_batch(keys, cameras, nums, rules):
 
 @functools.cache
 def search(rules):
-  """Makes the search for a valid layout.
+  """Creates the function that searches for a valid layout.
 
   Args:
     rules: the `Rules`.
 
   Returns:
-    A function of a typed PRNG key, the camera's location [3] and the number of
-    objects [] int32 that returns [] int32, number of the first attempt that is
-    valid. `vmap` turns it into one search for the whole batch, with the same
-    results.
+    A function from a typed PRNG key, the camera's location [3] and the number
+    of objects [] int32 to the number [] int32 of the first valid attempt. Under
+    `vmap` it is one search for the whole batch, with the same results.
   """
 
   @jax.custom_batching.custom_vmap

@@ -1,4 +1,4 @@
-"""Pictures of CLEVR scenes: rays, shadows, reflections and smooth edges."""
+"""Renders CLEVR scenes: rays, shadows, reflections and antialiased edges."""
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from slot_attention_jax.data.procedural.clevr import (
   smoothing,
   surfaces,
   tiles,
+  tracing,
 )
 from slot_attention_jax.data.procedural.clevr import materials as materials_lib
 from slot_attention_jax.data.procedural.clevr import view as view_lib
@@ -30,12 +31,13 @@ def render(
     s: the scene.
     resolution: (H, W) in pixels.
     view: the part of the camera's frame to show.
-    materials: constants of light and materials.
-    textured: whether objects and backdrop carry the textures of their seeds.
+    materials: constants of the lamps and materials.
+    textured: whether objects and backdrop have textures, sampled from
+      `Scene.texture_seed`.
 
   Returns:
-    A `Rendering`; the segmentation says what the ray through a pixel's center
-    hits, the image is antialiased along outlines.
+    A `Rendering`. The segmentation is what the ray through a pixel's center
+    hits; the image is antialiased along outlines.
 
   Raises:
     ValueError: on an empty resolution or frame.
@@ -44,7 +46,7 @@ def render(
   bodies = surfaces.get_bodies(s)
   grid = tiles.Grid(resolution)
   camera = view_lib.get_camera(s, resolution, view)
-  seen = tiles.see(grid, bodies, camera)
+  seen = tracing.see(grid, bodies, camera)
   rays = tiles.rays(camera, *grid.pixels())
   objects = surfaces.get_objects(s, bodies, textured)
   lamps = lighting.get_lamps(s, bodies)
@@ -63,20 +65,20 @@ def render(
     surface, seen.index, bodies, objects, lamps
   )
   light = shading.radiance(materials, lamps, surface, surroundings)
-  # Clipped before it is mixed, so that edges stay smooth at highlights. In a
-  # loop, so that XLA computes the light once, in the order of the tiles, and
-  # not again for every pixel that reads it; clipping twice changes nothing.
+  # Clip before antialiasing, so that edges stay smooth at highlights. The loop
+  # makes XLA compute the light once, in the order of the tiles, and not again
+  # for every pixel that reads it; clipping twice changes nothing.
   light = jax.lax.fori_loop(
     0,
     2,
     lambda _, v: jax.tree.map(lambda x: jnp.clip(x, 0.0, 1.0), v),
     light,
   )
-  picture = jnp.stack([grid.picture(x) for x in _components(light)])
-  pictures = jax.tree.map(grid.picture, seen)
-  picture = smoothing.smooth(picture, pictures)
-  image = 2.0 * shading.to_srgb(picture) - 1.0
-  segmentation = pictures.index + 1
+  linear = jnp.stack([grid.image(x) for x in _components(light)])
+  seen = jax.tree.map(grid.image, seen)
+  linear = smoothing.smooth(linear, seen)
+  image = 2.0 * shading.to_srgb(linear) - 1.0
+  segmentation = seen.index + 1
   numbers = jnp.arange(1, s.present.shape[0] + 1, dtype=jnp.int32)
   return scenes.Rendering(
     image=jnp.moveaxis(image, 0, -1),
@@ -90,13 +92,13 @@ def render(
 def segment(
   s: scene.Scene, resolution: tuple[int, int], view: view_lib.View
 ) -> jax.Array:
-  """The segmentation of `render` alone, [H, W] int32."""
+  """Renders the segmentation only: that of `render`, [H, W] int32."""
   scenes.check_resolution(resolution)
   grid = tiles.Grid(resolution)
-  seen = tiles.see(
+  seen = tracing.see(
     grid, surfaces.get_bodies(s), view_lib.get_camera(s, resolution, view)
   )
-  return grid.picture(seen.index) + 1
+  return grid.image(seen.index) + 1
 
 
 def _components(v: geometry.Vector) -> tuple[jax.Array, ...]:

@@ -1,8 +1,35 @@
 """Samples CLEVR scenes by the rules of the original generator.
 
-`render_scene` and `add_random_objects` of facebookresearch/clevr-dataset-gen
-(`image_generation/render_images.py`) with static shapes: jit-able, vmap-able, a
-pure function of a key.
+This is `render_scene` and `add_random_objects` of
+facebookresearch/clevr-dataset-gen (`image_generation/render_images.py`) with
+static shapes: a pure function of a PRNG key that works under jit and vmap.
+
+Objects are placed one after the other, x and y uniform in [-3, 3], at the first
+of 50 places that is at least 0.25 from the edges of all earlier objects (as
+discs, cubes included) and `margin` from their centers along "right" and along
+"behind". If an object finds no place, or has fewer than `min_pixels` visible
+pixels, all objects are sampled anew. Size, shape, material and rotation are
+uniform and independent before that rejection, as in the original; color and
+material, which do not influence it, also after it.
+
+Deviations from the original:
+
+- The number of objects is fixed before the scene is searched for.
+- Positions are multiples of 1e-4.
+- The number of visible pixels is an estimate (`visibility.visible_pixels`),
+  required to be larger by 6.
+- An attempt is the first valid one of up to 4 placements, if there is one.
+- After 1000 attempts the best one is used.
+
+Measured success rates of an attempt:
+
+| objects | margin | success rate | all 1000 fail |
+|---|---|---|---|
+| 3, 5, 7 | 0.4 | 0.97, 0.88, 0.76 | never |
+| 8, 9, 10 | 0.4 | 0.68, 0.50, 0.16 | < 1e-70 |
+| 11 | 0.4 | 0.017 | 6e-8 |
+| 12, 13, 14 | 0.2 | 0.25, 0.15, 0.065 | < 1e-29 |
+| 15, 16 | 0.1 | 0.085, 0.039 | < 1e-17 |
 """
 
 import jax
@@ -14,12 +41,12 @@ from slot_attention_jax.data.procedural.clevr import scene as scene_lib
 
 MAX_OBJECTS = 16
 
-_CAMERA_JITTER = 0.5  # Of each coordinate, in both directions.
+_CAMERA_JITTER = 0.5  # Maximum, of each coordinate, in both directions.
 _LIGHT_JITTER = 1.0
 
 
 def widest_margin(num_objects: int) -> float:
-  """Largest margin with which that many objects fit; CLEVR's up to 11.
+  """Largest margin with which a number of objects fits; CLEVR's 0.4 up to 11.
 
   Args:
     num_objects: 1 to 16.
@@ -52,13 +79,13 @@ def _check(num_objects, max_objects, margin, min_pixels):
     )
   if not 0 <= min_pixels <= 200:
     raise ValueError(
-      f"Expected min_pixels in [0, 200], got {min_pixels}; they count "
-      "in an image of 320 by 240, whatever is rendered, and CLEVR's are 200."
+      f"Expected min_pixels in [0, 200], got {min_pixels}; pixels are counted "
+      "at 320 by 240, whatever the resolution, and CLEVR requires 200."
     )
 
 
 def _check_colors(allowed):
-  """[3, 8] bool array of the colors allowed for each shape."""
+  """Colors allowed for each shape, [3, 8] bool; None allows all."""
   shape = (3, len(scene_lib.PALETTE))
   if allowed is None:
     return jnp.ones(shape, bool)
@@ -87,46 +114,25 @@ def sample(
   min_pixels: int = 200,
   shape_color_allowed: np.ndarray | None = None,
 ) -> scene_lib.Scene:
-  """Draws a scene.
-
-  The number of objects is uniform and fixed before the scene is searched for.
-  Objects are placed one after the other, x and y uniform in [-3, 3], at the
-  first of 50 places that is 0.25 from the edges of all objects before it (discs
-  of their radii, cubes included) and `margin` from their centers along "right"
-  and along "behind". If one finds no place, or has less than `min_pixels`
-  visible pixels, all objects are sampled anew. Size, shape, material and
-  rotation are uniform and independent before that rejection, as in the
-  original; color and material, which do not influence it, also after it.
-
-  Deviations: positions are multiples of 1e-4; visible pixels are an estimate
-  (`visibility.visible_pixels`), required to be 6 larger; of up to 4 placements
-  per attempt the first good one is examined; and after 1000 attempts the best
-  one is taken. Measured success rates of an attempt:
-
-  | objects | margin | success rate | all 1000 fail |
-  |---|---|---|---|
-  | 3, 5, 7 | 0.4 | 0.97, 0.88, 0.76 | never |
-  | 8, 9, 10 | 0.4 | 0.68, 0.50, 0.16 | < 1e-70 |
-  | 11 | 0.4 | 0.017 | 6e-8 |
-  | 12, 13, 14 | 0.2 | 0.25, 0.15, 0.065 | < 1e-29 |
-  | 15, 16 | 0.1 | 0.085, 0.039 | < 1e-17 |
+  """Samples a scene; the module's docstring says how.
 
   Args:
     key: typed PRNG key.
-    num_objects: (lo, hi), least and largest number of objects, 1 to 16.
+    num_objects: (lo, hi), the number of objects is uniform on this range;
+      within 1 to 16.
     max_objects: O, rows of the scene, >= hi.
-    margin: least distance along the floor's directions, at most
-      `widest_margin(hi)`, which is the default and CLEVR's 0.4 for up to 11.
-    min_pixels: least number of visible pixels of each object in an image of 320
-      by 240, 0 to 200; 0 for none.
-    shape_color_allowed: [3, 8] bool, colors allowed for each shape; given it,
-      color is uniform among those (CLEVR-CoGenT). Default: all.
+    margin: smallest distance between centers along "right" and "behind", at
+      most `widest_margin(hi)`, the default.
+    min_pixels: smallest number of visible pixels of each object in an image of
+      320 by 240, 0 to 200; 0 for no limit.
+    shape_color_allowed: [3, 8] bool, colors allowed for each shape, among which
+      an object's color is uniform (CLEVR-CoGenT). Default: all.
 
   Returns:
     A `Scene`.
 
   Raises:
-    ValueError: if an argument is out of its range, or no color is allowed.
+    ValueError: if an argument is out of range, or a shape has no allowed color.
 
   Example:
     >>> import jax

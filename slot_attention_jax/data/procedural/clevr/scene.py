@@ -1,9 +1,9 @@
-"""What a CLEVR scene is: its objects, lamps and camera.
+"""A CLEVR scene: its objects, lamps and camera.
 
-The numbers are those of the original generator (Johnson et al., CLEVR, CVPR
+The constants are those of the original generator (Johnson et al., CLEVR, CVPR
 2017; `image_generation/data/base_scene.blend` and `properties.json` of
-facebookresearch/clevr-dataset-gen). Lengths are Blender units; z is up and the
-floor is z = 0.
+facebookresearch/clevr-dataset-gen). Lengths are in Blender units; z is up and
+the floor is at z = 0.
 """
 
 import flax.struct
@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 RADII = (0.35, 0.7)
-"""Half extent of a small and a large object, of every shape. The released
-generator means to shrink cubes by sqrt(2) but compares with a name that no
-shape has any more; the published images show cubes in full size."""
+"""Half extent of a small and a large object of any shape. The released code
+intends to shrink cubes by sqrt(2) but compares with an outdated name; in the
+published images cubes have their full size."""
 
 PALETTE = np.array(
   [
@@ -29,8 +29,8 @@ PALETTE = np.array(
   ],
   np.float32,
 ) / np.float32(255.0)
-"""[8, 3] in [0, 1]: base colors as the shaders read them, in the order gray,
-blue, brown, yellow, red, green, purple, cyan of `types.CLEVR_LAYOUT`."""
+"""[8, 3] in [0, 1]: base colors of the shaders, in the order of
+`types.CLEVR_LAYOUT`: gray, blue, brown, yellow, red, green, purple, cyan."""
 
 CAMERA = (7.481131553649902, -6.5076398849487305, 5.34366512298584)
 """Location of the camera before its jitter."""
@@ -42,10 +42,10 @@ BACK_LIGHT = (-1.168501377105713, 2.646024465560913, 5.815736770629883)
 """Location of the back lamp before its jitter."""
 
 RIGHT = (0.6563112735748291, 0.7544902563095093, 0.0)
-"""Direction "right" on the floor, of the camera before its jitter: the
+"""Direction "right" on the floor, for the camera before its jitter: the
 original reads the camera's matrix before Blender has updated it."""
 BEHIND = (-0.754490315914154, 0.6563112735748291, 0.0)
-"""Direction "behind" on the floor, of the camera before its jitter."""
+"""Direction "behind" on the floor, for the camera before its jitter."""
 
 LENS = 35.0
 """Focal length in mm."""
@@ -57,21 +57,21 @@ SENSOR = 32.0
 class Scene:
   """Objects, lamps and camera of one scene.
 
-  Rows of objects that are not there are zero and come last. The camera and the
-  lamps look at the origin from wherever the jitter has put them.
+  Padding comes last and is zero. The camera and the lamps point at the origin
+  from their jittered locations.
 
   Attributes:
     coords: [O, 3], centers; x and y in [-3, 3], z is the object's radius.
-    rotation: [O] in [0, 360), the number that CLEVR's JSON calls degrees. The
-      angle about z that is really applied is this number of *radians*, a quirk
-      of the original; see `angle`.
+    rotation: [O] in [0, 360), the number that CLEVR's JSON gives as degrees. A
+      quirk of the original: objects are rotated by this number of *radians*;
+      see `angle`.
     size: [O] int32, 0 small, 1 large; see `RADII`.
     material: [O] int32, 0 rubber, 1 metal.
     shape: [O] int32, 0 cube, 1 sphere, 2 cylinder.
     color: [O] int32, index into `PALETTE`.
     texture_seed: [O + 1] uint32, seeds of the textures of the objects and,
-      last, of the floor; plain CLEVR has none and ignores them.
-    present: [O] bool, True where there is an object.
+      last, of the backdrop; used only if the family is textured.
+    present: [O] bool, False for padding.
     camera: [3], location.
     key_light: [3], location.
     fill_light: [3], location.
@@ -93,23 +93,23 @@ class Scene:
 
   @property
   def radius(self) -> jax.Array:
-    """[O], half extent of each object; that of a small one for padding."""
+    """[O], half extent of each object; that of a small object for padding."""
     return jnp.asarray(RADII)[self.size]
 
   @property
   def angle(self) -> jax.Array:
-    """[O] radians in [0, 2 pi), rotation about z that is applied."""
+    """[O] radians in [0, 2 pi), the actual rotation about z."""
     return jnp.mod(self.rotation, 2.0 * np.pi)
 
 
 def camera_axes(camera: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Axes of a camera that looks at the origin and keeps the horizon level.
+  """Axes of a camera that looks at the origin and has a level horizon.
 
   Args:
-    camera: [3], location; not straight above or below the origin.
+    camera: [3], location; not directly above or below the origin.
 
   Returns:
-    Unit vectors [3] to the right and up in the image, and forward.
+    Three unit vectors [3]: right and up in the image, and forward.
   """
   forward = -camera / jnp.linalg.norm(camera)
   x, y, _ = forward
@@ -127,7 +127,7 @@ def project(
 ) -> jax.Array:
   """Projects points onto the image.
 
-  `pixel_coords` of CLEVR's JSON are these numbers, column and row rounded.
+  Rounded, these are the `pixel_coords` of CLEVR's JSON.
 
   Args:
     camera: [3], location of the camera.
@@ -141,7 +141,8 @@ def project(
   """
   h, w = resolution
   offset = [points[..., i] - camera[i] for i in range(3)]
-  # Sums of products, not a matmul: accelerators round those to 8-11 bits.
+  # Sums of products instead of a matmul, which accelerators may round to 8-11
+  # bits.
   x, y, depth = (
     sum(offset[i] * axis[i] for i in range(3)) for axis in camera_axes(camera)
   )

@@ -1,7 +1,7 @@
 """Shading of CLEVR's rubber, metal and backdrop.
 
-Direct light of the four lamps is computed as Cycles does, with a diffuse and a
-microfacet term per material; light that bounces more than once is a smooth
+Direct light of the four lamps is computed as in Cycles, with a diffuse and a
+microfacet term for each material. Indirect light is approximated by a smooth
 function of the normal, the height and the mirrored direction. The constants are
 in `materials`.
 """
@@ -27,13 +27,13 @@ _LAMP_COLORS = (
   (1.0, 1.0, 1.0),
   (1.0, 1.0, 1.0),
 )
-# Smaller cosines are raised to this one: the microfacet terms divide by it.
+# Lower bound of the cosine that the microfacet terms divide by.
 _GRAZING = 0.05
 
 
 @flax.struct.dataclass
 class Surface:
-  """Points to shade, [P] each.
+  """Points to shade; all fields are [P].
 
   Attributes:
     point: locations.
@@ -42,8 +42,8 @@ class Surface:
     kind: int32, `materials.BACKDROP` and so on.
     albedo: color, linear light, as (x, y, z) = (red, green, blue).
     radius: half extent of the object.
-    seen: share of each of the 4 lamps that can be seen.
-    covered: share of the view that other objects fill.
+    seen: visible fraction of each of the 4 lamps.
+    covered: form factors of the other objects, summed.
     bounced: the same, weighted by their colors.
     spread: how far the normal turns within a pixel, in radians.
   """
@@ -71,9 +71,9 @@ def _fresnel(cosine: jax.Array, ior: jax.Array) -> jax.Array:
 def _facets(
   cosine: jax.Array, alpha: jax.Array, spread: jax.Array
 ) -> jax.Array:
-  """Density of GGX microfacets around normals that turn within a pixel.
+  """Density of GGX microfacets, averaged over the normals within a pixel.
 
-  Otherwise highlights narrower than a pixel would flicker along the rims.
+  Without the average, highlights narrower than a pixel would flicker at edges.
   """
   # The normals of a pixel are uniform within the spread, in both directions.
   a2 = alpha * alpha + jnp.minimum(spread * spread / 6.0, 0.1)
@@ -81,7 +81,7 @@ def _facets(
 
 
 def _bounces(weights: jax.Array, v: geometry.Vector, s: Surface) -> jax.Array:
-  """Smooth light from a direction `v` at the height of a point."""
+  """Indirect light from a direction `v`, a polynomial of `v` and the height."""
   z = s.point.z / (2.0 * s.radius)
   terms = (
     1.0,
@@ -104,7 +104,7 @@ def _bounces(weights: jax.Array, v: geometry.Vector, s: Surface) -> jax.Array:
 def _lamp(
   m: materials.Materials, lamps: lighting.Lamps, point: geometry.Vector, j: int
 ) -> tuple[geometry.Vector, jax.Array]:
-  """Unit directions to lamp j and its strength there, shadows apart."""
+  """Unit directions to lamp j and its irradiance there, without shadows."""
   if j == 3:
     sun = geometry.Vector.of(jnp.asarray(lighting.SUN, jnp.float32))
     return sun, m.power[3]
@@ -124,7 +124,7 @@ def _along(a: geometry.Vector, b: geometry.Vector) -> jax.Array:
 
 
 def _diffuse(m: materials.Materials, lamps: lighting.Lamps, s: Surface):
-  """Light of the lamps that falls on surfaces, as a color."""
+  """Irradiance of surfaces from the lamps, as a color."""
   red: Any = 0.0
   green: Any = 0.0
   blue: Any = 0.0
@@ -138,7 +138,7 @@ def _diffuse(m: materials.Materials, lamps: lighting.Lamps, s: Surface):
 
 
 def _glossy(m: materials.Materials, lamps: lighting.Lamps, s: Surface, alphas):
-  """Light of the lamps off microfacets, a color for each roughness."""
+  """Light of the lamps that microfacets reflect, a color for each roughness."""
   facing = jnp.maximum(s.normal.dot(s.view), 1e-3)
   colors: list[list[Any]] = [[0.0, 0.0, 0.0] for _ in alphas]
   for j in range(4):
@@ -150,7 +150,7 @@ def _glossy(m: materials.Materials, lamps: lighting.Lamps, s: Surface, alphas):
       jax.lax.rsqrt(length)
     )
     masking = 0.25 / jnp.maximum(jnp.maximum(cosine, facing), _GRAZING)
-    # Fades in over the terminator.
+    # Fades in at the terminator.
     lit = strength * s.seen[j] * jnp.minimum(20.0 * cosine, 1.0) * masking
     for i, alpha in enumerate(alphas):
       light = lit * _facets(half, alpha, s.spread)
@@ -180,7 +180,7 @@ def _rubber(m, s, diffuse, coat) -> geometry.Vector:
 def _indirect(
   m: materials.Materials, s: Surface, ambient: jax.Array, i: int
 ) -> list[jax.Array]:
-  """Indirect light on the backdrop (i = 0) or rubber (1), by color."""
+  """Indirect light on the backdrop (i = 0) or rubber (i = 1), by color."""
   left = ambient * jnp.maximum(1.0 - m.neighbor[i] * s.covered, 0.0)
   gain = m.neighbor[2 + i]
   return [left + gain * color for color in _components(s.bounced)]
@@ -193,7 +193,7 @@ def _components(v: geometry.Vector) -> tuple[jax.Array, ...]:
 def mirrored(
   m: materials.Materials, lamps: lighting.Lamps, s: Surface
 ) -> geometry.Vector:
-  """Light from surfaces that are seen in a mirror, without their gloss."""
+  """Light from surfaces that are seen in a mirror, without gloss."""
   diffuse = _diffuse(m, lamps, s)
   ambient = _bounces(m.rubber_ambient, s.normal, s)
   metal = m.mirrored_metal[0] + m.mirrored_metal[1] * s.normal.z
@@ -224,10 +224,10 @@ def radiance(
   """Light from surfaces to the eye.
 
   Args:
-    m: constants.
-    lamps: lamps of the scene.
+    m: constants of lamps and materials.
+    lamps: the lamps.
     s: the surfaces [P].
-    surroundings: light [P] that comes in along the mirrored view.
+    surroundings: light [P] from the direction of the mirrored view.
 
   Returns:
     Linear light, (x, y, z) = (red, green, blue), [P] each; may exceed 1.
@@ -257,7 +257,7 @@ def radiance(
 
 
 def to_srgb(light: jax.Array) -> jax.Array:
-  """Linear light as sRGB values in [0, 1], clipped at 1."""
+  """Converts linear light to sRGB values, clipped to [0, 1]."""
   light = jnp.clip(light, 0.0, 1.0)
   curve = 1.055 * jnp.power(jnp.maximum(light, 0.0031308), 1 / 2.4) - 0.055
   return jnp.where(light <= 0.0031308, 12.92 * light, curve)

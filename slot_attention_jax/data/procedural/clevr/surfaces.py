@@ -1,4 +1,4 @@
-"""What rays end at: the surfaces of objects, also as metal mirrors them."""
+"""The surfaces that rays hit, directly or mirrored by metal."""
 
 import flax.struct
 import jax
@@ -18,7 +18,7 @@ from slot_attention_jax.data.procedural.clevr import materials as materials_lib
 
 @flax.struct.dataclass
 class Objects:
-  """What shading asks of a scene's objects and, last, its backdrop: [O + 1]."""
+  """Objects and, last, the backdrop, as needed for shading: [O + 1]."""
 
   body: geometry.Body
   kind: jax.Array
@@ -27,7 +27,7 @@ class Objects:
 
 
 def get_bodies(s: scene.Scene) -> geometry.Body:
-  """What rays ask of a scene's objects."""
+  """The geometry of a scene's objects [O]."""
   return geometry.Body(
     center=geometry.Vector.of(s.coords),
     radius=s.radius,
@@ -41,18 +41,18 @@ def get_bodies(s: scene.Scene) -> geometry.Body:
 def get_objects(
   s: scene.Scene, bodies: geometry.Body, textured: bool
 ) -> Objects:
-  """What shading asks of a scene's objects and of its backdrop."""
+  """The objects of a scene and its backdrop, as needed for shading: [O + 1]."""
   palette = geometry.Vector.of(jnp.asarray(scene.PALETTE)[s.color])
   num = s.present.shape[0]
   if textured:
-    texture = textures.of_seeds(s.texture_seed)
+    texture = textures.sample(s.texture_seed)
   else:
     texture = textures.plain(num + 1)
 
   def append(x, last):
     return jnp.concatenate([x, jnp.full((1,), last, x.dtype)])
 
-  # On the backdrop the axes are the world's and the unit is 1.
+  # Textures of the backdrop use world axes and a unit of 1.
   body = jax.tree.map(lambda x: append(x, 0), bodies)
   body = body.replace(
     radius=append(bodies.radius, 1.0), cos=append(bodies.cos, 1.0)
@@ -70,18 +70,21 @@ def get_objects(
 def surface_at(
   here, others, lamps, origin, direction, distance, index, textured, footprint
 ) -> shading.Surface:
-  """What lies where rays end: at an object, the backdrop or nowhere.
+  """The surfaces that rays hit: an object's, the backdrop's, or none.
 
   Args:
-    here: `Objects`, of each ray's object or the backdrop.
-    others: bodies and albedo [O] of all objects, for the light between them.
+    here: `Objects`, the object that each ray hits, or the backdrop.
+    others: bodies and albedo [O] of all objects, for light between them.
     lamps: the lamps.
     origin: origins of the rays.
     direction: unit directions.
-    distance: to the object.
-    index: int32, the object; -1 for none.
+    distance: distance to the object.
+    index: int32, index of the object; -1 for none.
     textured: whether there are textures.
     footprint: width of a pixel at distance 1.
+
+  Returns:
+    A `Surface`.
   """
   is_object = index >= 0
   far, floor_normal = backdrop.intersect(origin, direction)
@@ -115,9 +118,9 @@ def surface_at(
 def mirror(
   materials, textured, surface, owner, bodies, objects, lamps
 ) -> geometry.Vector:
-  """Light [B, T, S] that metal mirrors; arbitrary values elsewhere.
+  """Light [B, T, S] that metal mirrors; arbitrary values for other materials.
 
-  Only tiles that show metal are computed, a chunk at a time.
+  Computes only the tiles that show metal, a chunk at a time.
   """
   b, t, _ = owner.shape
   num = bodies.radius.shape[1]
@@ -138,19 +141,7 @@ def mirror(
       (bodies, albedo, lamps),
     )
     direction = normal * (2.0 * normal.dot(back)) - back
-
-    def one(best, inputs):
-      number, body = inputs
-      hit = geometry.intersect(body, point, direction)
-      closer = (hit < best[0]) & (mine != number)
-      return (
-        jnp.where(closer, hit, best[0]),
-        jnp.where(closer, number, best[1]),
-      ), None
-
-    start = jnp.full(mine.shape, geometry.FAR), jnp.full_like(mine, -1)
-    numbers = jnp.arange(num, dtype=jnp.int32)
-    (distance, index), _ = jax.lax.scan(one, start, (numbers, rows))
+    distance, index = geometry.intersect_nearest(rows, point, direction, mine)
     place = image[:, None] * (num + 1) + jnp.where(index < 0, num, index)
     here = jax.tree.map(lambda x: x[place], table)
     seen = surface_at(

@@ -1,8 +1,8 @@
 """Procedural textures in the spirit of ClevrTex.
 
-A texture is a mixture of two colors by a smooth pattern in space: stripes,
-checks, rings, or warped noise of sines. Objects carry it in their own axes, so
-that it turns with them; the backdrop in the world's.
+A texture blends two colors by a smooth pattern in space: stripes, checks,
+rings, or warped noise made of sines. On objects it is defined in the object's
+axes and turns with it; on the backdrop in world axes.
 """
 
 from typing import Any
@@ -19,16 +19,17 @@ _OCTAVES = 3
 
 @flax.struct.dataclass
 class Texture:
-  """Parameters of textures, [...] each; plain where `strength` is 0.
+  """Parameters of textures; all fields are [...].
 
   Attributes:
-    strength: contrast of the second color, in [0, 1].
+    strength: largest weight of the second color, in [0, 1]; 0: no texture.
     color: second color, linear light, (red, green, blue).
     pattern: int32: 0 stripes, 1 checks, 2 rings, 3 noise.
     axis: unit direction of the stripes and rings.
-    waves: wave numbers, in radians per object radius (per unit on the floor).
+    waves: wave numbers, in radians per object radius, on the backdrop per unit
+      of length.
     bend: how far noise bends the pattern, in radians.
-    phases: [6] offsets of the noise, each [...].
+    phases: 6 phases of the noise, each [...].
   """
 
   strength: jax.Array
@@ -40,12 +41,12 @@ class Texture:
   phases: list[jax.Array]
 
 
-def of_seeds(seeds: jax.Array) -> Texture:
-  """Draws textures.
+def sample(seeds: jax.Array) -> Texture:
+  """Samples textures.
 
   Args:
-    seeds: [O + 1] uint32; the last is the backdrop's, which is kept paler and
-      larger so that objects stand out.
+    seeds: [O + 1] uint32; the last is the backdrop's, whose texture has less
+      contrast and is coarser, so that objects stand out.
 
   Returns:
     A `Texture` [O + 1].
@@ -78,7 +79,7 @@ def of_seeds(seeds: jax.Array) -> Texture:
 
 
 def plain(num: int) -> Texture:
-  """`num` textures without effect."""
+  """Creates `num` textures without effect."""
   zero = jnp.zeros(num)
   vector = geometry.Vector(zero, zero, zero)
   return Texture(
@@ -89,12 +90,12 @@ def plain(num: int) -> Texture:
 def mix(
   texture: Texture, albedo: geometry.Vector, point: geometry.Vector
 ) -> geometry.Vector:
-  """Colors of textured surfaces.
+  """Computes the colors of textured surfaces.
 
   Args:
     texture: textures [P].
     albedo: first colors [P].
-    point: points [P] in the surface's own axes, in units of its radius.
+    point: points [P] in the object's axes, in units of its radius.
 
   Returns:
     Colors [P], linear light in [0, 1].

@@ -1,10 +1,9 @@
-"""What the camera sees, tile by tile.
+"""The tiles of an image, and loops over those that have work to do.
 
-Objects cover a small part of a picture, so rays are traced only on the tiles of
+Objects cover a small part of an image, so rays are traced only on the tiles of
 8x8 pixels that an object's outline touches. Compiled programs have static
 shapes, yet the work differs from scene to scene: so the tiles of a whole batch
-are sorted, most crowded first, and a loop works on chunks of one size, as many
-as there are.
+are sorted, and a loop works on chunks of one size, as many as needed.
 """
 
 from collections.abc import Callable
@@ -15,23 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slot_attention_jax.data.procedural.clevr import geometry, outlines
+from slot_attention_jax.data.procedural.clevr import geometry
 
 SIDE = 8
 """Pixels along a tile's side; S = SIDE * SIDE pixels are in a tile."""
-# Tiles worked on at once.
-_CHUNK = 64
-# Planes around an object's outline, for the coverage of its edge pixels.
-_PLANES = 24
+CHUNK = 64
+"""Tiles processed at once."""
 
 
 @flax.struct.dataclass
 class Camera:
-  """Rays of a picture: `corner + column x + row y` at pixel (x, y).
+  """Rays of an image: `corner + column x + row y` at pixel (x, y).
 
   Attributes:
     eye: location.
-    corner: direction through the upper left corner of the picture.
+    corner: direction through the upper left corner of the image.
     column: change of the direction per column.
     row: change of the direction per row.
   """
@@ -42,29 +39,8 @@ class Camera:
   row: geometry.Vector
 
 
-@flax.struct.dataclass
-class Seen:
-  """Per pixel [T, S]: what is seen, and how an edge passes through it.
-
-  Attributes:
-    distance: along the ray through the pixel's center.
-    index: int32, object that is hit there; -1 for none.
-    cover: share of the pixel within that object's outline, 0.5 to 1; 1 where
-      none is hit.
-    beside: largest share within the outline of an object that the ray at the
-      center misses, 0 to 0.5.
-    beside_index: int32, that object; -1 for none.
-  """
-
-  distance: jax.Array
-  index: jax.Array
-  cover: jax.Array
-  beside: jax.Array
-  beside_index: jax.Array
-
-
 class Grid:
-  """The T tiles of a picture; the last ones may extend beyond it."""
+  """The T tiles of an image; those at the border may extend beyond it."""
 
   def __init__(self, resolution: tuple[int, int]):
     self.resolution = resolution
@@ -85,8 +61,8 @@ class Grid:
     dx, dy = offsets()
     return jnp.asarray(x[:, None] + dx), jnp.asarray(y[:, None] + dy)
 
-  def picture(self, values: jax.Array) -> jax.Array:
-    """Values [T, S] as a picture [H, W]."""
+  def image(self, values: jax.Array) -> jax.Array:
+    """Rearranges values [T, S] to an image [H, W]."""
     rows, columns = self.tiled
     values = values.reshape(rows, columns, SIDE, SIDE).swapaxes(1, 2)
     values = values.reshape(rows * SIDE, columns * SIDE)
@@ -103,7 +79,7 @@ def offsets() -> tuple[np.ndarray, np.ndarray]:
 
 
 def rays(camera: Camera, x: jax.Array, y: jax.Array) -> geometry.Vector:
-  """Unit directions of the rays through points of the picture, in pixels."""
+  """Unit directions of the rays through points of the image, in pixels."""
   return jax.tree.map(
     lambda corner, column, row: corner + column * x + row * y,
     camera.corner,
@@ -112,29 +88,17 @@ def rays(camera: Camera, x: jax.Array, y: jax.Array) -> geometry.Vector:
   ).unit()
 
 
-def _outline_lines(bodies: geometry.Body, camera: Camera):
-  """Lines [O, K] around the objects: `a x + b y + c` is the distance outwards.
-
-  All is in pixels of the picture.
-  """
-  apex = jax.tree.map(
-    lambda x: jnp.broadcast_to(x, bodies.radius.shape), camera.eye
-  )
-  towards = bodies.center - apex
-  reach = jnp.sqrt(towards.dot(towards))
-  planes, _ = outlines.touching_planes(
-    bodies, apex, towards.unit(), reach, _PLANES
-  )
-  a, b, c = (
-    planes.x * v.x + planes.y * v.y + planes.z * v.z
-    for v in (camera.column, camera.row, camera.corner)
-  )
-  inverse = jax.lax.rsqrt(jnp.maximum(a * a + b * b, 1e-20))
-  return a * inverse, b * inverse, c * inverse
-
-
 def batched(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
-  """Makes a function of batches work under `vmap`, and without it."""
+  """Makes a function on batches work on single examples and under `vmap`.
+
+  Args:
+    function: takes `static` and pytrees of arrays [B, ...], returns one.
+    *static: leading arguments without a batch axis.
+
+  Returns:
+    A function of the same pytrees without the batch axis. `vmap` of it calls
+    `function` once, on the whole batch.
+  """
 
   @jax.custom_batching.custom_vmap
   def single(*args):
@@ -154,122 +118,14 @@ def batched(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
   return single
 
 
-def see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
-  """Finds what the camera sees; works under `vmap`.
-
-  Args:
-    grid: the tiles.
-    bodies: the objects [O].
-    camera: the camera.
-
-  Returns:
-    A `Seen` [T, S].
-  """
-  return batched(_see, grid)(bodies, camera)
-
-
-def _see(grid: Grid, bodies: geometry.Body, camera: Camera) -> Seen:
-  """`see` on a batch [B].
-
-  First, which objects come near which tile, from the outlines alone. Then, in
-  round m, the m-th object of every tile that has one is traced and composited:
-  a tile with two objects takes part in two rounds, an empty one in none.
-  """
-  b, o = bodies.radius.shape
-  t, s = grid.num_tiles, SIDE * SIDE
-  lines = jax.vmap(_outline_lines)(bodies, camera)  # [B, O, K]
-  left, top = grid.corners()
-  # An outline touches a tile if it comes this close to its middle: half of the
-  # diagonal, and one pixel for the coverage of edges that reach into it.
-  reach = SIDE * np.sqrt(0.5) + 1.0
-  # The signed distance from a convex outline is the maximum over its lines.
-  # A loop over K keeps [B, O, K, T] from being made.
-  touch: Any = None
-  for k in range(_PLANES):
-    middle = (
-      lines[0][..., k, None] * (left + SIDE / 2)[None, None]
-      + lines[1][..., k, None] * (top + SIDE / 2)[None, None]
-      + lines[2][..., k, None]
-    )
-    touch = middle if touch is None else jnp.maximum(touch, middle)
-  flags = (touch < reach) & bodies.present[..., None]  # [B, O, T]
-  flags = jnp.swapaxes(flags, 1, 2).reshape(b * t, o)
-  # The rank of an object among those of its tile, and how many a tile has.
-  rank = jnp.cumsum(flags, axis=1, dtype=jnp.int32) - 1
-  count = rank[:, -1] + 1  # [B * T]
-  order = jnp.argsort(-count)
-  # With the most crowded tiles first, those that have an m-th object are the
-  # first `tiles[m]` of the order: contiguous, so each round is cut into chunks.
-  rounds = jnp.arange(o, dtype=jnp.int32)
-  tiles = (count[:, None] > rounds[None]).sum(axis=0, dtype=jnp.int32)
-  chunks = (tiles + _CHUNK - 1) // _CHUNK
-  ends = jnp.cumsum(chunks)  # Of the rounds, in chunks.
-  left, top = jnp.asarray(left), jnp.asarray(top)
-  dx, dy = offsets()
-  flat = jax.tree.map(lambda x: x.reshape(b * o, *x.shape[2:]), (bodies, lines))
-
-  def work(state):
-    """Chunk i: traces one object on each of C tiles and composites it."""
-    i, seen = state
-    m = (i >= ends).sum(dtype=jnp.int32)  # The round that the chunk is in.
-    place = (i - ends[m] + chunks[m]) * _CHUNK + jnp.arange(_CHUNK)
-    real = place < tiles[m]  # The last chunk of a round is filled up.
-    item = order[jnp.minimum(place, b * t - 1)]
-    image, tile = item // t, item % t
-    # The one object of rank m on each tile.
-    number = jnp.argmax(flags[item] & (rank[item] == m), axis=1)
-    number = number.astype(jnp.int32)
-    body, line = jax.tree.map(lambda x: x[image * o + number], flat)
-    body = jax.tree.map(lambda x: x[:, None], body)  # [C, 1]
-    here = jax.tree.map(lambda x: x[image][:, None], camera)
-    x, y = left[tile][:, None] + dx, top[tile][:, None] + dy  # [C, S]
-    hit = geometry.intersect(body, here.eye, rays(here, x, y))
-    outside: Any = None
-    for k in range(_PLANES):
-      distance = line[0][:, k, None] * x + line[1][:, k, None] * y
-      distance += line[2][:, k, None]
-      outside = distance if outside is None else jnp.maximum(outside, distance)
-    # Share of a pixel within the outline: a straight edge through its center
-    # halves it, one half a pixel away leaves all or nothing.
-    cover = jnp.clip(0.5 - outside, 0.0, 1.0)
-    best = jax.tree.map(lambda x: x[item], seen)
-    closer = hit < best.distance
-    # Outline and ray may disagree by a hair: an object that is missed covers at
-    # most half of the pixel, one that is hit at least half.
-    edge = jnp.where(hit >= geometry.FAR, jnp.minimum(cover, 0.5), 0.0)
-    wider = edge > best.beside
-    number = jnp.broadcast_to(number[:, None], hit.shape)
-    best = Seen(
-      distance=jnp.where(closer, hit, best.distance),
-      index=jnp.where(closer, number, best.index),
-      cover=jnp.where(closer, jnp.maximum(cover, 0.5), best.cover),
-      beside=jnp.where(wider, edge, best.beside),
-      beside_index=jnp.where(wider, number, best.beside_index),
-    )
-    # Rows that only fill the chunk are written out of bounds, that is nowhere.
-    target = jnp.where(real, item, b * t)
-    seen = jax.tree.map(
-      lambda all_, new: all_.at[target].set(new, mode="drop"), seen, best
-    )
-    return i + 1, seen
-
-  zero = jnp.zeros((b * t, s))
-  none = jnp.full((b * t, s), -1, jnp.int32)
-  seen = Seen(zero + geometry.FAR, none, zero + 1.0, zero, none)
-  _, seen = jax.lax.while_loop(
-    lambda state: state[0] < ends[-1], work, (jnp.int32(0), seen)
-  )
-  return jax.tree.map(lambda x: x.reshape(b, t, s), seen)
-
-
 def for_flagged(
   flags: jax.Array, work: Callable[[jax.Array], Any], start: Any
 ) -> Any:
-  """Computes flagged rows only, in chunks.
+  """Computes only the flagged rows, in chunks.
 
   Args:
     flags: [N] bool.
-    work: maps numbers of rows [C] int32 to their values, a pytree [C, ...].
+    work: maps row indices [C] int32 to their values, a pytree [C, ...].
     start: a pytree [N, ...], values of the other rows.
 
   Returns:
@@ -281,7 +137,7 @@ def for_flagged(
 
   def body(state):
     i, values = state
-    place = i * _CHUNK + jnp.arange(_CHUNK)
+    place = i * CHUNK + jnp.arange(CHUNK)
     item = order[jnp.minimum(place, num - 1)]
     target = jnp.where(place < total, item, num)
     values = jax.tree.map(
@@ -292,5 +148,5 @@ def for_flagged(
     return i + 1, values
 
   return jax.lax.while_loop(
-    lambda state: state[0] * _CHUNK < total, body, (jnp.int32(0), start)
+    lambda state: state[0] * CHUNK < total, body, (jnp.int32(0), start)
   )[1]

@@ -1,4 +1,4 @@
-"""Which part of the camera's frame a picture shows."""
+"""The part of the camera's frame that an image shows."""
 
 import flax.struct
 
@@ -9,11 +9,11 @@ from slot_attention_jax.data.procedural.clevr import geometry, scene, tiles
 
 @flax.struct.dataclass
 class View:
-  """Which part of the camera's frame a picture shows.
+  """The part of the camera's frame that an image shows.
 
   Attributes:
-    frame: (H, W) of the whole frame in its pixels.
-    crop: as of `transforms.crop_window`: `"paper"`, `"literal"`, or None for
+    frame: (H, W) of the whole frame in pixels.
+    crop: as in `transforms.crop_window`: `"paper"`, `"literal"`, or None for
       the whole frame.
   """
 
@@ -26,7 +26,7 @@ class View:
     """(top, bottom, left, right) in pixels of the frame.
 
     Raises:
-      ValueError: if the frame is empty or does not hold the crop.
+      ValueError: if the frame is empty or too small for the crop.
     """
     scenes.check_resolution(self.frame)
     if self.crop is None:
@@ -37,7 +37,7 @@ class View:
 def get_camera(
   s: scene.Scene, resolution: tuple[int, int], view: View
 ) -> tiles.Camera:
-  """The camera of a scene, in pixels of the picture instead of the frame."""
+  """The camera of a scene, in pixels of the image rather than of the frame."""
   top, bottom, left, right = view.window()
   rows, columns = (bottom - top) / resolution[0], (right - left) / resolution[1]
   scale = 1.0 / scene.focal_length(view.frame)

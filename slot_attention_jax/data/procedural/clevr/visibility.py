@@ -1,10 +1,11 @@
-"""Visible pixels of each object, without rendering.
+"""Counts the visible pixels of each object without rendering.
 
-The sampler asks this for each scene it tries, inside a training step, so it
-must cost far less than a rendered mask. The silhouette of a convex body under
-perspective is an intersection of half planes; on a row of pixels it is an
-interval, and an interval is a few words of bits. From the nearest object to the
-farthest, what an object shows is its bits less those already covered.
+The sampler does this for every candidate scene, inside a training step, so it
+must cost far less than rendering a mask. The silhouette of a convex body in
+perspective is an intersection of half planes. On a row of pixels it is an
+interval, stored as a few words of bits. Going from the nearest object to the
+farthest, the visible pixels of an object are its bits minus those covered so
+far.
 """
 
 import jax
@@ -16,27 +17,27 @@ from slot_attention_jax.data.procedural.clevr import scene as scene_lib
 RESOLUTION = (240, 320)
 """(H, W) in pixels at which CLEVR counts."""
 
-# Every second pixel of a row, alternately the odd and the even ones: half the
-# work, and near 200 pixels a standard error of 3; 5 if every second row is left
-# out instead.
+# Only every second pixel of a row is counted, the odd and the even ones in
+# turn. This halves the work; near 200 pixels the standard error is 3. (It would
+# be 5 with every second row left out instead.)
 _STEP = 2
 _ROWS = np.arange(0.5, RESOLUTION[0], dtype=np.float32)
 _FIRST = np.where(np.arange(_ROWS.size) % 2, 0.75, 0.25).astype(np.float32)
 _WORDS = np.arange(0, RESOLUTION[1] // _STEP, 32, dtype=np.int32)
 
-# A body is the sum of a core (a box of half extent `_BOX` or an upright
-# cylinder of radius and half height `_BOX`) and of a ball, in units of the
-# object's radius; cube, sphere, cylinder. The cores are the flat faces of the
-# original meshes.
+# A body is the Minkowski sum of a core and a ball. The core is a box of half
+# extent `_BOX` or an upright cylinder of radius and half height `_BOX`, in
+# units of the object's radius, for cube, sphere and cylinder. Its faces are the
+# flat faces of the original meshes.
 _BOX = np.array([0.7684397, 0.0, 0.91], np.float32)
-# Extents that give the areas of the exact masks of the original meshes: the 18
-# sides drawn around a silhouette enclose more than it, and the bevel of the
-# cube is fuller than a ball.
+# Factors that make the areas equal to those of exact masks of the original
+# meshes: the polygon of 18 sides around a silhouette is larger than it, and the
+# bevel of the cube is fuller than a ball.
 _SCALE = np.array([1.0131, 0.9932, 1.0041], np.float32)
 
 
-# Vectors are three arrays: with the components in an axis of their own the
-# processor's vector units would hold three numbers each.
+# Vectors are three arrays. With the components as an axis, the processor's
+# vector units would process three numbers at a time.
 
 
 def _dot(a, b):
@@ -52,16 +53,16 @@ def _cross(a, b):
 
 
 def _support(normal, axes, shape, radius):
-  """Farthest points of bodies along normals, from their centers.
+  """Farthest points of bodies along normals, relative to their centers.
 
   Args:
-    normal: three times [O, K]; of any length.
-    axes: cosine and sine of the body's turn about z, each [O, 1].
+    normal: 3 x [O, K]; of any length.
+    axes: cosine and sine of the body's rotation about z, each [O, 1].
     shape: [O, 1] int32.
     radius: [O, 1].
 
   Returns:
-    Three times [O, K].
+    3 x [O, K].
   """
   cos, sin = axes
   box = radius * jnp.asarray(_BOX)[shape]
@@ -79,27 +80,29 @@ def _support(normal, axes, shape, radius):
 
 
 def _edges(camera, coords, radius, angle, shape):
-  """Half planes around the silhouettes, in coordinates X/Z and Y/Z.
+  """Half planes whose intersections are the silhouettes.
 
   Returns:
-    x, y (unit normals) and offset, each [O, 2, 9]: the silhouette is where
-    `x * X/Z + y * Y/Z <= offset`. On axis 1, those that bound it on the
-    right, x > 0, and on the left, x < 0.
+    x, y (unit normals) and offset, each [O, 2, 9]. In camera coordinates
+    (X, Y, Z) the silhouette is where `x * X/Z + y * Y/Z <= offset`. Along axis
+    1: the half planes that bound it on the right, x > 0, and on the left,
+    x < 0.
   """
   right, up, forward = scene_lib.camera_axes(camera)
   center = [coords[:, i, None] - camera[i] for i in range(3)]  # 3 x [O, 1]
   radius, angle, shape = (a[:, None] for a in (radius, angle, shape))  # [O, 1]
-  # Straight edges of a silhouette run along the axes of the body. All but the
-  # cube are round and have their axes 45 degrees from the line of sight, which
-  # spreads the edges; those of the cube are turned by quarters until their
-  # order around the silhouette is always the same.
+  # Straight edges of a silhouette run along the axes of the body. Round shapes
+  # may have any axes: 45 degrees from the line of sight spreads the edges. The
+  # axes of a cube are rotated by multiples of 90 degrees until the order of its
+  # edges around the silhouette is always the same.
   sight = jnp.arctan2(center[1], center[0])
   turn = jnp.mod(angle - sight, 0.5 * np.pi)
   turn = sight + jnp.where(shape == 0, turn, 0.25 * np.pi)
   axes = cos, sin = jnp.cos(turn), jnp.sin(turn)
 
-  # A plane through the camera touches the body along an edge if it contains
-  # the edge's direction and the point of contact: found by turns.
+  # The plane through the camera that touches the body along an edge contains
+  # the edge's direction and the point of contact. The normal and the point are
+  # found in alternation.
   zero = jnp.zeros_like(cos)
   edges = [
     jnp.concatenate([*half, *(-a for a in half)], axis=1)
@@ -112,21 +115,21 @@ def _edges(camera, coords, radius, angle, shape):
     normal = _cross(edges, point)
   x, y = _dot(normal, right), _dot(normal, up)
   scale = jax.lax.rsqrt(x * x + y * y)
-  # Two more between each pair, for round shapes.
+  # Two more normals between each pair, for round shapes.
   x, y = (_interleave(a * scale) for a in (x, y))  # [O, 2, 9]
-  # Those of opposite sides face each other along axis 1.
+  # Along axis 1 are normals of opposite sides: the right one first.
   swap = x[:, :1] < x[:, 1:]
   x, y = (jnp.where(swap, a[:, ::-1], a) for a in (x, y))
-  # Nudged off the horizontal, so that each bounds the rows on its side.
+  # No line may be horizontal, so that each bounds the rows on its side.
   signs = jnp.asarray([1.0, -1.0]).reshape(1, 2, 1)
   x = signs * jnp.maximum(signs * x, 2e-3)
   x, y = x.reshape(-1, 18), y.reshape(-1, 18)
   scale = jax.lax.rsqrt(x * x + y * y)
   x, y = x * scale, y * scale
 
-  # The plane through the camera and a line of the image touches the body where
-  # normal @ (center + support(normal)) = 0; the normal depends on the line's
-  # offset only weakly.
+  # The plane through the camera and a line of the image touches the body if
+  # normal @ (center + support(normal)) = 0. The normal depends only weakly on
+  # the line's offset, so a fixed-point iteration finds it.
   flat = [x * right[i] + y * up[i] for i in range(3)]  # 3 x [O, 18]
   depth = 1.0 / _dot(center, forward)  # [O, 1]
   middle = _dot(flat, center) * depth
@@ -147,7 +150,7 @@ def _interleave(a):
 
 
 def _low_bits(n):
-  """uint32 words with the n lowest bits set, n clipped to [0, 32]."""
+  """uint32 words with the n lowest bits set; n is clipped to [0, 32]."""
   n = jnp.clip(n, 0, 32).astype(jnp.uint32)
   one = jnp.uint32(1)
   return jax.lax.shift_left(jnp.full_like(n, one), n) - one  # 1 << 32 is 0.
@@ -161,10 +164,10 @@ def visible_pixels(
   radius: jax.Array,
   present: jax.Array,
 ) -> jax.Array:
-  """Estimates the visible pixels of each object at 320 by 240.
+  """Estimates the number of visible pixels of each object at 320 by 240.
 
-  Against exact masks of 40 scenes with the original meshes the mean absolute
-  error is 0.5 % of the count, the mean error below 0.1 %.
+  On exact masks of 40 scenes with the original meshes, the mean absolute error
+  is 0.5 % of the count and the mean error below 0.1 %.
 
   Args:
     camera: [3], location.
@@ -172,19 +175,20 @@ def visible_pixels(
     angle: [O] radians, rotation about z.
     shape: [O] int32, 0 cube, 1 sphere, 2 cylinder.
     radius: [O], half extents.
-    present: [O] bool; others cover nothing and count 0.
+    present: [O] bool; absent objects cover nothing and count 0.
 
   Returns:
     [O] int32.
   """
-  # Of two bodies that stand apart, the camera is on the side of the nearer one
-  # of any wall between them; this is the wall between their circles.
+  # Objects are ordered by their power distance from the camera on the floor. A
+  # vertical plane separates the circles of two objects, their radical line, and
+  # the object of smaller power lies on the camera's side of it.
   ground = coords[:, :2] - camera[None, :2]
   power = jnp.sum(ground**2, axis=-1) - radius**2
   order = jnp.argsort(jnp.where(present, power, jnp.inf))
 
   x, y, offset = _edges(camera, coords, radius, angle, shape)
-  # Columns of lines on rows, in pixels: start + slope * row.
+  # Columns at which the lines cross the rows, in pixels: start + slope * row.
   focal = scene_lib.focal_length(RESOLUTION)
   h, w = RESOLUTION
   slope = (y / x)[order]  # [O, 2, 9]
@@ -195,8 +199,8 @@ def visible_pixels(
   for k in range(9):
     hi = jnp.minimum(hi, start[:, 0, k, None] + slope[:, 0, k, None] * rows)
     lo = jnp.maximum(lo, start[:, 1, k, None] + slope[:, 1, k, None] * rows)
-  # Sample i of a row lies at (i + first) * step: those from `begin` up to
-  # `end` are inside.
+  # Sample i of a row lies at (i + first) * step; samples in [begin, end) are
+  # inside.
   first = jnp.asarray(_FIRST).reshape(1, -1)
   end = jnp.clip(jnp.floor(hi / _STEP - first) + 1.0, 0, w // _STEP)
   begin = jnp.clip(jnp.ceil(lo / _STEP - first), 0, w // _STEP)

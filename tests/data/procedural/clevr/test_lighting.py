@@ -34,7 +34,7 @@ def scene_of(*objects):
     }
     for shape, x, y, radius in objects
   ]
-  return annotations.scene_of({"objects": items}, max_objects=3)
+  return annotations.parse_scene({"objects": items}, max_objects=3)
 
 
 def vector(array):

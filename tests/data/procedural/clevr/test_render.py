@@ -46,7 +46,7 @@ def blender():
 @pytest.fixture(scope="module")
 def known(blender):
   """Blender's 3 scenes and, last, one without objects."""
-  scenes = [annotations.scene_of(item) for item in blender[2]]
+  scenes = [annotations.parse_scene(item) for item in blender[2]]
   nothing = scenes[0].replace(present=np.zeros(10, bool))
   return jax.tree.map(lambda *x: np.stack(x), *scenes, nothing)
 
@@ -272,7 +272,7 @@ def test_errors(known, resolution, view, message):
 
 def test_scenes_of_annotations(blender):
   item = blender[2][1]
-  s = annotations.scene_of(item, 12)
+  s = annotations.parse_scene(item, 12)
   assert s.present.tolist() == [True] * 10 + [False] * 2
   labels = Clevr.layout
   for i, o in enumerate(item["objects"]):
@@ -291,7 +291,7 @@ def test_scenes_of_annotations(blender):
   ):
     np.testing.assert_array_equal(getattr(s, field), np.float32(lamps[name]))
   # The published annotations do not tell the jitter.
-  bare = annotations.scene_of({"objects": item["objects"]})
+  bare = annotations.parse_scene({"objects": item["objects"]})
   np.testing.assert_array_equal(bare.camera, np.float32(scene.CAMERA))
   np.testing.assert_array_equal(bare.fill_light, np.float32(scene.FILL_LIGHT))
 
@@ -299,7 +299,7 @@ def test_scenes_of_annotations(blender):
 def test_errors_of_annotations(blender):
   item = blender[2][1]
   with pytest.raises(ValueError, match="at most 9 objects, got 10"):
-    annotations.scene_of(item, 9)
+    annotations.parse_scene(item, 9)
   wrong = dict(item["objects"][1], color="pink")
   with pytest.raises(ValueError, match=r"a color of .*'pink' for object 1"):
-    annotations.scene_of({"objects": [item["objects"][0], wrong]})
+    annotations.parse_scene({"objects": [item["objects"][0], wrong]})

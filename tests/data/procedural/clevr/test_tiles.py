@@ -9,6 +9,7 @@ from slot_attention_jax.data.procedural.clevr import (
   geometry,
   surfaces,
   tiles,
+  tracing,
   view,
 )
 
@@ -28,11 +29,11 @@ def get_camera(scene, resolution):
 
 
 def look(scene):
-  """What is seen, as pictures [H, W]."""
+  """What is seen, as images [H, W]."""
   grid = tiles.Grid(RESOLUTION)
   bodies = surfaces.get_bodies(scene)
-  seen = tiles.see(grid, bodies, get_camera(scene, RESOLUTION))
-  return jax.tree.map(grid.picture, seen)
+  seen = tracing.see(grid, bodies, get_camera(scene, RESOLUTION))
+  return jax.tree.map(grid.image, seen)
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +100,13 @@ def test_shares_of_edge_pixels(scenes, seen):
 
 
 @pytest.mark.parametrize("resolution", [(1, 1), (8, 16), (37, 53), (240, 320)])
-def test_pictures_of_tiles(resolution):
+def test_image_of_tiles(resolution):
   grid = tiles.Grid(resolution)
   x, y = grid.pixels()
   assert x.shape == y.shape == (grid.num_tiles, tiles.SIDE**2)
   rows, columns = np.indices(resolution) + 0.5
-  np.testing.assert_array_equal(grid.picture(x), columns)
-  np.testing.assert_array_equal(grid.picture(y), rows)
+  np.testing.assert_array_equal(grid.image(x), columns)
+  np.testing.assert_array_equal(grid.image(y), rows)
   assert grid.num_tiles == -(-resolution[0] // 8) * -(-resolution[1] // 8)
 
 
