@@ -1,10 +1,10 @@
-"""Pictures that Blender made of CLEVR scenes, and the scenes drawn again here.
+"""CLEVR scenes rendered by Blender, and the same scenes rendered here.
 
 IMAGES.npz holds `image` [N, H, W, 3] uint8, `mask` [N, H, W] uint8 (0
-background, i = object i), `num_objects` [N], `coords` [N, O, 3], and `size`,
-`material`, `shape`, `color` [N, O], ids in the order of TFDS's labels, anything
-on padding. SCENES.json is a list of N CLEVR scene dictionaries with
-`camera_location` and `lamp_locations`.
+background, i for object i), `num_objects` [N], `coords` [N, O, 3], and `size`,
+`material`, `shape`, `color` [N, O], ids in the order of TFDS's labels, with
+arbitrary values for padding. SCENES.json is a list of N CLEVR scene
+dictionaries with `camera_location` and `lamp_locations`.
 """
 
 import dataclasses
@@ -26,14 +26,15 @@ _ARRAYS = ("image", "mask", "num_objects", "coords", *_LABELS)
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """How a model sees scenes, and which.
+  """How a model sees scenes, and which scenes.
 
   Attributes:
-    resolution: (h, w) of its images.
-    frame: (H, W) of the camera's frame. Pictures of another size are taken to
-      be scaled, higher ones are cut to its aspect around the center.
-    crop: as of `transforms.preprocess_image`.
-    num_objects: fewest and most objects of a scene; others are left out.
+    resolution: (h, w) of the model's images.
+    frame: (H, W) of the camera's frame. Images of another size are assumed to
+      be scaled; taller images are cut to its aspect ratio around the center.
+    crop: as in `transforms.preprocess_image`.
+    num_objects: smallest and largest number of objects; other scenes are left
+      out.
   """
 
   resolution: tuple[int, int]
@@ -41,60 +42,60 @@ class View:
   crop: transforms.Crop
   num_objects: tuple[int, int]
 
-  def rows_of(self, height: int, width: int) -> slice:
-    """The rows of a picture of this size that the frame has.
+  def frame_rows(self, height: int, width: int) -> slice:
+    """The rows of an image of this size that lie in the frame.
 
     Raises:
-      ValueError: if the picture lacks some of them, or the crop is one of
-        pixels and the size is another.
+      ValueError: if the frame has rows that the image lacks, or the crop is in
+        pixels of the frame and the size is another.
     """
     frame = f"{self.frame[0]}x{self.frame[1]}"
     if self.crop == "literal" and (height, width) != self.frame:
       raise ValueError(
-        f"Expected pictures of {frame} for the crop 'literal', got {height}x"
+        f"Expected images of {frame} for the crop 'literal', got {height}x"
         f"{width}. Use data.crop=paper."
       )
-    # The camera's view is as wide whatever the size.
+    # The width of the image spans the camera's field of view at any size.
     needed = width * self.frame[0] / self.frame[1]
     if needed > height:
       raise ValueError(
-        f"Expected pictures at least as high for their width as {frame}, the "
-        f"frame of the model's scenes, got {height}x{width}. Override "
-        "data.scenes.frame in --config to compare all in that one."
+        f"Expected images at least as tall for their width as {frame}, the "
+        f"frame of the model's scenes, got {height}x{width}. Set "
+        "data.scenes.frame in --config to compare all images in that frame."
       )
     margin = round((height - needed) / 2)
     return slice(margin, height - margin)
 
   def see(self, image: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
-    """Image and segmentation of a picture [H, W, 3] uint8, as CLEVR's are."""
+    """Preprocesses an image [H, W, 3] uint8 and its mask, as CLEVR's."""
     image = transforms.preprocess_image(image, self.resolution, self.crop)
     mask = transforms.preprocess_segmentation(mask, self.resolution, self.crop)
     return {"image": visualize.to_uint8(image), "segmentation": mask}
 
 
-class Pictures:
-  """The pictures of IMAGES.npz, and what they show.
+class BlenderImages:
+  """The images of IMAGES.npz and their ground truth.
 
   Args:
     path: IMAGES.npz.
-    view: how they are seen.
+    view: how the model sees them.
 
   Attributes:
-    rows: [n] int64, the pictures in the file that `view` keeps.
-    frame: (H, W) of the pictures, cut to the aspect of the view's.
+    rows: [n] int64, indices of the images that `view` keeps.
+    frame: (H, W) of the images, cut to the aspect ratio of the view's frame.
     max_objects: O, rows of the targets.
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if the file does not hold what it should, or nothing is kept.
+    ValueError: if the file's arrays are not as expected, or no image is kept.
   """
 
   def __init__(self, path: pathlib.Path, view: View):
     with np.load(path) as data:
       if missing := sorted(set(_ARRAYS) - set(data)):
         raise ValueError(
-          f"Expected arrays {', '.join(_ARRAYS)} in {path}, got none of the "
-          f"name {', '.join(missing)}. Write them into the file."
+          f"Expected arrays {', '.join(_ARRAYS)} in {path}, got none named "
+          f"{', '.join(missing)}. Add them to the file."
         )
       names = {k: data[k].tolist() for k in data if k.endswith("_names")}
       self._data = {name: data[name] for name in _ARRAYS}
@@ -105,36 +106,36 @@ class Pictures:
     self.rows = np.flatnonzero((low <= counts) & (counts <= high))
     if not len(self.rows):
       raise ValueError(
-        f"Expected pictures of {low} to {high} objects in {path}, got "
+        f"Expected images of {low} to {high} objects in {path}, got "
         f"{counts.min()} to {counts.max()}. Change data.max_objects or "
-        "data.scenes.num_objects, or give other pictures."
+        "data.scenes.num_objects, or use other images."
       )
-    kept = view.rows_of(*self._data["image"].shape[1:3])
+    kept = view.frame_rows(*self._data["image"].shape[1:3])
     for name in ("image", "mask"):
       self._data[name] = self._data[name][:, kept]
     self.frame: tuple[int, int] = self._data["image"].shape[1:3]
     self.max_objects = max(10, high)
 
   def arrays(self) -> dict[str, np.ndarray]:
-    """Examples [n, ...] of Blender's pictures: image, segmentation, target."""
+    """Examples [n, ...] of Blender's images: image, segmentation, target."""
     pairs = ((self._data["image"][i], self._data["mask"][i]) for i in self.rows)
     return self._examples([self._view.see(*pair) for pair in pairs])
 
-  def drawn_again(
+  def render_scenes(
     self, path: pathlib.Path
   ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Examples of the same scenes, drawn by the package's own renderer.
+    """Renders the same scenes with the package's renderer.
 
     Args:
-      path: SCENES.json, in the order of the pictures.
+      path: SCENES.json, in the order of the images.
 
     Returns:
-      Two dicts as of `arrays`: drawn at the model's resolution, as synthetic
-      scenes are; and drawn at the size of Blender's images, then cropped and
-      resized like them.
+      Two dicts like that of `arrays`: rendered at the model's resolution, as
+      synthetic scenes are; and rendered at the size of Blender's images, then
+      cropped and resized like them.
 
     Raises:
-      ValueError: if the scenes are not those of the pictures.
+      ValueError: if the scenes do not belong to the images.
     """
     items = self._scenes(path)
     view, frame = self._view, self.frame
@@ -142,25 +143,25 @@ class Pictures:
     whole = Clevr(frame=frame)
 
     @jax.jit
-    def draw(scene):
+    def render(scene):
       return small.render(scene, view.resolution), whole.render(scene, frame)
 
     direct, resized = [], []
     for i in self.rows:
       scene = annotations.parse_scene(items[i], self.max_objects)
-      seen, picture = jax.device_get(draw(scene))
+      seen, full = jax.device_get(render(scene))
       direct.append(
         {
           "image": visualize.to_uint8(seen.image),
           "segmentation": seen.segmentation,
         }
       )
-      image = visualize.to_uint8(picture.image)
-      resized.append(view.see(image, picture.segmentation))
+      image = visualize.to_uint8(full.image)
+      resized.append(view.see(image, full.segmentation))
     return self._examples(direct), self._examples(resized)
 
   def _examples(self, seen: list[dict[str, np.ndarray]]) -> dict[str, Any]:
-    """Stacks what is seen of the rows, and adds their targets."""
+    """Stacks the preprocessed images of the rows and adds their targets."""
     examples = {k: np.stack([item[k] for item in seen]) for k in seen[0]}
     return examples | {"target": self._targets()}
 
@@ -177,20 +178,20 @@ class Pictures:
     return np.asarray(types.CLEVR_LAYOUT.encode(values, real))
 
   def _scenes(self, path: pathlib.Path) -> list[dict[str, Any]]:
-    """The scenes, of which it is sure that the pictures show them."""
+    """Reads the scenes; checks that they belong to the images."""
     items = json.loads(path.read_text(encoding="utf-8"))
     items = items["scenes"] if isinstance(items, dict) else items
     data, advice = self._data, f"Give the scenes of {self._path}, in its order."
     if len(items) != len(data["image"]):
       raise ValueError(
         f"Expected {len(data['image'])} scenes in {path}, one for each "
-        f"picture, got {len(items)}. {advice}"
+        f"image, got {len(items)}. {advice}"
       )
     for i, item in enumerate(items):
       if lacking := {"camera_location", "lamp_locations"} - set(item):
         raise ValueError(
-          f"Expected {sorted(lacking)} in scene {i} of {path}, got none: it "
-          "cannot be drawn as Blender did. Keep them when rendering."
+          f"Expected {sorted(lacking)} in scene {i} of {path}, got none, so it "
+          "cannot be rendered as in Blender. Save them when rendering."
         )
       count = len(item["objects"])
       scene = annotations.parse_scene(item, max(10, count))
@@ -200,7 +201,7 @@ class Pictures:
       )
       if not same:
         raise ValueError(
-          f"Expected the objects of picture {i} in scene {i} of {path}, got "
+          f"Expected the objects of image {i} in scene {i} of {path}, got "
           f"others. {advice}"
         )
     return items
@@ -209,7 +210,7 @@ class Pictures:
 def _check(
   data: dict[str, np.ndarray], names: dict[str, list[str]], path: pathlib.Path
 ) -> None:
-  """Raises ValueError unless shapes and labels are as they should be."""
+  """Raises ValueError unless shapes and labels are as expected."""
   image, counts = data["image"], data["num_objects"]
   if image.ndim != 4 or image.shape[-1] != 3 or image.dtype != np.uint8:
     raise ValueError(
@@ -232,7 +233,7 @@ def _check(
     if tuple(told) != labels:
       raise ValueError(
         f"Expected the labels {labels} of {name} in {path}, got {told}. "
-        "Change the ids to TFDS's."
+        "Convert the ids to TFDS's."
       )
     ids = data[name][real]
     if ids.size and not 0 <= ids.min() <= ids.max() < len(labels):
@@ -256,15 +257,15 @@ def dataset(
   sharding: jax.sharding.NamedSharding,
   own_scenes: bool,
 ) -> cached_dataset.CachedDataset:
-  """An evaluation split of examples in memory.
+  """An evaluation split with the examples in memory.
 
   Args:
-    arrays: of `Pictures`.
-    name: what the data are, for the names of the metrics.
-    split: which of them.
-    batch_size: of the batches; the last is filled up with rows not counted.
-    sharding: of the batches.
-    own_scenes: whether the package drew them.
+    arrays: from `BlenderImages`.
+    name: name of the dataset, for the names of the metrics.
+    split: name of the split.
+    batch_size: B; the last batch is padded.
+    sharding: sharding of the batch axis.
+    own_scenes: whether the package rendered the images.
 
   Returns:
     The dataset.

@@ -1,14 +1,14 @@
-"""Compares the CLEVR scenes with pictures that Blender made of the same scenes.
+"""Compares the CLEVR renderer with Blender's images of the same scenes.
 
-Each scene is rendered from its own object list, camera and lamps. Prints a
-table and last one line of JSON; `psnr_mean` in it is the lower one of the two
-means (128x128 with the paper's crop, and the full frame).
+Each scene is rendered from its list of objects, its camera and its lamps.
+Prints a table, then one line of JSON; its `psnr_mean` is the lower of two means
+(at 128x128 with the paper's crop, and of the full frame).
 
   python -m experiments.blender.compare_with_blender --data=IMAGES.npz \
     --scenes=SCENES.json [--limit=N] [--sheet=SHEET.png]
 
 IMAGES.npz holds `image` [N, H, W, 3] uint8 and `mask` [N, H, W] uint8 (0
-background, i = object i of the scene); SCENES.json a list of N CLEVR scene
+background, i for object i of the scene). SCENES.json is a list of N CLEVR scene
 dictionaries with `camera_location` and `lamp_locations`.
 """
 
@@ -26,32 +26,32 @@ from slot_attention_jax.data.procedural.clevr import (
   view,
 )
 
-_DATA = flags.DEFINE_string("data", None, "Pictures and masks.", required=True)
+_DATA = flags.DEFINE_string("data", None, "Images and masks.", required=True)
 _SCENES = flags.DEFINE_string("scenes", None, "Their scenes.", required=True)
-_LIMIT = flags.DEFINE_integer("limit", 0, "Only so many scenes; 0: all.")
-_SKIP = flags.DEFINE_integer("skip", 0, "Scenes left out at the start.")
+_LIMIT = flags.DEFINE_integer("limit", 0, "Number of scenes; 0: all.")
+_SKIP = flags.DEFINE_integer("skip", 0, "Number of scenes to skip.")
 _SHEET = flags.DEFINE_string(
-  "sheet", "", "Where to write a contact sheet (PNG); empty: nowhere."
+  "sheet", "", "Contact sheet to write (PNG); empty: none."
 )
 _SHEET_SCENES = flags.DEFINE_integer("sheet_scenes", 8, "Scenes on the sheet.")
 _CROPPED = (128, 128)
 
 
 def _psnr(image: np.ndarray, reference: np.ndarray) -> float:
-  """Peak signal-to-noise ratio in dB of pictures with a range of 255."""
+  """Peak signal-to-noise ratio in dB of images with a range of 255."""
   square = np.square(image.astype(np.float64) - reference).mean()
   return float(10.0 * np.log10(255.0**2 / max(square, 1e-12)))
 
 
 def _gray_levels(image: np.ndarray) -> np.ndarray:
-  """uint8 of a picture in [-1, 1]."""
+  """Converts an image in [-1, 1] to uint8."""
   return np.round(np.clip(image + 1.0, 0.0, 2.0) * 127.5).astype(np.uint8)
 
 
 def _ious(
   segmentation: np.ndarray, mask: np.ndarray, count: int
 ) -> list[float]:
-  """Overlap of each object that either picture shows."""
+  """IoU of each object that is visible in at least one of the two images."""
   ious = []
   for i in range(1, count + 1):
     ours, theirs = segmentation == i, mask == i
@@ -62,7 +62,7 @@ def _ious(
 
 
 def _read():
-  """Pictures, masks and scenes, checked against each other."""
+  """Reads images, masks and scenes; checks that there are equally many."""
   with np.load(_DATA.value) as data:
     missing = {"image", "mask"} - set(data)
     if missing:
@@ -75,14 +75,14 @@ def _read():
   items = items["scenes"] if isinstance(items, dict) else items
   if not len(images) == len(masks) == len(items):
     raise ValueError(
-      "Expected as many pictures as masks and scenes, got "
+      "Expected equally many images, masks and scenes, got "
       f"{len(images)}, {len(masks)} and {len(items)}."
     )
   first, limit = _SKIP.value, _LIMIT.value
   if limit < 0 or not 0 <= first < len(items):
     raise ValueError(
-      f"Expected a limit of at least 0 and to skip fewer than {len(items)} "
-      f"scenes, got limit {limit} and skip {first}."
+      f"Expected --limit of at least 0 and --skip in [0, {len(items)}), the "
+      f"number of scenes, got {limit} and {first}."
     )
   chosen = slice(first, first + limit if limit else None)
   return images[chosen], masks[chosen], items[chosen]
@@ -94,14 +94,14 @@ def _row(name: str, values: list[float], worst, digits: int) -> str:
 
 
 def main(argv):
-  """Prints the table, the JSON line, and draws the sheet."""
+  """Prints the table and the line of JSON, and writes the sheet."""
   if len(argv) > 1:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
   images, masks, items = _read()
   size = images.shape[1], images.shape[2]
   full, crop = view.View(frame=size), view.View(frame=size, crop="paper")
   most = max(10, *(len(item["objects"]) for item in items))
-  draw = jax.jit(
+  render_both = jax.jit(
     lambda s: (
       render.render(s, size, full),
       render.render(s, _CROPPED, crop).image,
@@ -109,8 +109,8 @@ def main(argv):
   )
   psnr_full, psnr_crop, ious, pixels, rows = [], [], [], [], []
   for image, mask, item in zip(images, masks, items, strict=True):
-    s = annotations.scene_of(item, most)
-    rendering, small = jax.device_get(draw(s))
+    s = annotations.parse_scene(item, most)
+    rendering, small = jax.device_get(render_both(s))
     ours = _gray_levels(rendering.image)
     psnr_full.append(_psnr(ours, image))
     cropped = transforms.preprocess_image(image, _CROPPED, "paper")
@@ -155,7 +155,7 @@ def main(argv):
 
 
 def _draw_sheet(rows):
-  """Pairs of pictures, Blender's left and ours right, two pairs a row."""
+  """Writes pairs of images, Blender's left and ours right, two pairs a row."""
   from PIL import Image
 
   pairs = [np.concatenate(pair, axis=1) for pair in rows]

@@ -1,35 +1,37 @@
-"""A model trained on synthetic CLEVR scenes, on Blender's images.
+"""Evaluates a model trained on synthetic CLEVR scenes on Blender's images.
 
   python -m experiments.blender.evaluate_transfer \
     --config=configs/clevr_discovery.py --workdir=runs/clevr_discovery \
     --data=IMAGES.npz --scenes=SCENES.json \
     [--checkpoint=best] [--figure=transfer.png]
 
-The files are described in `blender_pictures.py`. In place of a run, the model
-may be `--pretrained=NAME`, of the package, or `--weights=FILE.safetensors`, of
-`export_weights`; the config then is that of their recipe unless it is given.
+The files are described in `blender_images.py`. Instead of a run, the model may
+be `--pretrained=NAME`, a model of the package, or `--weights=FILE.safetensors`,
+written by `export_weights`; their config is the default for `--config`.
 
-The pictures are cropped, resized and rounded as the package does CLEVR's, and
-scenes are left out whose number of objects the config does not have. Pictures
-that are higher than the frame of the config (`data.scenes.frame`) are cut to
-its aspect first; set prediction's is 320x480. The same model is evaluated on:
+Blender's images are cropped, resized and rounded as the package does with
+CLEVR's. Scenes with a number of objects outside the config's range are left
+out. Images that are taller than the config's frame (`data.scenes.frame`, which
+is 320x480 for set prediction) are first cut to its aspect ratio. The model is
+evaluated on:
 
   * synthetic scenes of the split "test";
-  * the scenes of the pictures, drawn by the own renderer (with `--scenes`);
-  * the same, drawn at the size of the pictures, then cropped and resized as
-    those, bilinearly without antialiasing: what resizing alone does;
-  * Blender's pictures.
+  * the scenes of the images, rendered by the package (with `--scenes`);
+  * the same, rendered at the size of Blender's images, then cropped and resized
+    like them, bilinearly without antialiasing: this shows the effect of
+    resizing alone;
+  * Blender's images.
 
-The gap is Blender's pictures minus the same scenes, in points (hundredths; the
-unit of the MSE and of the loss is their own). `+-` is the standard error over
-scenes of what is a mean over scenes, for a gap that of the differences, scene
-by scene: the slots start from the same noise. Average precision pools all
-scenes and has none.
+A gap is the result on Blender's images minus that on the same scenes rendered
+here, in percentage points (MSE and loss: in their own unit). `+-` is the
+standard error over scenes, for a gap that of the differences, scene by scene:
+the initial slots have the same noise. Average precision pools all scenes and
+has no standard error.
 
 Prints a Markdown table, then one line of JSON. `--figure` draws a few scenes,
-Blender's picture above the own one: the picture, the reconstruction, the
-segmentation by slots, and each slot; or where each slot of a set predictor
-looks.
+Blender's image above the package's rendering. Each row shows the image, the
+reconstruction, the segmentation by slots, and each slot; for a set predictor,
+the image and the attention of each slot.
 """
 
 import argparse
@@ -42,7 +44,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.blender import blender_pictures
+from experiments.blender import blender_images
 from experiments.common import trained_models
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
@@ -50,27 +52,28 @@ from slot_attention_jax.evaluation import examples, visualize
 from slot_attention_jax.runtime import files, mesh
 from slot_attention_jax.training import checks
 
-_NO_SHARES = ("mse", "loss")
+# Metrics that are not shown in percent.
+_NOT_PERCENT = ("mse", "loss")
 
 
 class Transfer:
-  """A model and the data that it is evaluated on.
+  """A model and the datasets it is evaluated on.
 
   Args:
-    config: of the model; `data` says how it sees scenes.
+    config: the model's config; `data` says how it sees scenes.
     data: IMAGES.npz.
     scenes: SCENES.json, or None.
-    name: of the pictures' scenes, for the names of the data.
-    load: as of `trained_models.find`.
+    name: prefix of the datasets' names.
+    load: from `trained_models.find`.
 
   Attributes:
-    task: the objective.
-    step: steps done.
+    task: the task.
+    step: number of training steps.
 
   Raises:
     FileNotFoundError: if the model or a file does not exist.
-    ValueError: if the model is not one of CLEVR scenes, or the pictures do not
-      fit it.
+    ValueError: if the model was not trained on CLEVR scenes, or the images do
+      not fit it.
   """
 
   def __init__(self, config, data, scenes, name, load):
@@ -84,42 +87,42 @@ class Transfer:
     size = config.eval.batch_size
     mesh.check_batch_size("--batch_size", size, self._mesh.size)
     family = data_lib.create_family(config)
-    view = blender_pictures.View(
+    view = blender_images.View(
       tuple(config.data.resolution),
       family.frame,
       family.crop,
       family.num_objects,
     )
-    pictures = blender_pictures.Pictures(data, view)
-    split_over = mesh.batch_sharding(self._mesh)
-    own = data_lib.create_dataset(
-      config, "test", batch_size=size, sharding=split_over
+    images = blender_images.BlenderImages(data, view)
+    sharding = mesh.batch_sharding(self._mesh)
+    synthetic = data_lib.create_dataset(
+      config, "test", batch_size=size, sharding=sharding
     )
-    self._datasets = {"own": own}
+    self._datasets = {"synthetic": synthetic}
     split = "{}_to_{}_objects".format(*view.num_objects)
 
     def add(key, arrays, suffix, own_scenes):
-      self._datasets[key] = blender_pictures.dataset(
-        arrays, f"{name}_{suffix}", split, size, split_over, own_scenes
+      self._datasets[key] = blender_images.dataset(
+        arrays, f"{name}_{suffix}", split, size, sharding, own_scenes
       )
 
     if scenes:
-      direct, resized = pictures.drawn_again(scenes)
+      direct, resized = images.render_scenes(scenes)
       add("same", direct, "own_renderer", True)
       add("resized", resized, "own_renderer_resized", True)
-    add("blender", pictures.arrays(), "blender", False)
-    self.task = tasks.create_task(config, own.info)
+    add("blender", images.arrays(), "blender", False)
+    self.task = tasks.create_task(config, synthetic.info)
     abstract = examples.abstract_params(self.task, self._mesh)
     config = checks.with_best_metric(config, self.task)
     self.step, params = load(config, abstract)
     self._params = jax.device_put(params, mesh.replicated(self._mesh))
 
   def measure(self) -> list[dict[str, Any]]:
-    """Evaluates on all data.
+    """Evaluates on all datasets.
 
     Returns:
-      For each data, `data` (name and split), `num_scenes`, and by short name
-      `metrics` and `standard_errors`; then the same for each gap.
+      For each dataset, and then for each gap: `data` (name and split),
+      `num_scenes`, `metrics` and `standard_errors`, both by short name.
     """
     eval_step = examples.make_eval_step(self.task, self._mesh)
     results, rows = {}, {}
@@ -169,9 +172,9 @@ class Transfer:
     }
 
   def draw(self, count: int) -> np.ndarray:
-    """A grid of the first `count` scenes, [H', W', 3] uint8.
+    """Draws a grid of the first `count` scenes, [H', W', 3] uint8.
 
-    Each has a line of Blender's picture and, below, one of its own rendering.
+    Each scene has a row for Blender's image and one for the package's, below.
     """
     params = jax.device_get(self._params)
     key = jax.random.key(self._config.eval.seed)
@@ -192,16 +195,16 @@ class Transfer:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-  """The rows of `Transfer.measure` in Markdown."""
+  """Formats the rows of `Transfer.measure` as a Markdown table."""
   names = list(rows[0]["metrics"])
-  titles = [name if name in _NO_SHARES else f"{name}, %" for name in names]
+  titles = [name if name in _NOT_PERCENT else f"{name}, %" for name in names]
   lines = [f"| data | scenes | {' | '.join(titles)} |"]
   lines.append("|---" * (2 + len(names)) + "|")
   for row in rows:
     sign = "+" if row["data"].startswith("gap") else ""
     cells = [row["data"], str(row["num_scenes"])]
     for name in names:
-      scale, digits = (1, 5) if name in _NO_SHARES else (100, 1)
+      scale, digits = (1, 5) if name in _NOT_PERCENT else (100, 1)
       cell = f"{scale * row['metrics'][name]:{sign}.{digits}f}"
       if name in row["standard_errors"]:
         cell += f" +- {scale * row['standard_errors'][name]:.{digits}f}"
@@ -211,7 +214,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-  """Evaluates; prints the table, then JSON, and returns the latter."""
+  """Evaluates the model; prints the table, then JSON, which it returns."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -235,8 +238,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   rows = transfer.measure()
   print(table(rows))
   if arguments.figure:
-    picture = transfer.draw(arguments.figure_scenes)
-    files.save_png(arguments.figure, picture)
+    figure = transfer.draw(arguments.figure_scenes)
+    files.save_png(arguments.figure, figure)
   result = {
     "config": arguments.config,
     "model": str(

@@ -1,7 +1,7 @@
-"""Fits the light and materials of the CLEVR scenes to Blender's images.
+"""Fits the lamps and materials of the CLEVR renderer to Blender's renderings.
 
-Prints `materials.FITTED`. Only pixels away from every outline are used, so that
-nothing but light is fitted:
+Prints `materials.FITTED`. Only pixels away from outlines are used, so that
+errors in the geometry do not influence the fit:
 
   python -m experiments.blender.fit_clevr_materials --data=IMAGES.npz \
     --scenes=SCENES.json
@@ -28,19 +28,21 @@ from slot_attention_jax.data.procedural.clevr import (
 )
 from slot_attention_jax.data.procedural.clevr import materials as materials_lib
 
-_DATA = flags.DEFINE_string("data", None, "Pictures and masks.", required=True)
+_DATA = flags.DEFINE_string("data", None, "Images and masks.", required=True)
 _SCENES = flags.DEFINE_string("scenes", None, "Their scenes.", required=True)
-_LIMIT = flags.DEFINE_integer("limit", 0, "Only so many scenes; 0: all.")
-_STEPS = flags.DEFINE_integer("steps", 3000, "Steps.")
-_PIXELS = flags.DEFINE_integer("pixels", 3000, "Pixels of each kind a picture.")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the pixels.")
+_LIMIT = flags.DEFINE_integer("limit", 0, "Number of scenes; 0: all.")
+_STEPS = flags.DEFINE_integer("steps", 3000, "Number of optimization steps.")
+_PIXELS = flags.DEFINE_integer(
+  "pixels", 3000, "Pixels of objects, and of the backdrop, per image."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed for choosing pixels and batches.")
 _SIZE = (240, 320)
-# Errors in gray levels beyond this count linearly: highlights.
+# Larger errors, in gray levels, count linearly: they are at highlights.
 _LARGE = 60.0
 
 
 def _interior(mask: np.ndarray) -> np.ndarray:
-  """Pixels whose eight neighbors show the same object."""
+  """Whether the eight neighbors of each pixel show the same object."""
   same = np.ones_like(mask, bool)
   for y in (-1, 0, 1):
     for x in (-1, 0, 1):
@@ -51,7 +53,7 @@ def _interior(mask: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _surfaces(s, columns, rows):
-  """Surfaces at pixels of a picture, and what they mirror."""
+  """Surfaces at pixels of an image, and those that they mirror."""
   size = _SIZE
   bodies = surfaces.get_bodies(s)
   lamps = lighting.get_lamps(s, bodies)
@@ -62,18 +64,9 @@ def _surfaces(s, columns, rows):
   width = jnp.sqrt(camera.column.dot(camera.column))
 
   def hit(origin, direction, owner):
-    def one(best, inputs):
-      number, body = inputs
-      t = geometry.intersect(body, origin, direction)
-      closer = (t < best[0]) & (owner != number)
-      return (
-        jnp.where(closer, t, best[0]),
-        jnp.where(closer, number, best[1]),
-      ), None
-
-    start = jnp.full(columns.shape, geometry.FAR), jnp.full_like(owner, -1)
-    numbers = jnp.arange(s.present.shape[0], dtype=jnp.int32)
-    (distance, index), _ = jax.lax.scan(one, start, (numbers, bodies))
+    distance, index = geometry.intersect_nearest(
+      bodies, origin, direction, owner
+    )
     here = jax.tree.map(lambda x: x[index], objects)
     return index, surfaces.surface_at(
       here, others, lamps, origin, direction, distance, index, False, width
@@ -88,7 +81,7 @@ def _surfaces(s, columns, rows):
 
 
 def _samples(images, masks, scenes, rng):
-  """All that the fit needs of each picture, stacked: [S, P]."""
+  """What the fit needs of P pixels of each of S images, stacked: [S, P]."""
   rows = []
   for image, mask, item in zip(images, masks, scenes, strict=True):
     inside = _interior(mask)
@@ -97,7 +90,7 @@ def _samples(images, masks, scenes, rng):
       picks.append(rng.choice(np.flatnonzero(places), _PIXELS.value))
     y, x = np.divmod(np.concatenate(picks), mask.shape[1])
     lamps, surface, mirrored, seen = _surfaces(
-      annotations.scene_of(item),
+      annotations.parse_scene(item),
       jnp.asarray(x + 0.5, jnp.float32),
       jnp.asarray(y + 0.5, jnp.float32),
     )
@@ -111,7 +104,7 @@ def _predict(materials, lamps, surface, mirrored):
   surroundings = shading.mirrored(materials, lamps, mirrored)
   light = shading.radiance(materials, lamps, surface, surroundings)
   light = jnp.stack([light.x, light.y, light.z])
-  # Past white the gradient must not vanish.
+  # Keeps a gradient where the light is clipped.
   over = jnp.maximum(light - 1.0, 0.0)
   return 255.0 * shading.to_srgb(light) + 5.0 * over
 
@@ -127,7 +120,7 @@ def _loss(materials, samples):
 
 
 def main(argv):
-  """Fits, reports the error by material and prints the constants."""
+  """Fits the constants; prints them and the error for each material."""
   if len(argv) > 1:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
   rng = np.random.default_rng(_SEED.value)
@@ -135,7 +128,7 @@ def main(argv):
     limit = _LIMIT.value or None
     images, masks = data["image"][:limit], data["mask"][:limit]
     if images.shape[1:3] != _SIZE:
-      raise ValueError(f"Expected pictures of {_SIZE}, got {images.shape}.")
+      raise ValueError(f"Expected images of {_SIZE}, got {images.shape}.")
     samples = _samples(images, masks, json.load(file)[:limit], rng)
   materials = jax.tree.map(jnp.asarray, materials_lib.FITTED)
   optimizer = optax.adam(optax.cosine_decay_schedule(0.01, _STEPS.value))

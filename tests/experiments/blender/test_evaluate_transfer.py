@@ -1,4 +1,4 @@
-"""Tests of models of own CLEVR scenes on Blender's pictures."""
+"""Tests of models trained on synthetic CLEVR scenes, on Blender's images."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import slot_attention_jax as sa
-from experiments.blender import blender_pictures, evaluate_transfer
+from experiments.blender import blender_images, evaluate_transfer
 from experiments.common import configuration
 from slot_attention_jax import tasks
 from slot_attention_jax.data import procedural, transforms, types
@@ -20,14 +20,10 @@ from slot_attention_jax.metrics import ari, overlap
 from slot_attention_jax.metrics import average_precision as ap
 from slot_attention_jax.pretrained import weights_file
 from slot_attention_jax.runtime import files
-from slot_attention_jax.training import (
-  checkpoints,
-)
-from slot_attention_jax.training import (
-  state as state_lib,
-)
+from slot_attention_jax.training import checkpoints
+from slot_attention_jax.training import state as state_lib
 
-# Scenes of 3, 10 and 9 objects: no batch size of 4 devices divides 3.
+# Three scenes, of 3, 10 and 9 objects: on 4 devices a batch needs padding.
 DATA = pathlib.Path(__file__).parents[2] / "testdata/clevr_render"
 SIZE, FRAME = (16, 16), (240, 320)
 MODEL = (
@@ -48,9 +44,9 @@ CONFIGS = {
 
 @pytest.fixture(scope="module")
 def content():
-  """The arrays of a file of pictures."""
+  """The arrays of an IMAGES.npz file."""
   items = json.loads((DATA / "scenes.json").read_text())["scenes"]
-  scenes = [annotations.scene_of(item) for item in items]
+  scenes = [annotations.parse_scene(item) for item in items]
   arrays = {
     name: np.stack([np.asarray(Image.open(DATA / f)) for f in files])
     for name, files in (
@@ -80,7 +76,7 @@ def write(path, content, **changes):
   return path
 
 
-def objective(task):
+def create(task):
   info = types.DatasetInfo(
     "scenes", "test", (*SIZE, 3), 3, types.CLEVR_LAYOUT, 10, True, True
   )
@@ -91,34 +87,34 @@ def objective(task):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
   """Directories and parameters of untrained runs, by task."""
-  found = {}
+  created = {}
   for name in CONFIGS:
-    config, task = objective(name)
+    config, task = create(name)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
       lambda x, rng=rng: jnp.asarray(rng.normal(size=x.shape), jnp.float32),
       jax.eval_shape(task.init, jax.random.key(0)),
     )
-    # Of the reference's optimizer none is read.
+    # The optimizer's state is not read.
     state = state_lib.create(params, optax.sgd(1.0), jax.random.key(0))
     path = tmp_path_factory.mktemp(name)
     with checkpoints.Checkpointer(path / "checkpoints") as checkpointer:
       checkpointer.save(
         state.replace(step=jnp.int32(5)), files.jsonable(config.to_dict())
       )
-    found[name] = path, params
-  return found
+    created[name] = path, params
+  return created
 
 
 def evaluate(capsys, *arguments):
-  """The result and the table."""
+  """Returns the result and the lines of the table."""
   result = evaluate_transfer.main(["--num_scenes=3", *map(str, arguments)])
   lines = capsys.readouterr().out.splitlines()
   assert json.loads(lines[-1]) == json.loads(json.dumps(result))
   return result, lines[:-1]
 
 
-def of_run(runs, task, images, capsys, *arguments):
+def evaluate_run(runs, task, images, capsys, *arguments):
   return evaluate(
     capsys,
     f"--config={CONFIGS[task]}",
@@ -132,21 +128,21 @@ def by_data(result):
   return {row["data"]: row for row in result["rows"]}
 
 
-SCENES = f"--scenes={DATA / 'scenes.json'}"
+SCENES_FLAG = f"--scenes={DATA / 'scenes.json'}"
 
 
 @pytest.mark.slow
-def test_discovery_one_picture_at_a_time(
+def test_discovery_equals_one_image_at_a_time(
   runs, images, content, capsys, tmp_path
 ):
   sheet = tmp_path / "figures" / "sheet.png"
-  result, lines = of_run(
+  result, lines = evaluate_run(
     runs,
     "discovery",
     images,
     capsys,
     "--batch_size=4",
-    SCENES,
+    SCENES_FLAG,
     f"--figure={sheet}",
     "--figure_scenes=2",
   )
@@ -159,11 +155,11 @@ def test_discovery_one_picture_at_a_time(
   ]
   assert len(rows) == 6
   assert result["step"] == 5
-  _, task = objective("discovery")
+  _, task = create("discovery")
   values = {name: [] for name in task.metric_names}
   for n in range(3):
-    picture = content["image"][n]
-    image = transforms.preprocess_image(picture, SIZE, "paper")
+    image = content["image"][n]
+    image = transforms.preprocess_image(image, SIZE, "paper")
     image = np.round((image + 1) * 127.5) / 127.5 - 1
     image = image[None].astype(np.float32)
     mask = transforms.preprocess_segmentation(content["mask"][n], SIZE, "paper")
@@ -193,36 +189,36 @@ def test_discovery_one_picture_at_a_time(
   for name in values:
     difference = row["metrics"][name] - same["metrics"][name]
     assert gap["metrics"][name] == pytest.approx(difference)
-  # Of pairs: rendering changes little beside what scenes differ.
+  # Of paired differences: scenes differ more than the two renderings of one.
   assert 0 < gap["standard_errors"]["mse"] < row["standard_errors"]["mse"]
-  with Image.open(sheet) as picture:
-    # Two lines a scene, three tiles and four slots, enlarged sixfold.
-    assert picture.size == (7 * 98 + 2, 4 * 98 + 2)
+  with Image.open(sheet) as image:
+    # Two rows for each scene, of three images and four slots, upscaled by 6.
+    assert image.size == (7 * 98 + 2, 4 * 98 + 2)
 
 
 @pytest.mark.slow
-def test_pictures_of_the_own_renderer_leave_no_gap(
-  runs, content, tmp_path, capsys
-):
+def test_images_of_the_package_have_no_gap(runs, content, tmp_path, capsys):
   items = json.loads((DATA / "scenes.json").read_text())["scenes"]
   family = procedural.Clevr()
-  draw = jax.jit(lambda s: family.render(s, (240, 320)))
-  drawn = [jax.device_get(draw(annotations.scene_of(item))) for item in items]
-  picture = np.stack([d.image for d in drawn])
+  render = jax.jit(lambda s: family.render(s, (240, 320)))
+  renderings = [
+    jax.device_get(render(annotations.parse_scene(item))) for item in items
+  ]
+  image = np.stack([r.image for r in renderings])
   path = write(
     tmp_path / "own.npz",
     content,
-    image=np.round((np.clip(picture, -1, 1) + 1) * 127.5).astype(np.uint8),
-    mask=np.stack([d.segmentation for d in drawn]).astype(np.uint8),
+    image=np.round((np.clip(image, -1, 1) + 1) * 127.5).astype(np.uint8),
+    mask=np.stack([r.segmentation for r in renderings]).astype(np.uint8),
   )
-  result, _ = of_run(
-    runs, "discovery", path, capsys, "--batch_size=4", SCENES, "--name=own"
+  result, _ = evaluate_run(
+    runs, "discovery", path, capsys, "--batch_size=4", SCENES_FLAG, "--name=own"
   )
   rows = by_data(result)
   resized = rows["gap: Blender - own renderer, both resized"]
   assert resized["metrics"] == dict.fromkeys(resized["metrics"], 0.0)
   assert resized["standard_errors"] == resized["metrics"]
-  # What resizing alone does is not nothing, yet little.
+  # The effect of resizing alone is small, but not zero.
   gap = rows["gap: Blender - own renderer"]["metrics"]["mse"]
   assert (
     0 < abs(gap) < 0.1 * rows["own_blender/3_to_10_objects"]["metrics"]["mse"]
@@ -230,11 +226,11 @@ def test_pictures_of_the_own_renderer_leave_no_gap(
 
 
 @pytest.mark.slow
-def test_set_prediction_is_scored_against_the_scenes_objects(
+def test_set_prediction_equals_average_precision(
   runs, images, content, tmp_path, capsys
 ):
   sheet = tmp_path / "sheet.png"
-  result, lines = of_run(
+  result, lines = evaluate_run(
     runs,
     "set_prediction",
     images,
@@ -245,11 +241,11 @@ def test_set_prediction_is_scored_against_the_scenes_objects(
   items = json.loads((DATA / "scenes.json").read_text())["scenes"]
   family = procedural.Clevr()
   targets = jnp.stack(
-    [family.targets(annotations.scene_of(item)) for item in items]
+    [family.targets(annotations.parse_scene(item)) for item in items]
   )
-  config, task = objective("set_prediction")
+  config, task = create("set_prediction")
   assert not config.data.crop
-  # The model's frame is 320x480: it sees fewer rows.
+  # The model's frame is 320x480, so it sees fewer rows.
   assert tuple(config.data.scenes.frame) == (320, 480)
   seen = content["image"][:, 13:-13]
   seen = [transforms.preprocess_image(x, SIZE, None) for x in seen]
@@ -269,41 +265,41 @@ def test_set_prediction_is_scored_against_the_scenes_objects(
   assert sheet.exists()
 
 
-def test_a_frame_of_another_aspect_shows_the_same():
-  """What is left of pictures 240x320 is what a frame of 320x480 shows."""
-  view = blender_pictures.View(SIZE, (320, 480), None, (3, 10))
-  rows = view.rows_of(240, 320)
+def test_rows_of_a_frame_with_another_aspect_ratio():
+  """Cut to 320x480's aspect ratio, images of 240x320 show the same region."""
+  view = blender_images.View(SIZE, (320, 480), None, (3, 10))
+  rows = view.frame_rows(240, 320)
   assert (rows.start, rows.stop) == (13, 227)
   item = json.loads((DATA / "scenes.json").read_text())["scenes"][1]
-  objects = annotations.scene_of(item)
-  high, wide = (
+  objects = annotations.parse_scene(item)
+  tall, wide = (
     np.asarray(scene.project(objects.camera, objects.coords, frame))
     for frame in ((240, 320), (320, 480))
   )
   size = np.array([320 / 480, 214 / 320, 1])
   corner = np.array([0, 13, 0])
-  np.testing.assert_allclose(wide * size + corner, high, atol=0.5)
-  same = blender_pictures.View(SIZE, (240, 320), "paper", (3, 10))
-  assert same.rows_of(240, 320) == slice(0, 240)
-  assert same.rows_of(480, 640) == slice(0, 480)
+  np.testing.assert_allclose(wide * size + corner, tall, atol=0.5)
+  same = blender_images.View(SIZE, (240, 320), "paper", (3, 10))
+  assert same.frame_rows(240, 320) == slice(0, 240)
+  assert same.frame_rows(480, 640) == slice(0, 480)
   with pytest.raises(ValueError, match=r"as 240x320.* got 320x480\. Override"):
-    same.rows_of(320, 480)
-  literal = blender_pictures.View(SIZE, (240, 320), "literal", (3, 10))
+    same.frame_rows(320, 480)
+  literal = blender_images.View(SIZE, (240, 320), "literal", (3, 10))
   with pytest.raises(ValueError, match=r"crop 'literal', got 480x640"):
-    literal.rows_of(480, 640)
+    literal.frame_rows(480, 640)
 
 
-def test_targets_are_those_of_own_scenes(images):
-  view = blender_pictures.View(SIZE, FRAME, None, (3, 10))
-  pictures = blender_pictures.Pictures(images, view)
+def test_targets_equal_those_of_synthetic_scenes(images):
+  view = blender_images.View(SIZE, FRAME, None, (3, 10))
+  blender = blender_images.BlenderImages(images, view)
   items = json.loads((DATA / "scenes.json").read_text())["scenes"]
-  for target, item in zip(pictures.arrays()["target"], items, strict=True):
-    expected = procedural.Clevr().targets(annotations.scene_of(item))
+  for target, item in zip(blender.arrays()["target"], items, strict=True):
+    expected = procedural.Clevr().targets(annotations.parse_scene(item))
     np.testing.assert_allclose(target, expected, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_scenes_the_config_does_not_have_are_left_out(
+def test_scenes_outside_the_configs_range_are_left_out(
   runs, images, content, tmp_path, capsys
 ):
   config = CONFIGS["discovery"].replace("max_objects=0", "max_objects=9")
@@ -315,7 +311,7 @@ def test_scenes_the_config_does_not_have_are_left_out(
     "--batch_size=4",
   )
   rows = by_data(result)
-  # Without the scenes there is nothing to compare with.
+  # Without --scenes there are no gaps.
   assert list(rows) == [
     "clevr_scenes_3_to_9/test",
     "clevr_calibration_blender/3_to_9_objects",
@@ -327,15 +323,17 @@ def test_scenes_the_config_does_not_have_are_left_out(
     name: array if name.endswith("_names") else array[[0, 2]]
     for name, array in content.items()
   }
-  again, _ = of_run(
+  again, _ = evaluate_run(
     runs, "discovery", write(tmp_path / "two.npz", alone), capsys
   )
   row = by_data(again)["clevr_calibration_blender/3_to_10_objects"]
   assert row["metrics"] == list(rows.values())[1]["metrics"]
 
 
-def test_weights_are_evaluated_by_their_recipe(runs, images, tmp_path, capsys):
-  config, _ = objective("discovery")
+def test_weights_are_evaluated_with_their_config(
+  runs, images, tmp_path, capsys
+):
+  config, _ = create("discovery")
   metadata = weights_file.WeightsMetadata(
     task="discovery",
     model=files.jsonable(config.model.to_dict()),
@@ -363,12 +361,12 @@ def test_weights_are_evaluated_by_their_recipe(runs, images, tmp_path, capsys):
   weights_file.save_weights(path, runs["discovery"][1], metadata)
   arguments = (f"--weights={path}", f"--data={images}", "--batch_size=4")
   result, _ = evaluate(capsys, *arguments)
-  expected, _ = of_run(runs, "discovery", images, capsys)
+  expected, _ = evaluate_run(runs, "discovery", images, capsys)
   assert result["rows"] == expected["rows"]
   assert (result["step"], result["checkpoint"]) == (5, None)
 
 
-def test_commands_give_configs():
+def test_load_command():
   config = configuration.load_command(
     "--config=configs/clevr_set.py:debug,model.slot_size=8 --config.seed=3 "
     "'--config.data.resolution=(32, 48)' --workdir=x"
@@ -383,7 +381,7 @@ def test_commands_give_configs():
     configuration.load_command("x")
 
 
-def test_models_that_do_not_fit_are_errors(runs, images, content, tmp_path):
+def test_invalid_models_raise(runs, images, content, tmp_path):
   data = f"--data={images}"
   with pytest.raises(
     ValueError, match=r"of CLEVR scenes.* got 'tetrominoes_scenes'"
@@ -408,7 +406,7 @@ def test_models_that_do_not_fit_are_errors(runs, images, content, tmp_path):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"mask": None}, "of the name mask"),
+    ({"mask": None}, "none named mask"),
     ({"image": np.zeros((3, 4, 4, 3))}, r"uint8 in .*, got .* float64"),
     ({"color": np.zeros((3, 9), int)}, r"Expected color \(3, 10\)"),
     ({"color": np.full((3, 10), 8)}, r"ids of color in \[0, 8\)"),
@@ -418,40 +416,38 @@ def test_models_that_do_not_fit_are_errors(runs, images, content, tmp_path):
     ({"num_objects": np.array([3, 11, 9])}, "at most 10 objects"),
   ],
 )
-def test_files_of_something_else_are_errors(
-  content, tmp_path, changes, message
-):
+def test_invalid_files_raise(content, tmp_path, changes, message):
   changed = {k: v for k, v in (content | changes).items() if v is not None}
   path = write(tmp_path / "images.npz", changed)
-  view = blender_pictures.View(SIZE, FRAME, "paper", (3, 10))
+  view = blender_images.View(SIZE, FRAME, "paper", (3, 10))
   with pytest.raises(ValueError, match=message):
-    blender_pictures.Pictures(path, view)
+    blender_images.BlenderImages(path, view)
 
 
-def test_no_scene_that_fits_is_an_error(images):
-  view = blender_pictures.View(SIZE, FRAME, "paper", (4, 6))
+def test_no_scene_in_the_range_raises(images):
+  view = blender_images.View(SIZE, FRAME, "paper", (4, 6))
   with pytest.raises(ValueError, match=r"of 4 to 6 objects .* got 3 to 10"):
-    blender_pictures.Pictures(images, view)
+    blender_images.BlenderImages(images, view)
 
 
-def test_scenes_of_other_pictures_are_errors(images, tmp_path):
-  view = blender_pictures.View(SIZE, FRAME, "paper", (3, 10))
-  pictures = blender_pictures.Pictures(images, view)
+def test_scenes_of_other_images_raise(images, tmp_path):
+  view = blender_images.View(SIZE, FRAME, "paper", (3, 10))
+  blender = blender_images.BlenderImages(images, view)
   items = json.loads((DATA / "scenes.json").read_text())["scenes"]
   path = tmp_path / "scenes.json"
   path.write_text(json.dumps(items[:2]))
   with pytest.raises(ValueError, match=r"Expected 3 scenes .* got 2"):
-    pictures.drawn_again(path)
+    blender.render_scenes(path)
   path.write_text(json.dumps([items[0], items[2], items[1]]))
-  with pytest.raises(ValueError, match="objects of picture 1 in scene 1"):
-    pictures.drawn_again(path)
+  with pytest.raises(ValueError, match="objects of image 1 in scene 1"):
+    blender.render_scenes(path)
   other = json.loads(json.dumps(items))
   other[2]["objects"][4]["color"] = "cyan"
   other[2]["objects"][5]["color"] = "cyan"
   path.write_text(json.dumps(other))
-  with pytest.raises(ValueError, match="objects of picture 2 in scene 2"):
-    pictures.drawn_again(path)
+  with pytest.raises(ValueError, match="objects of image 2 in scene 2"):
+    blender.render_scenes(path)
   del items[1]["camera_location"]
   path.write_text(json.dumps(items))
   with pytest.raises(ValueError, match=r"\['camera_location'\] in scene 1"):
-    pictures.drawn_again(path)
+    blender.render_scenes(path)
