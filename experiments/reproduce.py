@@ -1,18 +1,18 @@
-"""The paper's protocol: trains each seed, evaluates it, writes a row.
+"""The paper's protocol: trains and evaluates several seeds, writes a row.
 
   python -m experiments.reproduce --task=tetrominoes --seeds=0,1,2,3,4
 
-Each seed is trained in `WORKDIR/TASK/SEED` and evaluated on 320 fixed scenes of
-the split "test" that no training draws, 15,000 for average precision. A seed
-that was trained already is only evaluated, one that was stopped goes on. One
-that fails, or whose time is up (`train.max_minutes`), keeps its place in the
-row with the reason. A Markdown row is appended to `--output` if that is given;
-the last line is JSON. The mean and the sample standard deviation are over the
-seeds that ended, and the row says how many those are.
+Each seed is trained in `WORKDIR/TASK/SEED` and evaluated on fixed scenes of the
+split "test", which do not occur in training: 320 scenes, or 15,000 for average
+precision. A trained seed is only evaluated, a stopped one resumes. A seed that
+fails or runs out of time (`train.max_minutes`) keeps its place in the row, with
+the reason. The Markdown row is appended to `--output`, if given; the last line
+is JSON. Mean and sample standard deviation are over the seeds that finished;
+the row says how many did.
 
-`--set=small,optim.learning_rate=1e-3` takes another recipe of the config and
-overrides keys; the row then shows them in its command, and the runs lie in a
-directory of that name.
+`--set=small,optim.learning_rate=1e-3` selects a variant of the config and
+overrides keys. The row shows them in its command, and the runs have a directory
+of their own.
 """
 
 import argparse
@@ -37,13 +37,13 @@ _AP = tuple(f"ap_{t}" for t in ("inf", "1", "0.5", "0.25", "0.125"))
 
 
 class Task(NamedTuple):
-  """What the paper reports.
+  """A task of the paper and the paper's results.
 
   Attributes:
     config: name in `configs/`.
-    metrics: short names of the metrics of the row; they are shares of 1.
-    paper: what the paper reports of them, in percent.
-    num_scenes: on how many scenes they are measured here.
+    metrics: short names of the row's metrics, which are in [0, 1].
+    paper: the paper's results, in percent.
+    num_scenes: number of scenes of the evaluation here.
   """
 
   config: str
@@ -71,15 +71,15 @@ HEADER = (
 
 
 def load_config(task: Task, seed: int, overrides: str) -> Any:
-  """The config of a seed.
+  """Loads the config of a seed.
 
   Args:
-    task: which.
-    seed: of the run.
-    overrides: `key=value`, separated by commas; "" for none.
+    task: the task.
+    seed: seed of the run.
+    overrides: variants and `key=value`, separated by commas; "" for none.
 
   Returns:
-    The config, locked; evaluation is the protocol's.
+    The config, locked.
 
   Raises:
     ValueError: on an unknown key.
@@ -89,12 +89,12 @@ def load_config(task: Task, seed: int, overrides: str) -> Any:
   return config
 
 
-def directory_of(name: str, overrides: str) -> str:
-  """Name of the directory of a task's runs, another for other overrides.
+def directory_name(name: str, overrides: str) -> str:
+  """Name of the directory of a task's runs, unique to the overrides.
 
   Example:
     >>> from experiments import reproduce
-    >>> reproduce.directory_of("clevr_set", "small,model.num_slots=12")
+    >>> reproduce.directory_name("clevr_set", "small,model.num_slots=12")
     'clevr_set-small-model.num_slots-12'
   """
   text = re.sub(r"[^\w.]+", "-", overrides).strip("-")
@@ -104,8 +104,8 @@ def directory_of(name: str, overrides: str) -> str:
   return "-".join(filter(None, [name, text]))
 
 
-def recipe_of(task: Task, seed: int, overrides: str) -> str:
-  """The flags of the program that make the config of `load_config`."""
+def make_command(task: Task, seed: int, overrides: str) -> str:
+  """Flags of the training program that give the config of `load_config`."""
   name = ":".join(filter(None, [f"configs/{task.config}.py", overrides]))
   return f"--config={name} --config.seed={seed}"
 
@@ -115,24 +115,24 @@ def run_seed(
   config: Any,
   workdir: pathlib.Path,
   num_scenes: int,
-  recipe: str = "",
+  command: str = "",
 ) -> dict[str, Any]:
-  """Trains, or goes on, and evaluates.
+  """Trains, or resumes, and evaluates.
 
   Args:
-    task: which.
-    config: of `load_config`.
+    task: the task.
+    config: from `load_config`.
     workdir: directory of the run.
-    num_scenes: of the evaluation.
-    recipe: how the config was made, for the run's `metadata.json`.
+    num_scenes: number of scenes of the evaluation.
+    command: flags that make the config, recorded in `metadata.json`.
 
   Returns:
-    `metrics` by short name, `data`, `minutes` of training over all pieces of
-    the run, `step`, and `failure`: None, or why there are no metrics.
+    `metrics` by short name, `data`, `minutes` of training, over all restarts,
+    `step`, and `failure`: None, or the reason why there are no metrics.
   """
   result: dict[str, Any] = {"seed": config.seed, "failure": None}
   try:
-    train.train(config, str(workdir), command=recipe)
+    train.train(config, str(workdir), command=command)
     result |= _progress(workdir)
     if result["step"] < config.train.num_steps:
       result["failure"] = f"at {result['step']} of {config.train.num_steps}"
@@ -141,7 +141,7 @@ def run_seed(
     config.data.scenes.num_eval = num_scenes
     config.eval.split = "test"
     metrics = evaluate.evaluate_model(config, str(workdir))
-  except Exception as error:  # The other seeds are to run whatever it is.
+  except Exception as error:  # Whatever it is, the other seeds run.
     logging.error("Seed %d failed.\n%s", config.seed, traceback.format_exc())
     reason = str(error).partition("\n")[0][:100]
     result["failure"] = f"failed: {type(error).__name__}: {reason}"
@@ -154,7 +154,7 @@ def run_seed(
 
 
 def _progress(workdir: pathlib.Path) -> dict[str, Any]:
-  """Updates done and minutes of wall time, from the rows of a run."""
+  """Steps done and minutes of wall time, from the metrics of a run."""
   path = workdir / writers.METRICS_FILE
   if not path.exists():
     return {"step": 0, "minutes": 0.0}
@@ -165,26 +165,26 @@ def _progress(workdir: pathlib.Path) -> dict[str, Any]:
 def row(
   name: str, results: Sequence[dict[str, Any]], command: str, date: str
 ) -> str:
-  """A Markdown row, of `HEADER`.
+  """Formats a row of the Markdown table below `HEADER`.
 
   Args:
-    name: of the task.
-    results: of `run_seed`, at least one.
-    command: what reproduces it.
+    name: name of the task.
+    results: from `run_seed`, at least one.
+    command: the command that reproduces the row.
     date: ISO 8601.
 
   Returns:
     The line, with its newline.
   """
   task = TASKS[name]
-  ended = [r for r in results if r["failure"] is None]
+  finished = [r for r in results if r["failure"] is None]
   means = []
-  for metric in task.metrics if ended else ():
-    values = [100 * r["metrics"][metric] for r in ended]
+  for metric in task.metrics if finished else ():
+    values = [100 * r["metrics"][metric] for r in finished]
     spread = f" +- {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     means.append(f"{statistics.mean(values):.1f}{spread}")
   ours = " / ".join(means) or "none"
-  ours += f" ({len(ended)} of {len(results)} seeds)"
+  ours += f" ({len(finished)} of {len(results)} seeds)"
   each = "; ".join(
     f"{r['seed']}: "
     + (
@@ -193,18 +193,18 @@ def row(
     )
     for r in results
   )
-  data = ", ".join(sorted({r["data"] for r in ended})) or "none"
+  data = ", ".join(sorted({r["data"] for r in finished})) or "none"
   minutes = " / ".join(f"{r['minutes']:.1f}" for r in results)
   device = jax.devices()[0]
   hardware = f"{jax.device_count()} x {device.device_kind}"
-  # A reason may hold what ends a cell.
+  # A reason may contain `|`, which would end the cell.
   cells = [name, task.paper, ours, each, data, hardware, minutes]
   cells += [f"`{command}`", date]
   return "| " + " | ".join(c.replace("|", "/") for c in cells) + " |\n"
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-  """Runs the seeds; prints the row, then JSON, and returns the latter."""
+  """Runs the seeds; prints the row, then JSON, which it returns."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -212,7 +212,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   parser.add_argument("--seeds", default="0,1,2,3,4")
   parser.add_argument("--workdir", type=pathlib.Path, default="runs/reproduce")
   parser.add_argument("--set", default="", help="key=value,... of the config")
-  parser.add_argument("--num_scenes", type=int, help="of the evaluation")
+  parser.add_argument(
+    "--num_scenes", type=int, help="number of scenes of the evaluation"
+  )
   parser.add_argument("--output", type=pathlib.Path, help="Markdown file")
   arguments = parser.parse_args(argv)
   try:
@@ -222,14 +224,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   task = TASKS[arguments.task]
   configs = [load_config(task, seed, arguments.set) for seed in seeds]
   num_scenes = arguments.num_scenes or task.num_scenes
-  directory = directory_of(arguments.task, arguments.set)
+  directory = directory_name(arguments.task, arguments.set)
   results = [
     run_seed(
       task,
       config,
       arguments.workdir / directory / str(config.seed),
       num_scenes,
-      recipe_of(task, config.seed, arguments.set),
+      make_command(task, config.seed, arguments.set),
     )
     for config in configs
   ]

@@ -1,18 +1,17 @@
-"""What each part of the module does: a training without it, for each seed.
+"""Ablations of the Slot Attention module, over several seeds.
 
   python -m experiments.study_ablations --task=quickstart --seeds=0,1,2 \
     --output=ablations.md --figure=ablations.png
 
 The ablations of the paper's module (no GRU, no MLP, a sum in place of the mean,
-learned initial slots, other T and K) and what this package adds (per-slot
-initialization, implicit gradients), each against the config as it is, which is
-the row `baseline`. Every variant trains each seed, or resumes, and is evaluated
-as `experiments/reproduce.py` does; seeds that fail keep their place. A variant
-that the config has already is not run: it shows the baseline's runs and says
-so.
+learned initial slots, other T and K) and of what this package adds (per-slot
+initialization, implicit gradients), each compared with the unchanged config,
+the row `baseline`. Every seed is trained, or resumed, and evaluated as in
+`experiments/reproduce.py`; seeds that fail keep their place. A variant that
+equals the config is not run; its row shows the baseline's runs and says so.
 
-`--set=small,train.num_steps=2000` are variants and keys of the config that all
-variants have. Prints a Markdown table, also written to `--output`, and last one
+`--set=small,train.num_steps=2000` sets variants and keys of the config for all
+rows. Prints a Markdown table, also written to `--output`, and last one
 line of JSON. `--figure` needs matplotlib: a panel for each metric, a bar for
 the mean of each variant, a dot for each seed, a line for the baseline.
 """
@@ -21,15 +20,12 @@ import argparse
 import datetime
 import json
 import pathlib
-import re
-import statistics
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
-from experiments import reproduce
+from experiments import ablation_report, reproduce
 from experiments.common import figures
 
 BASELINE = "baseline"
@@ -50,18 +46,18 @@ VARIANTS: Mapping[str, tuple[str, Any]] = {
   "slots_fewer": ("num_slots", -1),
   "slots_more": ("num_slots", +2),
 }
-"""By name, a key of `model` and its value; K is relative to the recipe's."""
+"""A key of `model` and its value, by name; `num_slots` is a difference."""
 
 
-def change_of(name: str, config: Any) -> tuple[str, Any]:
-  """What a variant changes.
+def get_change(name: str, config: Any) -> tuple[str, Any]:
+  """Returns what a variant changes.
 
   Args:
-    name: of the variant, not the baseline.
-    config: the recipe's.
+    name: name of the variant, not the baseline.
+    config: the baseline's config.
 
   Returns:
-    A pair: key of the config, its new value.
+    A pair: a key of the config and its new value.
   """
   key, value = VARIANTS[name]
   if key == "num_slots":
@@ -81,24 +77,26 @@ def run_variant(
   """Trains and evaluates all seeds of a variant.
 
   Args:
-    name: of the variant.
-    task: of `reproduce.TASKS`.
-    seeds: of the runs.
-    overrides: what all variants have, as for `reproduce.load_config`.
+    name: name of the variant.
+    task: one of `reproduce.TASKS`.
+    seeds: seeds of the runs.
+    overrides: overrides of all variants, as for `reproduce.load_config`.
     workdir: the runs go to its subdirectories VARIANT/SEED.
-    num_scenes: of the evaluation.
-    baseline: what this function gave for the baseline; None: it is the one.
+    num_scenes: number of scenes of the evaluation.
+    baseline: the result of this function for the baseline; None for the
+      baseline itself.
 
   Returns:
-    `variant`, `change` (as text), `same` (whether it is the config as it is),
-    and `seeds`, of `reproduce.run_seed`; those of `baseline` if it is the same.
+    `variant`, `change` (as text), `same` (whether the variant equals the
+    config), and `seeds`, the results of `reproduce.run_seed`; those of
+    `baseline` if it is the same.
   """
   change, same = "", name == BASELINE
   if name != BASELINE:
-    recipe = reproduce.load_config(task, 0, overrides)
-    key, value = change_of(name, recipe)
+    base = reproduce.load_config(task, 0, overrides)
+    key, value = get_change(name, base)
     change = f"{key}={value}"
-    same = recipe.model[key.removeprefix("model.")] == value
+    same = base.model[key.removeprefix("model.")] == value
   row = {"variant": name, "change": change, "same": same}
   if same and baseline is not None:
     return row | {"seeds": baseline["seeds"]}
@@ -111,134 +109,11 @@ def run_variant(
         config,
         workdir / name / str(config.seed),
         num_scenes,
-        reproduce.recipe_of(task, config.seed, overrides),
+        reproduce.make_command(task, config.seed, overrides),
       )
       for config in configs
     ]
   }
-
-
-def values_of(row: Mapping[str, Any], metric: str) -> list[float]:
-  """A metric of the seeds that ended, as they are measured."""
-  return [r["metrics"][metric] for r in row["seeds"] if r["failure"] is None]
-
-
-def metrics_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Short names of all metrics that were measured."""
-  ended = [r for row in rows for r in row["seeds"] if r["failure"] is None]
-  return list(ended[0]["metrics"]) if ended else []
-
-
-def table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> str:
-  """A Markdown table.
-
-  Args:
-    rows: of `run_variant`, the baseline first.
-    metrics: short names of the task's metrics, shares of 1; they are shown in
-      percent. Others follow as means.
-
-  Returns:
-    The table, with a newline at its end.
-  """
-  others = [m for m in metrics_of(rows) if m not in metrics]
-  head = ["variant", "what changes"]
-  for metric in metrics:
-    head += [f"{metric}, % (seeds)", "mean", "minus baseline"]
-  head += [*others, "updates", "minutes"]
-  lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-  for row in rows:
-    change = f"`{row['change']}`" if row["change"] else "the config as it is"
-    if row["same"] and row["change"]:
-      change += ", as the config has it: the baseline's runs"
-    cells = [row["variant"], change]
-    for metric in metrics:
-      cells += _cells(row, metric, rows[0], reasons=metric == metrics[0])
-    for metric in others:
-      values = values_of(row, metric)
-      cells.append(f"{statistics.mean(values):.4f}" if values else "none")
-    minutes = " / ".join(f"{r['minutes']:.1f}" for r in row["seeds"])
-    updates = [f"{r['step']:,}" for r in row["seeds"]]
-    if len(set(updates)) == 1:
-      del updates[1:]
-    cells += [" / ".join(updates), minutes]
-    lines.append("| " + " | ".join(c.replace("|", "/") for c in cells) + " |")
-  return "\n".join(lines) + "\n"
-
-
-def _cells(row, metric, baseline, reasons):
-  """Each seed, the mean, and its difference from the baseline's, in points."""
-  each = [
-    f"{100 * r['metrics'][metric]:.1f}"
-    if r["failure"] is None
-    else (r["failure"] if reasons else "none")
-    for r in row["seeds"]
-  ]
-  values, base = values_of(row, metric), values_of(baseline, metric)
-  mean = difference = "none"
-  if values:
-    mean = f"{100 * statistics.mean(values):.1f}"
-    if len(values) > 1:
-      mean += f" +- {100 * statistics.stdev(values):.1f}"
-    mean += f" ({len(values)} of {len(row['seeds'])})"
-  if values and base:
-    points = 100 * (statistics.mean(values) - statistics.mean(base))
-    difference = f"{points:+.1f}"
-  return [" / ".join(each), mean, difference]
-
-
-def draw(
-  rows: Sequence[Mapping[str, Any]],
-  metrics: Sequence[str],
-  title: str,
-  path: pathlib.Path,
-) -> Any:
-  """Saves a figure of the rows; see the module's docstring.
-
-  Args:
-    rows: of `run_variant`, the baseline first.
-    metrics: short names of the task's metrics, whose panels come first.
-    title: of the figure.
-    path: a PNG.
-
-  Returns:
-    The figure, closed.
-  """
-  pyplot = figures.import_pyplot()
-  measured = metrics_of(rows)
-  metrics = sorted(measured, key=lambda metric: metric not in metrics)
-  names = []
-  for row in rows:
-    failed = [r["failure"] is not None for r in row["seeds"]]
-    count = f" ({failed.count(False)} of {len(failed)})" if any(failed) else ""
-    names.append(row["variant"] + count)
-  figure, axes = pyplot.subplots(
-    1,
-    max(1, len(metrics)),
-    figsize=(1.5 + 2.6 * max(1, len(metrics)), 1.4 + 0.3 * len(rows)),
-    sharey=True,
-    squeeze=False,
-  )
-  for axis, metric in zip(axes[0], metrics, strict=False):
-    for place, row in enumerate(rows):
-      if values := values_of(row, metric):
-        color = "tab:gray" if row["same"] else "tab:blue"
-        axis.barh(place, statistics.mean(values), color=color, alpha=0.6)
-        axis.plot(values, [place] * len(values), "k.", markersize=4)
-    if base := values_of(rows[0], metric):
-      axis.axvline(statistics.mean(base), color="tab:red", linewidth=1)
-    axis.set(title=metric)
-    axis.grid(axis="x", alpha=0.3)
-  axes[0][0].set(
-    yticks=range(len(names)),
-    yticklabels=names,
-    ylim=(len(names) - 0.5, -0.5),
-  )
-  # Lines break at blanks, so between keys.
-  title = re.sub(r",(?=\w)", ", ", title)
-  title = textwrap.fill(title, 30 * max(1, len(metrics)))
-  figure.suptitle(title, fontsize="medium")
-  figures.save(figure, path)
-  return figure
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -249,11 +124,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--task", choices=sorted(reproduce.TASKS), required=True)
   parser.add_argument("--seeds", default="0,1,2")
   parser.add_argument(
-    "--variants", default=",".join(VARIANTS), help="names, by commas"
+    "--variants", default=",".join(VARIANTS), help="names, separated by commas"
   )
   parser.add_argument("--set", default="", help="variant,key=value,...")
   parser.add_argument("--workdir", type=pathlib.Path, default="runs/ablations")
-  parser.add_argument("--num_scenes", type=int, help="of the evaluation")
+  parser.add_argument(
+    "--num_scenes", type=int, help="number of scenes of the evaluation"
+  )
   parser.add_argument("--output", type=pathlib.Path, help="Markdown file")
   parser.add_argument("--figure", type=pathlib.Path, help="PNG")
   arguments = parser.parse_args(argv)
@@ -270,7 +147,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-  """What reproduces the table."""
+  """Returns the command that reproduces the table."""
   words = ["python -m experiments.study_ablations"]
   words.append(f"--task={arguments.task}")
   words.append(f"--seeds={','.join(map(str, arguments.seeds))}")
@@ -284,10 +161,10 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-  """Runs the variants; prints the table, then JSON, and returns the latter."""
+  """Runs the variants; prints the table, then JSON, which it returns."""
   arguments = _parse(argv)
   if arguments.figure:
-    figures.import_pyplot()  # Before hours of training, not after.
+    figures.import_pyplot()  # Fails before hours of training, not after.
   if arguments.output:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
   task = reproduce.TASKS[arguments.task]
@@ -296,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     task,
     arguments.seeds,
     arguments.set,
-    arguments.workdir / reproduce.directory_of(arguments.task, arguments.set),
+    arguments.workdir / reproduce.directory_name(arguments.task, arguments.set),
     num_scenes,
   )
   baseline = run_variant(BASELINE, *common)
@@ -304,19 +181,21 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   rows += [
     run_variant(name, *common, baseline=baseline) for name in arguments.variants
   ]
-  ended = [r for row in rows for r in row["seeds"] if r["failure"] is None]
-  data = ", ".join(sorted({r["data"] for r in ended})) or "no data"
+  finished = [r for row in rows for r in row["seeds"] if r["failure"] is None]
+  data = ", ".join(sorted({r["data"] for r in finished})) or "no data"
   command = _command(arguments)
   hardware = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
   date = datetime.datetime.now(datetime.UTC).date().isoformat()
   text = f"`{command}`, {date}, {hardware}, {num_scenes} scenes of {data}.\n\n"
-  text += table(rows, task.metrics)
+  text += ablation_report.table(rows, task.metrics)
   print(text, end="")
   if arguments.output:
     arguments.output.write_text(text, encoding="utf-8")
   if arguments.figure:
     config = ":".join(filter(None, [task.config, arguments.set]))
-    draw(rows, task.metrics, f"{data}, {config}", arguments.figure)
+    ablation_report.draw(
+      rows, task.metrics, f"{data}, {config}", arguments.figure
+    )
   result = {
     "task": arguments.task,
     "command": command,

@@ -2,30 +2,28 @@
 
   python -m experiments.benchmarks.scaling --processes=1,2,4
 
-Each process has one CPU device, is pinned to one core (process i to core
-i modulo the cores there are) and trains on `--images` images of its own, so
-that the global batch grows with the processes. They are connected as hosts are,
-by JAX's multi-process runtime, and add up gradients over TCP (gloo). A table
-tells, for each number of processes, the median seconds of a step, the
-efficiency (the time of one process by that of n), and the seconds of CPU that
-all processes spend on an image: where there are more processes than cores, they
-take turns, and the efficiency says so rather than anything of the network.
+Each process has one CPU device, is pinned to one core (process i to core i
+modulo the number of cores) and trains on `--images` images of its own, so that
+the global batch grows with the number of processes. They are connected like
+hosts, by JAX's multi-process runtime, and sum gradients over TCP (gloo). For
+each number of processes a table shows the median time of a step, the efficiency
+(the time for one process divided by that for n), and the CPU time that all
+processes together spend on an image. With more processes than cores they take
+turns, and the efficiency reflects that rather than the network.
 
-What is sent is counted in the compiled train step: the number of all-reduces
-and the bytes of their results, of each device, and any other collectives; one
-in a loop counts as often as the loop turns. For `--compile_only` configs the
-step is compiled over two devices and not run; the GFLOP of an image are three
-times those of the model's forward pass.
+Communication is counted in the compiled train step: the number of all-reduces
+and the bytes of their results on each device, and any other collectives; one in
+a loop counts once per iteration. The `--compile_only` configs are compiled for
+two devices and not run. The GFLOP of an image are three times those of the
+model's forward pass.
 
 The last line is JSON.
 """
 
 import argparse
 import json
-import math
 import os
 import pathlib
-import re
 import socket
 import statistics
 import subprocess
@@ -34,67 +32,6 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _COMPILE_ONLY = "clevr_discovery;clevr_set"
-_COMPUTATION = re.compile(r"^(?:ENTRY )?%(?P<name>\S+) \(.*\{$")
-_CALLED = re.compile(r"\b(?:body|calls|to_apply)=%(?P<name>[\w.\-]+)")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(?P<trips>\d+)"\}')
-_COLLECTIVE = re.compile(
-  r"= (?P<shape>\(.*?\)|\S+) (?P<name>all-reduce|all-gather|all-to-all|"
-  r"reduce-scatter|collective-permute|collective-broadcast)(?:-start)?\("
-)
-_ARRAY = re.compile(r"\b(?P<dtype>[a-z]+)(?P<bits>\d*)\[(?P<sizes>[\d,]*)\]")
-
-
-def collectives(hlo: str) -> dict[str, dict[str, int]]:
-  """Counts the collectives that a compiled program runs.
-
-  Args:
-    hlo: its text, as `compiled.as_text()` gives it.
-
-  Returns:
-    By name, as `"all-reduce"`: how many are run, one in a loop as often as the
-    loop turns, and the bytes of their results on one device.
-
-  Raises:
-    ValueError: if one is in a loop whose turns are not known.
-  """
-  lines: dict[str, list[str]] = {}
-  entry = name = ""
-  for line in hlo.splitlines():
-    if match := _COMPUTATION.match(line):
-      name = match["name"]
-      entry = name if line.startswith("ENTRY") else entry
-      lines[name] = []
-    elif name:
-      lines[name].append(line)
-  found: dict[str, dict[str, int]] = {}
-
-  def visit(computation: str, times: float) -> None:
-    for line in lines[computation]:
-      if match := _COLLECTIVE.search(line):
-        if math.isnan(times):
-          raise ValueError(f"Expected loops of known length around {line}")
-        kind = found.setdefault(match["name"], {"count": 0, "bytes": 0})
-        kind["count"] += int(times)
-        kind["bytes"] += int(times) * _num_bytes(match["shape"])
-      for called in _CALLED.finditer(line):
-        turns = 1.0
-        if " while(" in line:
-          trips = _TRIPS.search(line)
-          turns = float(trips["trips"]) if trips else math.nan
-        visit(called["name"], times * turns)
-
-  visit(entry, 1.0)
-  return found
-
-
-def _num_bytes(shape: str) -> int:
-  """Bytes of the arrays in a shape as HLO writes it."""
-  total = 0
-  for array in _ARRAY.finditer(shape):
-    sizes = [int(size) for size in array["sizes"].split(",") if size]
-    # A pred has a byte.
-    total += math.prod(sizes) * max(1, int(array["bits"] or 8) // 8)
-  return total
 
 
 def work(arguments: argparse.Namespace) -> dict:
@@ -102,7 +39,7 @@ def work(arguments: argparse.Namespace) -> dict:
   import jax
 
   import slot_attention_jax as sa
-  from experiments.benchmarks import flops
+  from experiments.benchmarks import collectives, flops
   from slot_attention_jax import data as data_lib
   from slot_attention_jax import tasks
   from slot_attention_jax.runtime import mesh as mesh_lib
@@ -138,7 +75,7 @@ def work(arguments: argparse.Namespace) -> dict:
   result = {
     "gflop_per_image": 3e-9 * forward_flops,
     "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
-    "collectives": collectives(compiled.as_text()),
+    "collectives": collectives.count_collectives(compiled.as_text()),
   }
   if not arguments.steps:
     return result
@@ -238,8 +175,7 @@ def _sent(found: dict[str, dict[str, int]]) -> str:
   )
 
 
-def main(argv: list[str] | None = None) -> dict:
-  """Runs the benchmark; returns what it prints as the last line."""
+def _parse(argv: list[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -253,14 +189,12 @@ def main(argv: list[str] | None = None) -> dict:
   for name in ("--process", "--count"):
     parser.add_argument(name, type=int, help=argparse.SUPPRESS)
   parser.add_argument("--coordinator", help=argparse.SUPPRESS)
-  arguments = parser.parse_args(argv)
-  if arguments.process is not None:
-    result = work(arguments)
-    print(json.dumps(result), flush=True)
-    return result
+  return parser.parse_args(argv)
 
+
+def _scale(arguments: argparse.Namespace, cores: int) -> list[dict]:
+  """Runs the config on each number of processes; prints the table."""
   counts = [int(count) for count in arguments.processes.split(",")]
-  cores = len(os.sched_getaffinity(0))
   print(
     f"{arguments.config}, {arguments.images} images a process, {cores} cores"
   )
@@ -280,6 +214,11 @@ def main(argv: list[str] | None = None) -> dict:
       f"| {_sent(row['collectives'])} |",
       flush=True,
     )
+  return rows
+
+
+def _compile(arguments: argparse.Namespace) -> dict[str, dict]:
+  """Compiles the `--compile_only` configs; prints a line for each."""
   compiled = {}
   for config in filter(None, arguments.compile_only.split(";")):
     compiled[config] = _launch(arguments, config, 1, 0)[0]
@@ -289,13 +228,24 @@ def main(argv: list[str] | None = None) -> dict:
       f"{_sent(compiled[config]['collectives'])}",
       flush=True,
     )
+  return compiled
+
+
+def main(argv: list[str] | None = None) -> dict:
+  """Runs the benchmark; prints tables, then JSON, which it returns."""
+  arguments = _parse(argv)
+  if arguments.process is not None:  # This is one of the processes.
+    result = work(arguments)
+    print(json.dumps(result), flush=True)
+    return result
+  cores = len(os.sched_getaffinity(0))
   result = {
     "config": arguments.config,
     "images_per_process": arguments.images,
     "seed": arguments.seed,
     "cores": cores,
-    "rows": rows,
-    "compiled": compiled,
+    "rows": _scale(arguments, cores),
+    "compiled": _compile(arguments),
   }
   print(json.dumps(result))
   return result

@@ -3,30 +3,30 @@
   python -m experiments.benchmarks.step --config=clevr_set --batch_size=8
 
 A step is forward pass, backward pass and Adam's update with its schedule, as
-`steps.make_train_step` compiles it, on one batch of random arrays in the shape
-of the config's data that stays on the device. First both sides compute the
-loss, the output and all gradients from the same weights, arrays and slot noise
-in float32, and the benchmark stops if they differ. Then they take turns of
-`--turn` steps, each until the device is done. Medians are over the turns; on a
-CPU that other programs use too, threads that wait for each other make them
-useless, PyTorch's above all: see that the least is near the median.
+`steps.make_train_step` compiles it, on one batch of random arrays with the
+shapes of the config's data, which stays on the device. First both sides compute
+the loss, the output and all gradients from the same weights, arrays and slot
+noise in float32; the benchmark stops if they differ. Then they take turns of
+`--turn` steps, each until the device is done. Medians are over the turns. On a
+CPU shared with other programs they are unreliable, PyTorch's in particular,
+because threads wait for each other: check that the minimum is near the median.
 
-The peer (`torch_peer.py`) is plain PyTorch, compiled as a whole
-with `--peer=torch_compile`. `--peer=none` needs no PyTorch.
+The peer (`torch_peer.py`) is plain PyTorch; `--peer=torch_compile` compiles it
+as a whole, `--peer=none` needs no PyTorch.
 
-FLOP/s are those of the model: twice the multiplications of its convolutions,
-dense layers and attention in their plain form, times three for a step. What a
-side saves by rearranging them counts for it. The ceiling is the best product of
-two large square matrices in the step's precision, on a CPU the better of JAX's
-and PyTorch's, before and after the steps. Memory is what XLA plans for the step
-and what PyTorch held at most on a GPU. Compiling uses no cache.
+FLOP/s count the model's operations: twice the multiplications of convolutions,
+dense layers and attention in their direct form, times three for a step. A side
+that needs fewer, by another algorithm, gets credit for it. The ceiling is the
+fastest product of two large square matrices in the step's precision, measured
+before and after the steps; on a CPU the faster of JAX's and PyTorch's. Memory
+is XLA's planned memory for the step, and PyTorch's peak memory on a GPU.
+Compiling uses no cache.
 
 The last line is JSON.
 """
 
 import argparse
 import importlib
-import json
 import os
 import statistics
 import time
@@ -38,10 +38,9 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import slot_attention_jax as sa
-from experiments.benchmarks import flops
+from experiments.benchmarks import batches, flops, step_table
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.models import from_config
@@ -52,35 +51,8 @@ PEERS = ("torch", "torch_compile", "none")
 _MATMUL_SIZE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 
 
-def random_batch(task: Any, batch_size: int, max_objects: int) -> dict:
-  """Random arrays in the shape of a training batch, NumPy.
-
-  Args:
-    task: the task, which knows the images' shape and the targets' layout.
-    batch_size: B.
-    max_objects: O, rows of a target.
-
-  Returns:
-    `image` and, for set prediction, `target`; the number of real objects and
-    their properties are uniform.
-  """
-  rng = np.random.default_rng(0)
-  shape = (batch_size, *task.image_shape)
-  batch = {"image": rng.uniform(-1, 1, shape).astype(np.float32)}
-  if "predictions" in task.prediction_shapes:
-    rows, values = (batch_size, max_objects), {}
-    for prop in task.layout.of_kind("continuous"):
-      values[prop.name] = rng.uniform(prop.low, prop.high, (*rows, prop.size))
-    for prop in task.layout.of_kind("categorical"):
-      values[prop.name] = rng.integers(0, prop.size, rows)
-    count = rng.integers(1, max_objects + 1, (batch_size, 1))
-    real = np.arange(max_objects)[None] < count
-    batch["target"] = np.asarray(task.layout.encode(values, real))
-  return batch
-
-
 def matmul_seconds(size: int, dtype: Any, repeats: int) -> float:
-  """Fewest seconds of a product of two square matrices."""
+  """Smallest time of a product of two square matrices, in seconds."""
   a = jax.random.normal(jax.random.key(0), (size, size), dtype)
   multiply = jax.jit(jnp.matmul).lower(a, a).compile()
   times = []
@@ -184,9 +156,12 @@ def _create_peer(arguments, config, task, batch, params):
   # PyTorch need not be installed where there is no peer.
   torch_peer = importlib.import_module("experiments.benchmarks.torch_peer")
   torch_step = importlib.import_module("experiments.benchmarks.torch_step")
+  torch_weights = importlib.import_module(
+    "experiments.benchmarks.torch_weights"
+  )
   torch_step.configure(arguments.threads)
   peer = torch_peer.Peer(task)
-  peer.load_state_dict(torch_peer.to_state_dict(params["params"]))
+  peer.load_state_dict(torch_weights.to_state_dict(params["params"]))
   differences = torch_step.check_peer(task, params, batch, peer)
   compiled = arguments.peer == "torch_compile"
   step = torch_step.TrainStep(
@@ -241,7 +216,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
   # A compilation cache of the environment would hide the time of compiling.
   jax.config.update("jax_enable_compilation_cache", False)
   config, task, mesh, result = _settings(arguments)
-  batch = random_batch(task, result["batch_size"], result.pop("max_objects"))
+  batch = batches.random_batch(
+    task, result["batch_size"], result.pop("max_objects")
+  )
   ours = _JaxSide(config, task, batch, mesh)
   sides: dict[str, Any] = {"step": ours}
   if arguments.peer != "none":
@@ -279,41 +256,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
       0.0, first["peer_step"] - result["peer_step_seconds"]
     )
     result["peer_step_memory_bytes"] = sides["peer_step"].peak_memory_bytes
-  _print(result, sides)
+  step_table.print_result(result, list(sides))
   return result
-
-
-def _print(result, sides):
-  """The table, and the line of JSON."""
-  print(
-    f"{result['config']}, batch of {result['batch_size']}, "
-    f"{result['precision']}, {result['data']}, {result['device']}, jax "
-    f"{result['jax']}; peer: {result.get('peer_runs_on', 'none')}\n"
-    f"A step: {result['work']}, "
-    f"{result['model_flops_per_step'] / 1e9:.4g} GFLOP of the model. Ceiling: "
-    f"{result['ceiling_flops_per_second'] / 1e9:.4g} GFLOP/s."
-  )
-  if "differences" in result:
-    listed = (f"{k} {v:.1e}" for k, v in result["differences"].items())
-    print(f"Both compute the same; largest differences: {', '.join(listed)}.")
-  print(
-    "| side | step, ms: median | least | GFLOP/s | of the ceiling | memory, "
-    "MiB | compile, s |\n" + "|---" * 7 + "|"
-  )
-  for name in sides:
-    memory = result[f"{name}_memory_bytes"]
-    print(
-      f"| {'JAX' if name == 'step' else result['peer']} | "
-      f"{1e3 * result[f'{name}_seconds']:.4g} | "
-      f"{1e3 * result[f'{name}_seconds_min']:.4g} | "
-      f"{result[f'{name}_model_flops_per_second'] / 1e9:.4g} | "
-      f"{100 * result[f'{name}_ceiling_share']:.1f} % | "
-      f"{'-' if memory is None else round(memory / 2**20)} | "
-      f"{result[f'{name}_compile_seconds']:.1f} |"
-    )
-  if "ratio" in result:
-    print(f"The peer takes {result['ratio']:.2f} times as long.")
-  print(json.dumps(result))
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:

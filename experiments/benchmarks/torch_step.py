@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from experiments.benchmarks import torch_peer
+from experiments.benchmarks import torch_peer, torch_weights
 
 # Largest differences from the peer. Gradients are relative to the norm of each
 # parameter's; at the start of a training those of the encoder are the sum of
@@ -191,7 +191,7 @@ def check_peer(task: Any, params: Any, batch: dict, peer: Any) -> dict:
   value_of_peer, output_of_peer, theirs = loss_and_gradients(
     peer, *torch_peer.to_tensors(batch), noise
   )
-  ours = torch_peer.to_state_dict(gradients["params"])
+  ours = torch_weights.to_state_dict(gradients["params"])
   whole = np.sqrt(sum(np.sum(x.numpy() ** 2) for x in ours.values()))
   differences = dict.fromkeys(_BOUNDS, 0.0)
   differences["output"] = float(np.max(np.abs(output - output_of_peer)))

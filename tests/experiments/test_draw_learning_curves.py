@@ -1,4 +1,4 @@
-"""Tests of the learning curves: what is drawn are the values of the rows."""
+"""Tests of the learning curves: lines, panels, labels and errors."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def write(path, rows):
 
 @pytest.fixture
 def figures(monkeypatch):
-  """The figures that are saved, which stay open."""
+  """Figures saved during a test."""
   pytest.importorskip("matplotlib")
   saved = []
   save = draw_learning_curves.figures.save
@@ -55,7 +55,7 @@ def figures(monkeypatch):
 
 
 def run(tmp_path, capsys, *arguments):
-  """The result and the table, and a picture."""
+  """Draws a figure; returns the result and the lines of the table."""
   path = tmp_path / "figures" / "curves.png"
   result = draw_learning_curves.main([f"--figure={path}", *arguments])
   assert path.read_bytes().startswith(b"\x89PNG")
@@ -64,25 +64,25 @@ def run(tmp_path, capsys, *arguments):
   return result, lines[:-1]
 
 
-def lines_of(axis):
+def get_lines_by_label(axis):
   return {
     line.get_label(): (list(line.get_xdata()), list(line.get_ydata()))
     for line in axis.get_lines()
   }
 
 
-def legend_of(figure):
+def get_legend(figure):
   (legend,) = figure.legends
   return [text.get_text() for text in legend.get_texts()]
 
 
-def test_lines_have_the_values_of_the_rows(tmp_path, capsys, figures):
+def test_lines_show_the_values_of_the_rows(tmp_path, capsys, figures):
   first = write(tmp_path / "a", DISCOVERY)
   second = write(tmp_path / "b", [DISCOVERY[1]])
   _, table = run(tmp_path, capsys, f"--runs=seed 0={first},seed 1={second}")
   (axis,) = figures[0].axes
-  found = lines_of(axis)
-  assert list(found) == legend_of(figures[0]) == ["seed 0", "seed 1"]
+  found = get_lines_by_label(axis)
+  assert list(found) == get_legend(figures[0]) == ["seed 0", "seed 1"]
   x, y = found["seed 0"]
   assert x == [10, 20, 30]
   np.testing.assert_array_equal(y, [0.25, math.nan, 0.75])
@@ -98,14 +98,16 @@ def test_lines_have_the_values_of_the_rows(tmp_path, capsys, figures):
   ]
 
 
-def test_over_minutes_and_other_metrics(tmp_path, capsys, figures):
+def test_minutes_and_other_metrics(tmp_path, capsys, figures):
   path = write(tmp_path / "a", DISCOVERY)
   run(
     tmp_path, capsys, f"--run=x={path}", "--over=minutes", "--metrics=ari,mse"
   )
   left, right = figures[0].axes
-  assert lines_of(left) == {"x": ([1.0, 1.5, 2.5], [0.5, 0.625, 0.5])}
-  assert lines_of(right) == {"x": ([1.0, 1.5, 2.5], [0.125, math.inf, 0.0625])}
+  assert get_lines_by_label(left) == {"x": ([1.0, 1.5, 2.5], [0.5, 0.625, 0.5])}
+  assert get_lines_by_label(right) == {
+    "x": ([1.0, 1.5, 2.5], [0.125, math.inf, 0.0625])
+  }
   assert [axis.get_title() for axis in (left, right)] == ["ARI", "MSE"]
   assert left.get_xlabel() == "minutes"
 
@@ -115,7 +117,9 @@ def test_set_prediction_has_a_panel_for_each_threshold(
 ):
   path = write(tmp_path / "run-1", AP)
   _, table = run(tmp_path, capsys, f"--runs={path}")
-  panels = {axis.get_title(): lines_of(axis) for axis in figures[0].axes}
+  panels = {
+    axis.get_title(): get_lines_by_label(axis) for axis in figures[0].axes
+  }
   assert panels == {
     "AP at infinity": {"run-1": ([5, 9], [0.5, 0.75])},
     "AP at 1": {"run-1": ([5, 9], [0.25, 0.5])},
@@ -124,7 +128,7 @@ def test_set_prediction_has_a_panel_for_each_threshold(
   assert table[2] == f"| run-1 | {DATA} | 9 | 0.8 | 0.7500 | 0.5000 | 0.2500 |"
 
 
-def test_runs_of_both_tasks_and_of_several_data(tmp_path, capsys, figures):
+def test_runs_of_both_tasks_and_several_datasets(tmp_path, capsys, figures):
   set_prediction = write(tmp_path / "set", AP)
   plain = write(
     tmp_path / "plain",
@@ -137,9 +141,9 @@ def test_runs_of_both_tasks_and_of_several_data(tmp_path, capsys, figures):
   titles = [axis.get_title() for axis in figures[0].axes]
   assert titles == ["FG-ARI", "AP at infinity", "AP at 1", "AP at 0.5", "MSE"]
   assert not figures[0].get_suptitle()
-  mse = lines_of(figures[0].axes[-1])
+  mse = get_lines_by_label(figures[0].axes[-1])
   assert mse["plain (clevr:3.1.0/test)"] == ([7], [0.5])
-  assert legend_of(figures[0]) == [
+  assert get_legend(figures[0]) == [
     f"set ({DATA})",
     "plain (clevr:3.1.0/test)",
     f"discovery ({DATA})",
@@ -153,28 +157,28 @@ def test_runs_of_both_tasks_and_of_several_data(tmp_path, capsys, figures):
   assert len(colors) == 1
 
 
-def test_a_file_of_metrics_is_read_as_its_run(tmp_path, capsys, figures):
+def test_a_path_of_metrics_jsonl(tmp_path, capsys, figures):
   workdir = write(tmp_path / "run", DISCOVERY)
   run(tmp_path, capsys, f"--run={workdir}", f"--run=b={workdir}/metrics.jsonl")
-  found = lines_of(figures[0].axes[0])
+  found = get_lines_by_label(figures[0].axes[0])
   assert found["run"][0] == found["b"][0] == [10, 20, 30]
   np.testing.assert_array_equal(found["run"][1], found["b"][1])
 
 
-def test_a_row_that_is_being_written_is_left_out(tmp_path):
+def test_an_incomplete_last_row_is_skipped(tmp_path):
   path = write(tmp_path / "run", DISCOVERY) / "metrics.jsonl"
-  whole = draw_learning_curves.read_rows(path)
-  assert len(whole) == 5
+  complete = draw_learning_curves.read_rows(path)
+  assert len(complete) == 5
   with path.open("a") as file:
     file.write('{"step": 40, "sce')
-  assert draw_learning_curves.read_rows(path) == whole
+  assert draw_learning_curves.read_rows(path) == complete
   with path.open("a") as file:
     file.write("\n")
   with pytest.raises(ValueError, match=r"step in line 6 of .*run"):
     draw_learning_curves.read_rows(path)
 
 
-def test_what_cannot_be_drawn_is_an_error(tmp_path, capsys, figures):
+def test_invalid_runs_raise(tmp_path, capsys, figures):
   path = write(tmp_path / "run", DISCOVERY)
   with pytest.raises(FileNotFoundError, match=r"found no metrics\.jsonl"):
     run(tmp_path, capsys, f"--run={tmp_path}")
@@ -194,7 +198,7 @@ def test_what_cannot_be_drawn_is_an_error(tmp_path, capsys, figures):
     run(tmp_path, capsys, "--run==x")
 
 
-def test_no_matplotlib_says_what_to_do(tmp_path, monkeypatch):
+def test_missing_matplotlib_raises(tmp_path, monkeypatch):
   path = write(tmp_path / "run", DISCOVERY)
   monkeypatch.setitem(sys.modules, "matplotlib", None)
   with pytest.raises(ValueError, match="pip install matplotlib"):

@@ -1,4 +1,4 @@
-"""The study of killed runs, small."""
+"""Tests of the study of killed runs, with a short run."""
 
 import json
 
@@ -8,7 +8,7 @@ from experiments import kill_and_resume
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path, capsys):
+def test_a_killed_run_equals_an_uninterrupted_one(tmp_path, capsys):
   workdir = tmp_path / "study"
   arguments = ["--kills=2", "--seed=1", f"--workdir={workdir}"]
   result = kill_and_resume.main(arguments)
@@ -19,7 +19,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path, capsys):
   assert json.loads(lines[-1]) == result
 
 
-def test_a_used_directory_is_refused(tmp_path):
+def test_a_used_directory_raises(tmp_path):
   (tmp_path / "whole").mkdir()
   with pytest.raises(SystemExit):
     kill_and_resume.main([f"--workdir={tmp_path}"])

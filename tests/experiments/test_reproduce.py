@@ -1,4 +1,4 @@
-"""Tests of the protocol: rows of seeds that end, fail, or are not done."""
+"""Tests of reproduce: rows of seeds that finish, fail, or run out of time."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from experiments import reproduce
 
-# A model of some thousand parameters on the package's own scenes.
+# A model with a few thousand parameters, on synthetic scenes.
 TINY = (
   "debug,train.num_steps=3,data.resolution=(8, 8),model.num_slots=3,"
   "model.slot_size=4,model.mlp_hidden_size=0,model.encoder_channels=(4,),"
@@ -19,7 +19,7 @@ TINY = (
 
 
 def run(tmp_path, capsys, *arguments):
-  """The result and what is printed of it."""
+  """Returns the result and its row of the table."""
   result = reproduce.main(
     [
       "--task=tetrominoes",
@@ -33,7 +33,7 @@ def run(tmp_path, capsys, *arguments):
   return result, lines[-2]
 
 
-def test_seeds_are_trained_evaluated_and_not_trained_again(tmp_path, capsys):
+def test_seeds_are_trained_once_and_evaluated(tmp_path, capsys):
   table = tmp_path / "table.md"
   arguments = ("--seeds=3,4", f"--set={TINY}", f"--output={table}")
   result, line = run(tmp_path, capsys, *arguments)
@@ -49,10 +49,10 @@ def test_seeds_are_trained_evaluated_and_not_trained_again(tmp_path, capsys):
   assert [r["step"] for r in result["seeds"]] == [3, 3]
   assert all(r["minutes"] > 0 for r in result["seeds"])
 
-  directory = reproduce.directory_of("tetrominoes", TINY)
+  directory = reproduce.directory_name("tetrominoes", TINY)
   first, _ = (tmp_path / "runs" / directory).iterdir()
-  made = json.loads((first / "metadata.json").read_text())["recipe"]
-  assert made == (
+  command = json.loads((first / "metadata.json").read_text())["recipe"]
+  assert command == (
     f"--config=configs/tetrominoes.py:{TINY} --config.seed={first.name}"
   )
   saved = (first / "checkpoints" / "3").stat().st_mtime_ns
@@ -63,7 +63,7 @@ def test_seeds_are_trained_evaluated_and_not_trained_again(tmp_path, capsys):
   assert table.read_text() == reproduce.HEADER + 2 * f"{line}\n"
 
 
-def test_a_seed_that_fails_keeps_its_place(tmp_path, capsys, monkeypatch):
+def test_a_failed_seed_keeps_its_place(tmp_path, capsys, monkeypatch):
   train = reproduce.train.train
 
   def fail_once(config, workdir, **options):
@@ -81,11 +81,9 @@ def test_a_seed_that_fails_keeps_its_place(tmp_path, capsys, monkeypatch):
   assert line.count(" | ") == 8
 
 
-def test_a_seed_whose_time_is_up_is_not_evaluated(
-  tmp_path, capsys, monkeypatch
-):
+def test_an_unfinished_seed_is_not_evaluated(tmp_path, capsys, monkeypatch):
   def stop(config, workdir, **_):
-    directory = reproduce.directory_of("tetrominoes", TINY)
+    directory = reproduce.directory_name("tetrominoes", TINY)
     path = tmp_path / "runs" / directory / "0"
     path.mkdir(parents=True)
     row = {"step": 2, "time": "", "seconds": 90.0, "loss": 1.0}
@@ -98,7 +96,7 @@ def test_a_seed_whose_time_is_up_is_not_evaluated(
   assert " | 1.5 | " in line
 
 
-def test_the_row_of_average_precision():
+def test_row_of_average_precision():
   names = reproduce.TASKS["clevr_set"].metrics
   results = [
     {
@@ -116,7 +114,7 @@ def test_the_row_of_average_precision():
 
 
 @pytest.mark.parametrize("name", reproduce.TASKS)
-def test_each_task_reports_what_its_objective_measures(name):
+def test_metrics_of_each_task(name):
   task = reproduce.TASKS[name]
   config = reproduce.load_config(task, 7, "")
   assert config.seed == 7
@@ -127,14 +125,14 @@ def test_each_task_reports_what_its_objective_measures(name):
     assert task.metrics == ("fg_ari",)
 
 
-def test_seeds_must_be_numbers(capsys):
+def test_invalid_seeds_raise(capsys):
   with pytest.raises(SystemExit):
     reproduce.main(["--task=tetrominoes", "--seeds=one"])
   assert "Expected --seeds as 0,1,2, got 'one'" in capsys.readouterr().err
 
 
-def test_other_overrides_have_another_directory():
-  name = reproduce.directory_of
+def test_directory_depends_on_the_overrides():
+  name = reproduce.directory_name
   assert name("clevr6", "") == "clevr6"
   assert name("clevr6", "small") == "clevr6-small"
   long = [

@@ -1,14 +1,14 @@
-"""Tests of the ablations: what changes, what is shown, what fails."""
+"""Tests of the ablations: changed keys, the table, the figure, failures."""
 
 import json
 
 import pytest
 
-from experiments import reproduce, study_ablations
+from experiments import ablation_report, reproduce, study_ablations
 from experiments.common import configuration
 from slot_attention_jax import evaluate as evaluate_lib
 
-# A model of some thousand parameters on the package's own scenes.
+# A model with a few thousand parameters, on synthetic scenes.
 TINY = (
   "debug,train.num_steps=2,data.resolution=(8, 8),model.num_slots=3,"
   "model.slot_size=4,model.mlp_hidden_size=4,model.encoder_channels=(4,),"
@@ -20,7 +20,7 @@ TINY = (
 )
 
 
-def result_of(seed, failure=None, step=1000, **metrics):
+def make_result(seed, failure=None, step=1000, **metrics):
   return {
     "seed": seed,
     "failure": failure,
@@ -31,7 +31,7 @@ def result_of(seed, failure=None, step=1000, **metrics):
   }
 
 
-def row_of(variant, *results, change="", same=False):
+def make_row(variant, *results, change="", same=False):
   return {
     "variant": variant,
     "change": change,
@@ -41,28 +41,28 @@ def row_of(variant, *results, change="", same=False):
 
 
 ROWS = [
-  row_of(
+  make_row(
     "baseline",
-    result_of(0, mse=0.1, fg_ari=0.9),
-    result_of(1, mse=0.3, fg_ari=0.8),
+    make_result(0, mse=0.1, fg_ari=0.9),
+    make_result(1, mse=0.3, fg_ari=0.8),
     same=True,
   ),
-  row_of(
+  make_row(
     "no_gru",
-    result_of(0, mse=0.2, fg_ari=0.5),
-    result_of(1, "failed: nan | at 2", step=2),
+    make_result(0, mse=0.2, fg_ari=0.5),
+    make_result(1, "failed: nan | at 2", step=2),
     change="model.slot_update=residual",
   ),
-  row_of(
+  make_row(
     "no_mlp",
-    result_of(0, "failed"),
-    result_of(1, "at 5 of 9", step=5),
+    make_result(0, "failed"),
+    make_result(1, "at 5 of 9", step=5),
     change="model.mlp_hidden_size=0",
   ),
 ]
 
 
-# Of the recipe quickstart, which has 4 slots, 3 iterations and per_slot.
+# Changes to the config quickstart: 4 slots, 3 iterations, slot_init per_slot.
 CHANGES = {
   "no_gru": {"slot_update": "residual"},
   "no_gru_replace": {"slot_update": "replace"},
@@ -83,41 +83,38 @@ CHANGES = {
 
 
 def difference(new, old):
-  """The keys whose values differ, with the values of `new`."""
+  """Returns the keys whose values differ, with the values of `new`."""
   assert new.keys() == old.keys()
   return {k: v for k, v in new.items() if v != old[k]}
 
 
 @pytest.mark.parametrize("name", study_ablations.VARIANTS)
-def test_what_is_run_differs_from_the_baseline_in_one_key(
-  name, tmp_path, monkeypatch
-):
+def test_each_variant_changes_one_key(name, tmp_path, monkeypatch):
   configs = []
 
-  def run_seed(task, config, workdir, num_scenes, recipe):
-    # Which is what the run says of itself.
-    made = configuration.load_command(recipe)
-    assert made.to_dict() == config.to_dict()
+  def run_seed(task, config, workdir, num_scenes, command):
+    # The recorded command gives the same config.
+    assert configuration.load_command(command).to_dict() == config.to_dict()
     configs.append((config.to_dict(), workdir, num_scenes))
-    return result_of(config.seed, "failed: nan")
+    return make_result(config.seed, "failed: nan")
 
   monkeypatch.setattr(reproduce, "run_seed", run_seed)
   task = reproduce.TASKS["quickstart"]
   common = (task, [5, 6], "optim.learning_rate=0.25", tmp_path, 8)
   baseline = study_ablations.run_variant("baseline", *common)
-  recipe, configs[:] = list(configs), []
-  assert [c["seed"] for c, *_ in recipe] == [5, 6]
-  assert [c["optim"]["learning_rate"] for c, *_ in recipe] == [0.25, 0.25]
+  base, configs[:] = list(configs), []
+  assert [c["seed"] for c, *_ in base] == [5, 6]
+  assert [c["optim"]["learning_rate"] for c, *_ in base] == [0.25, 0.25]
   row = study_ablations.run_variant(name, *common, baseline=baseline)
   expected = CHANGES[name]
   assert row["same"] == (not expected)
   if not expected:
-    # Not even where it failed: the rows would differ.
+    # Nothing is run, even if the baseline failed: its results are reused.
     assert not configs
     assert row["seeds"] == baseline["seeds"]
     return
   assert len(configs) == 2
-  for (new, workdir, scenes), (old, *_) in zip(configs, recipe, strict=True):
+  for (new, workdir, scenes), (old, *_) in zip(configs, base, strict=True):
     assert difference(new, old) == {"model": new["model"]}
     assert difference(new["model"], old["model"]) == expected
     assert (workdir, scenes) == (tmp_path / name / str(new["seed"]), 8)
@@ -125,19 +122,19 @@ def test_what_is_run_differs_from_the_baseline_in_one_key(
   assert row["change"] == f"model.{key}={value}"
 
 
-def test_slots_are_relative_to_the_recipe():
-  recipe = reproduce.load_config(
+def test_number_of_slots_is_relative_to_the_config():
+  config = reproduce.load_config(
     reproduce.TASKS["quickstart"], 0, "model.num_slots=9"
   )
   got = [
-    study_ablations.change_of(name, recipe)
+    study_ablations.get_change(name, config)
     for name in ("slots_fewer", "slots_more")
   ]
   assert got == [("model.num_slots", 8), ("model.num_slots", 11)]
 
 
-def test_the_table_shows_every_seed_and_the_mean_of_those_that_ended():
-  lines = study_ablations.table(ROWS, ("fg_ari",)).splitlines()
+def test_table_shows_seeds_and_the_mean_of_finished_ones():
+  lines = ablation_report.table(ROWS, ("fg_ari",)).splitlines()
   assert len(lines) == 2 + len(ROWS)
   cells = [
     [c.strip() for c in line.strip("|").split("|")]
@@ -165,19 +162,22 @@ def test_the_table_shows_every_seed_and_the_mean_of_those_that_ended():
   assert cells[3][2:6] == ["failed / at 5 of 9", "none", "none", "none"]
 
 
-def test_a_reason_is_given_once_whatever_the_number_of_metrics():
-  good = result_of(0, ap_inf=0.9, ap_1=0.5)
-  rows = [row_of("baseline", good), row_of("sum", result_of(0, "failed: K"))]
-  text = study_ablations.table(rows, ("ap_inf", "ap_1"))
+def test_the_reason_of_a_failure_is_given_once():
+  good = make_result(0, ap_inf=0.9, ap_1=0.5)
+  rows = [
+    make_row("baseline", good),
+    make_row("sum", make_result(0, "failed: K")),
+  ]
+  text = ablation_report.table(rows, ("ap_inf", "ap_1"))
   cells = [c.strip() for c in text.splitlines()[-1].split("|")]
   assert cells[3:9] == ["failed: K", "none", "none"] + ["none"] * 3
 
 
-def test_a_variant_of_the_recipe_says_whose_runs_it_shows():
-  same = row_of(
+def test_a_variant_equal_to_the_config_shows_the_baseline():
+  same = make_row(
     "unrolled", *ROWS[0]["seeds"], change="model.gradient=unrolled", same=True
   )
-  lines = study_ablations.table([ROWS[0], same], ("fg_ari",)).splitlines()
+  lines = ablation_report.table([ROWS[0], same], ("fg_ari",)).splitlines()
   baseline, shared = (line.split(" | ") for line in lines[2:])
   assert shared[1] == (
     "`model.gradient=unrolled`, as the config has it: the baseline's runs"
@@ -185,9 +185,9 @@ def test_a_variant_of_the_recipe_says_whose_runs_it_shows():
   assert shared[2:] == baseline[2:]
 
 
-def test_bars_are_the_means_and_dots_the_seeds(tmp_path):
+def test_bars_are_means_and_dots_are_seeds(tmp_path):
   path = tmp_path / "new" / "figure.png"
-  figure = study_ablations.draw(
+  figure = ablation_report.draw(
     ROWS, ("fg_ari",), "squares/test, quickstart", path
   )
   assert path.read_bytes().startswith(b"\x89PNG")
@@ -202,13 +202,13 @@ def test_bars_are_the_means_and_dots_the_seeds(tmp_path):
   assert list(baseline.get_xdata()) == pytest.approx([0.85, 0.85])
   labels = [label.get_text() for label in fg_ari.get_yticklabels()]
   assert labels == ["baseline", "no_gru (1 of 2)", "no_mlp (0 of 2)"]
-  # From above, with room for the last one, which has no bar.
+  # The first row is at the top; the last one has no bar but takes its place.
   assert fg_ari.get_ylim() == (2.5, -0.5)
 
 
-def test_a_long_title_breaks_between_keys(tmp_path):
+def test_a_long_title_is_wrapped_between_keys(tmp_path):
   keys = [f"model.encoder_channels=({i},)" for i in range(10, 16)]
-  figure = study_ablations.draw(
+  figure = ablation_report.draw(
     ROWS, ("fg_ari",), ",".join(keys), tmp_path / "figure.png"
   )
   lines = figure.get_suptitle().split("\n")
@@ -236,14 +236,14 @@ def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
   assert printed.startswith(output.read_text())
   assert "4 scenes of tetrominoes_scenes/test" in printed
   assert '--variants="no_gru,per_slot_init"' in result["command"]
-  path = tmp_path / "runs" / reproduce.directory_of("quickstart", TINY)
+  path = tmp_path / "runs" / reproduce.directory_name("quickstart", TINY)
   runs = sorted(p.name for p in path.iterdir())
   assert runs == ["baseline", "no_gru"]
   baseline, no_gru, per_slot = result["rows"]
   assert [r["same"] for r in result["rows"]] == [True, False, True]
   assert per_slot["seeds"] == baseline["seeds"]
   assert figure.exists()
-  # The row is what an evaluation of the run's checkpoint gives.
+  # The row equals an evaluation of the run's checkpoint.
   config = reproduce.load_config(
     reproduce.TASKS["quickstart"], 3, f"{TINY},model.slot_update=residual"
   )
@@ -272,7 +272,7 @@ def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
   assert cells[head.index("updates")] == "2"
 
 
-def test_a_variant_that_cannot_be_trained_says_why(tmp_path):
+def test_a_failed_variant_gives_the_reason(tmp_path):
   # Set prediction needs a slot for each of the ten objects.
   overrides = TINY.replace("num_slots=3", "num_slots=10")
   row = study_ablations.run_variant(
@@ -286,11 +286,11 @@ def test_a_variant_that_cannot_be_trained_says_why(tmp_path):
   assert row["change"] == "model.num_slots=9"
   (seed,) = row["seeds"]
   assert "at least as many slots as the 10 objects" in seed["failure"]
-  text = study_ablations.table([row, row], ("ap_inf",))
+  text = ablation_report.table([row, row], ("ap_inf",))
   assert text.count("at least as many slots") == 2
 
 
-def test_unknown_variants_are_refused(capsys):
+def test_unknown_variants_raise(capsys):
   with pytest.raises(SystemExit):
     study_ablations.main(["--task=quickstart", "--variants=no_slots"])
   assert "got ['no_slots']" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Tests of the study of other T, K and numbers of objects at test time."""
+"""Tests of the study of T, K and the number of objects at test time."""
 
 import json
 
@@ -42,7 +42,7 @@ def run(workdir, capsys, *arguments):
   return result, lines
 
 
-def test_all_combinations_are_measured(workdir, capsys):
+def test_all_combinations_are_evaluated(workdir, capsys):
   result, lines = run(
     workdir, capsys, "--iterations=1", "--slots=4,6", "--objects=2,3"
   )
@@ -57,7 +57,7 @@ def test_all_combinations_are_measured(workdir, capsys):
   assert f"| 3 | 6 | 1 | {rows[3]['metrics']['ari']:.4f} |" in lines[-2]
 
 
-def test_the_settings_of_training_give_what_evaluation_gives(workdir, capsys):
+def test_training_settings_equal_an_evaluation(workdir, capsys):
   result, _ = run(workdir, capsys)
   config = sa.load_config(TINY)
   config.data.scenes.num_eval = 8
@@ -69,14 +69,14 @@ def test_the_settings_of_training_give_what_evaluation_gives(workdir, capsys):
   assert result["step"] == 1
 
 
-def test_no_run_is_an_error(tmp_path):
+def test_missing_run_raises(tmp_path):
   with pytest.raises(
     FileNotFoundError, match=r"no 'checkpoints' in it\. Train"
   ):
     study_test_time.main([f"--config={TINY}", f"--workdir={tmp_path}"])
 
 
-def test_the_figure(workdir, capsys, tmp_path):
+def test_figure(workdir, capsys, tmp_path):
   matplotlib = pytest.importorskip("matplotlib")
   figure = tmp_path / "figures" / "study.png"
   run(workdir, capsys, "--iterations=1,2", f"--figure={figure}")
@@ -84,7 +84,7 @@ def test_the_figure(workdir, capsys, tmp_path):
   assert matplotlib.get_backend().lower() == "agg"
 
 
-def test_weights_of_the_package(capsys):
+def test_pretrained_model(capsys):
   result = study_test_time.main(
     ["--pretrained=quickstart", "--num_scenes=8", "--iterations=1,3"]
   )

@@ -1,4 +1,4 @@
-"""The benchmark of the train step: its count of FLOPs, its peer."""
+"""Tests of the benchmark of the train step: FLOPs and the PyTorch model."""
 
 import json
 
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import slot_attention_jax as sa
+from experiments.benchmarks import batches, step
 from experiments.benchmarks import flops as flops_lib
-from experiments.benchmarks import step
 from slot_attention_jax.tasks import object_discovery, set_prediction
 
 _ENCODER = {
@@ -28,7 +28,7 @@ def test_flops_of_the_papers_models():
   assert flops == pytest.approx(1.4e9, rel=0.05)
 
 
-def test_flops_by_hand():
+def test_flops_counted_by_hand():
   model = sa.SlotAttentionClassifier(
     num_slots=2,
     num_iterations=1,
@@ -87,18 +87,18 @@ def _set_prediction():
 
 
 @pytest.mark.parametrize("create", [_discovery, _set_prediction])
-def test_the_peer_computes_the_same(create):
+def test_the_peer_equals_the_package(create):
   torch = pytest.importorskip("torch")
-  torch.set_num_threads(1)  # More of them wait for each other.
-  from experiments.benchmarks import torch_peer, torch_step
+  torch.set_num_threads(1)  # More threads would contend for the cores.
+  from experiments.benchmarks import torch_peer, torch_step, torch_weights
 
   task = create()
   params = jax.device_get(task.init(jax.random.key(0)))
-  batch = step.random_batch(task, 2, max_objects=4)
+  batch = batches.random_batch(task, 2, max_objects=4)
   peer = torch_peer.Peer(task)
-  peer.load_state_dict(torch_peer.to_state_dict(params["params"]))
+  peer.load_state_dict(torch_weights.to_state_dict(params["params"]))
   torch_step.check_peer(task, params, batch, peer)
-  # A slot attention that is not the package's is found out.
+  # The check fails if the models differ.
   peer.slot_attention.epsilon = 0.1
   with pytest.raises(ValueError, match="another model"):
     torch_step.check_peer(task, params, batch, peer)

@@ -1,8 +1,8 @@
-"""Reading the programs that XLA:TPU writes, on a small one."""
+"""Tests of reading compiled XLA:TPU programs."""
 
 from experiments.tpu import tpu_program
 
-# As XLA:TPU words it, shortened.
+# In the format of XLA:TPU, shortened.
 PROGRAM = """HloModule jit_step, is_scheduled=true
 
 %add (x: f32[], y: f32[]) -> f32[] {
@@ -52,7 +52,7 @@ condition=%condition.2, body=%body.1
 """
 
 
-def test_loops_count_as_often_as_they_run():
+def test_loops_count_once_per_trip():
   got = tpu_program.measure(PROGRAM)
   # A copy, three trips of one loop, one of a loop of unknown trip count.
   assert got["cycles_by_kind"] == {"convolution": 300 + 100, "other": 7}
@@ -60,7 +60,7 @@ def test_loops_count_as_often_as_they_run():
   assert got["unknown_trips"] == 1
 
 
-def test_collectives_are_found_with_their_bytes():
+def test_bytes_of_collectives():
   collectives = tpu_program.measure(PROGRAM)["collectives"]
   in_loops, outside = (3 + 1) * 8 * 128 * 4, 4 * 2 * 2 + 3 * 4
   assert collectives == {
