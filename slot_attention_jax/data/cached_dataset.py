@@ -9,9 +9,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 from slot_attention_jax.data import cache, transforms, types
+from slot_attention_jax.data import device_arrays as device_arrays_lib
 from slot_attention_jax.data.permutations import permutation
 
 
@@ -130,13 +130,13 @@ class CachedDataset(types.Dataset):
     self._arrays = dict(arrays)
     if on_device == "auto":
       num_bytes = sum(len(rows) * (a.nbytes // len(a)) for a in arrays.values())
-      on_device = _fits(num_bytes, sharding)
+      on_device = device_arrays_lib.fits(num_bytes, sharding)
     self.on_device = on_device
     self._finish = jax.jit(_finish, out_shardings=sharding)
     if on_device:
       everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.P())
       self._device_arrays = {
-        name: _put(np.asarray(array[self._rows]), everywhere)
+        name: device_arrays_lib.put(np.asarray(array[self._rows]), everywhere)
         for name, array in arrays.items()
       }
       self._gather = jax.jit(_gather, out_shardings=sharding)
@@ -185,17 +185,19 @@ class CachedDataset(types.Dataset):
       )
     chosen, valid = self._select(step)
     if self.on_device:
-      raw = self._gather(self._device_arrays, _put(chosen, self._sharding))
+      raw = self._gather(
+        self._device_arrays, device_arrays_lib.put(chosen, self._sharding)
+      )
     else:
       rows = self._rows[chosen]
       raw = {
-        name: _read(array, rows, self._sharding)
+        name: device_arrays_lib.read_rows(array, rows, self._sharding)
         for name, array in self._arrays.items()
       }
     # Both end in the same compiled function, hence in the same bits.
     out = self._finish(raw)
     if not self._shuffle:
-      out["valid"] = _put(valid, self._sharding)
+      out["valid"] = device_arrays_lib.put(valid, self._sharding)
     return out
 
   @property
@@ -275,38 +277,3 @@ def _gather(
     name: array.at[chosen].get(mode="promise_in_bounds")
     for name, array in device_arrays.items()
   }
-
-
-def _put(array: np.ndarray, sharding: jax.sharding.NamedSharding) -> jax.Array:
-  """A global array that every process has in full on its host."""
-  if array.dtype == np.int64:
-    array = array.astype(np.int32)
-  return jax.make_array_from_callback(
-    array.shape, sharding, lambda index: array[index]
-  )
-
-
-def _read(
-  array: np.ndarray,
-  rows: np.ndarray,
-  sharding: jax.sharding.NamedSharding,
-) -> jax.Array:
-  """A global array of the given rows, of which each process reads its own."""
-  return jax.make_array_from_callback(
-    (len(rows), *array.shape[1:]),
-    sharding,
-    lambda index: np.asarray(array[rows[index[0]]]),  # pyright: ignore
-  )
-
-
-def _fits(num_bytes: int, sharding: jax.sharding.NamedSharding) -> bool:
-  """Whether every device of every process can hold that many more bytes."""
-  fits = jax.default_backend() != "cpu"
-  for device in sharding.mesh.local_devices:  # pyright: ignore
-    stats = device.memory_stats() or {}
-    free = stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)
-    fits = fits and num_bytes <= free // 2
-  if jax.process_count() > 1:
-    # All processes gather on the devices, or none does.
-    fits = bool(multihost_utils.process_allgather(np.array(fits)).all())
-  return fits

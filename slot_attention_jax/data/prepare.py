@@ -184,32 +184,14 @@ def _convert(
       tempfile.TemporaryDirectory(prefix=_INCOMPLETE, dir=target.parent)
     )
     file, size, position = stack.enter_context(_opened(path))
-    records = tfrecord.read_records(file, source)
-    records, shown = itertools.islice(records, max_records), None
-    if max_records is not None:
-      number = itertools.count()
-      shown = _shown(
-        records,
-        f"Preparing {source}",
-        max_records,
-        "records",
-        lambda: next(number),
-      )
-    elif size:
-      total = max(1, round(size / _MEGABYTE))
-      shown = _shown(
-        records,
-        f"Preparing {source}",
-        total,
-        "MB",
-        lambda: total * position() // size,
-      )
-    if shown is not None:
-      records = stack.enter_context(contextlib.closing(shown))
+    records = stack.enter_context(
+      contextlib.closing(_read(file, source, size, position, max_records))
+    )
     builder = tfds_builders.create_builder(name, variant, temporary)
     stats = conversion.write(builder, records, source)
     counts = dict(sorted(stats.num_objects.items()))
     six = sum(count for number, count in counts.items() if number <= 6)
+    part = max_records is not None
     report = {
       "name": name,
       "variant": variant,
@@ -222,12 +204,7 @@ def _convert(
       "pixels_in_no_mask": stats.unmasked,
       "pixels_in_several_masks": stats.overlapping,
       "complete": files.check_counts(
-        name,
-        variant,
-        path,
-        stats.num_records,
-        six,
-        part=max_records is not None,
+        name, variant, path, stats.num_records, six, part=part
       ),
       "seconds": round(time.monotonic() - began, 1),
     }
@@ -235,6 +212,37 @@ def _convert(
     builder.info.write_to_directory(builder.data_dir)
     os.rename(builder.data_dir, target)
   return {**report, "path": str(target)}
+
+
+def _read(
+  file: Any,
+  source: str,
+  size: int | None,
+  position: Callable[[], int],
+  max_records: int | None,
+) -> Generator[bytes, None, None]:
+  """The records of a file, with a progress bar if it is known how many."""
+  records = itertools.islice(tfrecord.read_records(file, source), max_records)
+  number = itertools.count()
+
+  def megabytes_done() -> int:
+    return total * position() // (size or 1)
+
+  def records_done() -> int:
+    return next(number)
+
+  if max_records is not None:
+    total, unit, done = max_records, "records", records_done
+  elif size:
+    total, unit, done = max(1, round(size / _MEGABYTE)), "MB", megabytes_done
+  else:
+    yield from records
+    return
+  with progress.Progress(total, f"Preparing {source}", unit, log=True) as bar:
+    for record in records:
+      bar.update(min(total, done()))
+      yield record
+    bar.update(min(total, done()))
 
 
 @contextlib.contextmanager
@@ -248,21 +256,6 @@ def _opened(
   else:
     with open(path, "rb") as file:
       yield file, os.path.getsize(path), file.tell
-
-
-def _shown(
-  records: Iterator[bytes],
-  label: str,
-  total: int,
-  unit: str,
-  done: Callable[[], int],
-) -> Generator[bytes, None, None]:
-  """The records, with a bar by how much is `done` of `total` before each."""
-  with progress.Progress(total, label, unit, log=True) as bar:
-    for record in records:
-      bar.update(min(total, done()))
-      yield record
-    bar.update(min(total, done()))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slot_attention_jax.data import cached_dataset, transforms, types
+from slot_attention_jax.data import (
+  cached_dataset,
+  device_arrays,
+  transforms,
+  types,
+)
 
 _SIZE = 23
 
@@ -233,7 +238,7 @@ def test_auto_needs_half_of_the_free_memory(monkeypatch, stats, fits):
   sharding = builtin_types.SimpleNamespace(
     mesh=builtin_types.SimpleNamespace(local_devices=devices)
   )
-  assert cached_dataset._fits(100, sharding) is fits
+  assert device_arrays.fits(100, sharding) is fits
 
 
 def test_errors(arrays):

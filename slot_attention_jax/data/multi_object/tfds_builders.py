@@ -167,6 +167,9 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       )
     super().download_and_prepare(**kwargs)
 
+  # TFDS's base class declares these two abstract, so a builder must define
+  # them; `download_and_prepare` above never calls them.
+
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
     raise NotImplementedError("`conversion.write` makes the examples.")
 
