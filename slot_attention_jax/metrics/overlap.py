@@ -117,19 +117,10 @@ def mean_best_overlap(
   Unlike in `mean_iou` several objects may share a segment. Also known as mSC,
   the segmentation covering without its weights.
 
-  Args:
-    true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
-    pred_ids: integer ids of the predicted groups, shape of `true_ids`.
-    num_true_groups: number of true groups including the background; static.
-    num_pred_groups: number of predicted groups; static.
-    ignore_background: whether group 0 is no object; static.
+  Arguments and errors are those of `mean_iou`.
 
   Returns:
     [B] float32, in [0, 1], at least `mean_iou`; 1 where there is no object.
-
-  Raises:
-    ValueError: if the shapes differ, have no batch axis, or the ids are not
-      integers.
 
   Example:
     >>> import jax.numpy as jnp
@@ -179,21 +170,19 @@ def segmentation_covering(
   Without the weights it is the mean over the objects, called mSC, and the same
   number as `mean_best_overlap`.
 
+  Errors are those of `mean_iou`.
+
   Args:
     true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
     pred_ids: integer ids of the predicted groups, shape of `true_ids`.
-    num_true_groups: number of true groups including the background; static.
-    num_pred_groups: number of predicted groups; static.
-    ignore_background: whether group 0 is no object; static.
+    num_true_groups: see `mean_iou`.
+    num_pred_groups: see `mean_iou`.
+    ignore_background: see `mean_iou`.
     weighted: whether an object counts by its pixels (SC), or each the same
       (mSC); static.
 
   Returns:
     [B] float32, in [0, 1]; 1 where there is no object, as nothing was missed.
-
-  Raises:
-    ValueError: if the shapes differ, have no batch axis, or the ids are not
-      integers.
 
   Example:
     >>> import jax.numpy as jnp

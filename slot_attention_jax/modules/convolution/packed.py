@@ -169,8 +169,7 @@ def conv_stack(
     zip(weights, strides, strict=True)
   ):
     with jax.named_scope(f"conv_{i}"):
-      narrow = kernel.shape[3] <= _MAX_CHANNELS
-      packing = _PACKING // stride if narrow and not _PACKING % stride else 0
+      packing = _choose_packing(kernel.shape[3], stride)
       # Only whole blocks can be packed.
       packing = 0 if packing and width % (stride * packing) else packing
       x = nn.relu(_fusion_barrier(x)) if i else x
@@ -185,14 +184,7 @@ def conv_transpose_stack(
 ) -> jax.Array:
   """Transposed convolutions with bias and a ReLU before each.
 
-  Args:
-    inputs: [B, H, W, C].
-    weights: (kernel [k, k, F, C], bias [F]) of each layer, of the inputs'
-      dtype.
-    strides: stride of each layer.
-
-  Returns:
-    [B, H', W', F].
+  Arguments and result as of `conv_stack`, but for kernels [k, k, F, C].
 
   Example:
     >>> import jax.numpy as jnp
@@ -207,8 +199,7 @@ def conv_transpose_stack(
     zip(weights, strides, strict=True)
   ):
     with jax.named_scope(f"conv_{i}"):
-      narrow = kernel.shape[2] <= _MAX_CHANNELS
-      packing = _PACKING // stride if narrow and not _PACKING % stride else 0
+      packing = _choose_packing(kernel.shape[2], stride)
       packing = 0 if packing and width % packing else packing
       # Upsampling pays only if the next layer reads its packed result.
       if stride > 1 and set(strides[i + 1 : i + 2]) != {1}:
@@ -217,6 +208,13 @@ def conv_transpose_stack(
       packed, width = stride * packing or 1, width * stride
       x = conv_transpose2d(x, kernel, stride, packing) + _tile(bias, packed)
   return repack(x, packed, 1)
+
+
+def _choose_packing(features: int, stride: int) -> int:
+  """Packing of a layer by its features; 0 where packing does not pay."""
+  if features > _MAX_CHANNELS or _PACKING % stride:
+    return 0
+  return _PACKING // stride
 
 
 @jax.custom_jvp
