@@ -109,15 +109,23 @@ def update_command(command: str) -> str:
 
 
 def check_keys(keys: Iterable[str]) -> None:
-  """Raises ValueError, with the new name, if a key has an old name.
+  """Raises ValueError, with the new names, if keys have an old name.
 
   Args:
     keys: dotted keys, without values.
   """
+  renamed = {}
   for key in keys:
-    new = sorted({new_key(key), new_key(key, "folder")} - {key})
-    if new:
-      raise ValueError(
-        f"Expected a key of the config, got {key!r}, which is now called "
-        f"{' or '.join(map(repr, new))}."
-      )
+    if new := sorted({new_key(key), new_key(key, "folder")} - {key}):
+      renamed[key] = " or ".join(map(repr, new))
+  if len(renamed) == 1:
+    ((key, new),) = renamed.items()
+    raise ValueError(
+      f"Expected a key of the config, got {key!r}, which is now called {new}."
+    )
+  if renamed:
+    lines = (f"\n  {key!r} is now called {new}" for key, new in renamed.items())
+    raise ValueError(
+      f"Expected keys of the config, got {len(renamed)} old names:"
+      f"{''.join(lines)}"
+    )

@@ -46,7 +46,10 @@ def apply_arguments(
   """
   known = {variant.__name__: variant for variant in (*variants, debug)}
   config.lock()
-  for item in _split(arg):
+  items = _split(arg)
+  keys = [item.split("=", 1)[0].strip() for item in items if "=" in item]
+  aliases.check_keys(key for key in keys if key not in dict(flatten(config)))
+  for item in items:
     name = _OLD_NAMES.get(item, item)
     if name in known:
       known[name](config)
@@ -162,7 +165,6 @@ def _override(config: ml_collections.ConfigDict, key: str, text: str) -> None:
   """Sets a key, to a value read from text."""
   values = dict(flatten(config))
   if key not in values:
-    aliases.check_keys([key])
     raise ValueError(
       f"Expected a key of the config, got {key!r}.{suggest(key, [*values])}"
     )

@@ -80,13 +80,13 @@ class _ConfigParser(flags.ArgumentParser):
     """Returns the config, without its overrides."""
     config = load.load_config(argument)
     known = [key for key, _ in arguments.flatten(config)]
-    for key in _override_keys(sys.argv):
-      if key not in known:
-        aliases.check_keys([key])
-        raise ValueError(
-          f"Expected a key of the config, got --config.{key}."
-          f"{arguments.suggest(key, known)}"
-        )
+    unknown = [key for key in _override_keys(sys.argv) if key not in known]
+    aliases.check_keys(unknown)
+    for key in unknown:
+      raise ValueError(
+        f"Expected a key of the config, got --config.{key}."
+        f"{arguments.suggest(key, known)}"
+      )
     return config
 
   def flag_type(self) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import clevr_set, tetrominoes
+import slot_attention_jax as sa
 from slot_attention_jax.config import aliases, base
 
 
@@ -89,13 +89,24 @@ def test_commands_get_todays_keys():
 )
 def test_old_keys_are_errors_that_name_the_new_ones(key, expected):
   with pytest.raises(ValueError, match=f"{key}.* now called {expected}"):
-    tetrominoes.get_config(f"{key}=9")
+    sa.load_config(f"tetrominoes:{key}=9")
   aliases.check_keys(["data.scenes.num_eval", "model.num_slots"])
 
 
+def test_all_old_keys_are_named():
+  message = (
+    r"got 2 old names:\n  'data.frame' is now called 'data.scenes.frame'\n"
+    r"  'model.slot_start' is now called 'model.slot_init'"
+  )
+  with pytest.raises(ValueError, match=message):
+    sa.load_config(
+      "tetrominoes:data.frame=(1, 2),model.slot_start=shared,seed=1"
+    )
+
+
 def test_nested_keys_are_set_and_unknown_ones_are_errors():
-  config = clevr_set.get_config("data.scenes.num_eval=9")
+  config = sa.load_config("clevr_set:data.scenes.num_eval=9")
   assert config.data.scenes.num_eval == 9
   for key in ("data.scenes", "data.scenes.x", "data.name.x", "data.x.num_eval"):
     with pytest.raises(ValueError, match=f"key of the config, got '{key}'"):
-      clevr_set.get_config(f"{key}=9")
+      sa.load_config(f"clevr_set:{key}=9")
