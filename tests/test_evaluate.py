@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import clevr_set, quickstart
+import slot_attention_jax as sa
 from slot_attention_jax import data, losses
 from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax.data import cached_dataset, from_config, types
@@ -23,7 +23,7 @@ DATA = "tetrominoes_scenes/validation"
 
 
 def config_of(arg=""):
-  return quickstart.get_config(f"debug,{arg}")
+  return sa.load_config(f"quickstart:debug,{arg}")
 
 
 def strict_json(path):
@@ -164,8 +164,6 @@ def test_masks_and_their_argmax_score_the_same(examples, tmp_path):
 
 def test_masks_of_a_model_score_like_the_model(of_weights, examples, tmp_path):
   """The scores of a file are those of the model that predicted it."""
-  import slot_attention_jax as sa
-
   task_noise = task.example_noise(jax.random.key(0), 0, 6, 4, 64)
   model, params = sa.load_pretrained("quickstart")
   output = jax.jit(model.apply)(
@@ -272,7 +270,7 @@ def sets():
 
 
 def test_sets_of_objects_are_scored_property_by_property(sets, tmp_path):
-  config = clevr_set.get_config("debug,data.name=sets")
+  config = sa.load_config("clevr_set:debug,data.name=sets")
   # In another order, and more predictions than objects.
   guesses = np.concatenate([np.zeros((8, 1, 19), np.float32), sets[:, ::-1]], 1)
   exact = evaluate(tmp_path, config, predictions=guesses)

@@ -13,7 +13,6 @@ import optax
 import pytest
 
 import slot_attention_jax as sa
-from configs import quickstart
 from slot_attention_jax import export_weights, tasks
 from slot_attention_jax.data import types
 from slot_attention_jax.pretrained import model_card
@@ -49,7 +48,7 @@ def write_run(path, task):
 
   Checkpoints are of steps 2 and 4; that of step 2 is the best.
   """
-  config = quickstart.get_config(f"{TINY},task={task}")
+  config = sa.load_config(f"quickstart:{TINY},task={task}")
   objective = tasks.create_task(config, info())
   optimizer = optax.sgd(1.0)
   with checkpoints.Checkpointer(
@@ -138,7 +137,7 @@ def test_the_file_holds_the_checkpoint_bit_for_bit(
   for x, y in zip(jax.tree.leaves(params), jax.tree.leaves(saved), strict=True):
     np.testing.assert_array_equal(x, y)
   assert report["parameters"] == sum(x.size for x in jax.tree.leaves(saved))
-  config = quickstart.get_config(f"{TINY},task={task}")
+  config = sa.load_config(f"quickstart:{TINY},task={task}")
   assert model == tasks.create_task(config, info()).model
   metadata = sa.read_weights_metadata(report["weights"])
   layout = types.CLEVR_LAYOUT if task == "set_prediction" else None

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import tetrominoes
+import slot_attention_jax as sa
 from slot_attention_jax import data, render
 from slot_attention_jax.data import procedural, types
 from slot_attention_jax.data.multi_object import layouts
@@ -41,7 +41,7 @@ def tfds():
 
 def settings(arg=""):
   keys = "data.resolution=(14, 21),eval.batch_size=4,train.batch_size=4"
-  config = tetrominoes.get_config(f"{keys},data.scenes.num_eval={SCENES}")
+  config = sa.load_config(f"tetrominoes:{keys},data.scenes.num_eval={SCENES}")
   with config.unlocked():
     for item in filter(None, arg.split(";")):
       key, value = item.split("=")

@@ -15,7 +15,7 @@ import optax
 import pytest
 from absl import logging as absl_logging
 
-from configs import quickstart
+import slot_attention_jax as sa
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax import tasks, train
@@ -50,7 +50,7 @@ DATA = "tetrominoes_scenes"
 
 
 def tiny(arg=""):
-  return quickstart.get_config(f"{TINY},{arg}")
+  return sa.load_config(f"quickstart:{TINY},{arg}")
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from configs import (
-  clevr_discovery,
-  clevr_set,
-  multi_dsprites,
-  objects_room,
-  tetrominoes,
-)
+import slot_attention_jax as sa
 from slot_attention_jax import data
 from slot_attention_jax.data import from_config
 from slot_attention_jax.runtime import mesh
@@ -53,18 +47,18 @@ def warnings_in(caplog):
 
 
 @pytest.mark.parametrize(
-  ("module", "name", "resolution", "scenes"),
+  ("config_name", "name", "resolution", "scenes"),
   [
-    (clevr_discovery, "CLEVR", (128, 128), "clevr_scenes_3_to_6"),
-    (clevr_set, "CLEVR", (128, 128), "clevr_scenes"),
-    (multi_dsprites, "MULTI_DSPRITES", (64, 64), "multi_dsprites_scenes"),
-    (tetrominoes, "TETROMINOES", (35, 35), "tetrominoes_scenes"),
+    ("clevr_discovery", "CLEVR", (128, 128), "clevr_scenes_3_to_6"),
+    ("clevr_set", "CLEVR", (128, 128), "clevr_scenes"),
+    ("multi_dsprites", "MULTI_DSPRITES", (64, 64), "multi_dsprites_scenes"),
+    ("tetrominoes", "TETROMINOES", (35, 35), "tetrominoes_scenes"),
   ],
 )
 def test_synthetic_scenes_stand_in_for_missing_data_with_one_warning(
-  module, name, resolution, scenes, over_batch, no_data, caplog
+  config_name, name, resolution, scenes, over_batch, no_data, caplog
 ):
-  config = module.get_config("debug")
+  config = sa.load_config(f"{config_name}:debug")
   dataset = data.create_dataset(
     config, "train", batch_size=4, sharding=over_batch
   )
@@ -86,7 +80,7 @@ def test_synthetic_scenes_stand_in_for_missing_data_with_one_warning(
 def test_synthetic_scenes_asked_for_give_no_warning(
   over_batch, no_data, caplog
 ):
-  config = tetrominoes.get_config("debug,data.name=tetrominoes_scenes")
+  config = sa.load_config("tetrominoes:debug,data.name=tetrominoes_scenes")
   dataset = data.create_dataset(
     config, "validation", batch_size=4, sharding=over_batch
   )
@@ -100,7 +94,7 @@ def test_synthetic_scenes_asked_for_give_no_warning(
 
 
 def test_synthetic_scenes_have_every_split_of_clevr(over_batch, no_data):
-  config = clevr_set.get_config("debug")
+  config = sa.load_config("clevr_set:debug")
   for split in ("train_eval", "validation", "test"):
     dataset = data.create_dataset(
       config, split, batch_size=4, sharding=over_batch
@@ -111,7 +105,7 @@ def test_synthetic_scenes_have_every_split_of_clevr(over_batch, no_data):
 def test_a_named_directory_without_data_is_an_error_with_the_commands(
   over_batch, no_data, tmp_path
 ):
-  config = clevr_set.get_config("debug")
+  config = sa.load_config("clevr_set:debug")
   config.data.data_dir = str(tmp_path)
   with pytest.raises(FileNotFoundError) as error:
     data.create_dataset(config, "train", batch_size=4, sharding=over_batch)
@@ -126,7 +120,7 @@ def test_a_named_directory_without_data_is_an_error_with_the_commands(
 def test_prepared_clevr_is_used_where_it_is_named(
   over_batch, no_data, tfds, tmp_path, caplog
 ):
-  config = on_clevr(clevr_set.get_config("debug"), tmp_path)
+  config = on_clevr(sa.load_config("clevr_set:debug"), tmp_path)
   dataset = data.create_dataset(
     config, "train", batch_size=4, sharding=over_batch
   )
@@ -148,7 +142,7 @@ def test_prepared_clevr_is_used_where_it_is_found(
   over_batch, tfds, tmp_path, monkeypatch
 ):
   monkeypatch.setenv("TFDS_DATA_DIR", str(CLEVR))
-  config = clevr_set.get_config("debug,data.resolution=(16, 16)")
+  config = sa.load_config("clevr_set:debug,data.resolution=(16, 16)")
   config.data.cache_dir = str(tmp_path)
   dataset = data.create_dataset(
     config, "validation", batch_size=4, sharding=over_batch
@@ -160,7 +154,7 @@ def test_prepared_clevr_is_used_where_it_is_found(
 
 def test_settings_of_the_config_reach_clevr(over_batch, tfds, tmp_path):
   config = on_clevr(
-    clevr_discovery.get_config("debug,data.resolution=(16, 16)"), tmp_path
+    sa.load_config("clevr_discovery:debug,data.resolution=(16, 16)"), tmp_path
   )
 
   def images(split="train", **changes):
@@ -186,7 +180,7 @@ def test_settings_of_the_config_reach_clevr(over_batch, tfds, tmp_path):
 def test_the_seed_decides_the_order_of_clevr(over_batch, tfds, tmp_path):
   def first(seed):
     config = on_clevr(
-      clevr_set.get_config(f"debug,seed={seed},data.resolution=(16, 16)"),
+      sa.load_config(f"clevr_set:debug,seed={seed},data.resolution=(16, 16)"),
       tmp_path,
     )
     dataset = data.create_dataset(
@@ -201,7 +195,7 @@ def test_the_seed_decides_the_order_of_clevr(over_batch, tfds, tmp_path):
 def test_set_prediction_on_clevrs_test_split_is_an_error(
   over_batch, tfds, tmp_path
 ):
-  config = on_clevr(clevr_set.get_config("debug"), tmp_path)
+  config = on_clevr(sa.load_config("clevr_set:debug"), tmp_path)
   with pytest.raises(ValueError, match=r"no annotations.*validation split"):
     data.create_dataset(config, "test", batch_size=4, sharding=over_batch)
 
@@ -210,7 +204,9 @@ def test_discovery_on_clevrs_test_split_has_no_targets(
   over_batch, tfds, tmp_path
 ):
   config = on_clevr(
-    clevr_discovery.get_config("data.resolution=(16, 16),data.max_objects=0"),
+    sa.load_config(
+      "clevr_discovery:data.resolution=(16, 16),data.max_objects=0"
+    ),
     tmp_path,
   )
   dataset = data.create_dataset(
@@ -232,23 +228,23 @@ def test_discovery_on_clevrs_test_split_has_no_targets(
   ],
 )
 def test_bad_settings_are_errors(arg, split, message, over_batch, no_data):
-  config = tetrominoes.get_config(arg)
+  config = sa.load_config(f"tetrominoes:{arg}")
   with pytest.raises(ValueError, match=message):
     data.create_dataset(config, split, batch_size=4, sharding=over_batch)
 
 
 def test_unknown_split_of_clevr_is_an_error(over_batch, tfds, tmp_path):
-  config = on_clevr(clevr_set.get_config("debug"), tmp_path)
+  config = on_clevr(sa.load_config("clevr_set:debug"), tmp_path)
   with pytest.raises(ValueError, match=r"split of .*got 'dev'"):
     data.create_dataset(config, "dev", batch_size=4, sharding=over_batch)
 
 
-@pytest.mark.parametrize("module", [tetrominoes, multi_dsprites])
+@pytest.mark.parametrize("config_name", ["tetrominoes", "multi_dsprites"])
 def test_rendered_scenes_with_a_data_directory_are_an_error(
-  module, over_batch, tmp_path
+  config_name, over_batch, tmp_path
 ):
   # Else a run would seem to be on data that it never reads.
-  config = module.get_config()
+  config = sa.load_config(config_name)
   config.data.name += "_scenes"
   config.data.data_dir = str(tmp_path)
   with pytest.raises(ValueError, match=r"data.data_dir to be empty.*Remove"):
@@ -256,123 +252,128 @@ def test_rendered_scenes_with_a_data_directory_are_an_error(
 
 
 @pytest.mark.parametrize(
-  ("module", "arg", "name", "rows"),
+  ("config_name", "arg", "name", "rows"),
   [
-    (clevr_set, "", "clevr_scenes", 10),
-    (clevr_set, "data.name=clevr_scenes", "clevr_scenes", 10),
-    (clevr_discovery, "", "clevr_scenes_3_to_6", 10),
-    (clevr_set, "data.scenes.num_objects=(3, 16)", "clevr_scenes_3_to_16", 16),
-    (clevr_set, "data.variant=textured", "clevr_scenes_textured", 10),
-    (clevr_set, "data.scenes.held_out=cogent_b", "clevr_scenes_cogent_b", 10),
-    (multi_dsprites, "", "multi_dsprites_scenes", 5),
+    ("clevr_set", "", "clevr_scenes", 10),
+    ("clevr_set", "data.name=clevr_scenes", "clevr_scenes", 10),
+    ("clevr_discovery", "", "clevr_scenes_3_to_6", 10),
     (
-      multi_dsprites,
+      "clevr_set",
+      "data.scenes.num_objects=(3, 16)",
+      "clevr_scenes_3_to_16",
+      16,
+    ),
+    ("clevr_set", "data.variant=textured", "clevr_scenes_textured", 10),
+    ("clevr_set", "data.scenes.held_out=cogent_b", "clevr_scenes_cogent_b", 10),
+    ("multi_dsprites", "", "multi_dsprites_scenes", 5),
+    (
+      "multi_dsprites",
       "data.variant=binarized",
       "multi_dsprites_scenes_binarized",
       3,
     ),
     (
-      multi_dsprites,
+      "multi_dsprites",
       "data.scenes.num_objects=(1, 8)",
       "multi_dsprites_scenes",
       8,
     ),
-    (tetrominoes, "", "tetrominoes_scenes", 3),
+    ("tetrominoes", "", "tetrominoes_scenes", 3),
   ],
 )
-def test_the_scenes_of_a_config(module, arg, name, rows):
-  config = module.get_config(arg)
+def test_the_scenes_of_a_config(config_name, arg, name, rows):
+  config = sa.load_config(f"{config_name}:{arg}")
   family = data.create_family(config)
   assert (family.name, family.max_objects) == (name, rows)
 
 
 def test_the_camera_of_a_config():
-  family = data.create_family(clevr_set.get_config())
+  family = data.create_family(sa.load_config("clevr_set"))
   assert (family.frame, family.crop) == ((320, 480), None)
-  family = data.create_family(clevr_discovery.get_config())
+  family = data.create_family(sa.load_config("clevr_discovery"))
   assert (family.frame, family.crop) == ((240, 320), "paper")
 
 
 @pytest.mark.parametrize(
-  ("module", "arg", "message"),
+  ("config_name", "arg", "message"),
   [
     (
-      clevr_set,
+      "clevr_set",
       "data.scenes.num_objects=(0, 5)",
       r"1 <= lo <= hi <= 16, got \(0, 5",
     ),
-    (clevr_set, "data.scenes.num_objects=(3, 17)", r"got \(3, 17\)"),
-    (clevr_set, "data.max_objects=2", r"got \(3, 2\)"),
-    (clevr_set, "data.variant=binarized", r"'textured'.*got 'binarized'"),
-    (clevr_set, "data.scenes.held_out=cogent_c", r"cogent_a.*got 'cogent_c'"),
-    (clevr_set, "data.scenes.frame=(0, 320)", r"resolution .*got \(0, 320\)"),
+    ("clevr_set", "data.scenes.num_objects=(3, 17)", r"got \(3, 17\)"),
+    ("clevr_set", "data.max_objects=2", r"got \(3, 2\)"),
+    ("clevr_set", "data.variant=binarized", r"'textured'.*got 'binarized'"),
+    ("clevr_set", "data.scenes.held_out=cogent_c", r"cogent_a.*got 'cogent_c'"),
+    ("clevr_set", "data.scenes.frame=(0, 320)", r"resolution .*got \(0, 320\)"),
     (
-      clevr_set,
+      "clevr_set",
       "data.scenes.tetrominoes_step=5",
       r"tetrominoes_step to be 1.*got 5",
     ),
-    (multi_dsprites, "data.variant=textured", r"variant of .*got 'textured'"),
+    ("multi_dsprites", "data.variant=textured", r"variant of .*got 'textured'"),
     (
-      multi_dsprites,
+      "multi_dsprites",
       "data.scenes.num_objects=(2, 17)",
       r"1 <= fewest.*\(2, 17\)",
     ),
     (
-      multi_dsprites,
+      "multi_dsprites",
       "data.scenes.held_out=cogent_a",
       r"held_out to be ''.*cogent_a",
     ),
     (
-      tetrominoes,
+      "tetrominoes",
       "data.scenes.num_objects=(1, 2)",
       r"num_objects to be \(0, 0\)",
     ),
-    (tetrominoes, "data.variant=textured", r"variant to be ''.*'textured'"),
-    (tetrominoes, "data.name=clever", r"data.name out of .*got 'clever'"),
+    ("tetrominoes", "data.variant=textured", r"variant to be ''.*'textured'"),
+    ("tetrominoes", "data.name=clever", r"data.name out of .*got 'clever'"),
   ],
 )
-def test_scenes_that_do_not_exist_are_errors(module, arg, message):
+def test_scenes_that_do_not_exist_are_errors(config_name, arg, message):
   with pytest.raises(ValueError, match=message):
-    data.create_family(module.get_config(arg))
+    data.create_family(sa.load_config(f"{config_name}:{arg}"))
 
 
 def test_keys_of_scenes_are_errors_when_clevr_is_read(
   over_batch, tfds, tmp_path
 ):
   config = on_clevr(
-    clevr_set.get_config("debug,data.variant=textured"), tmp_path
+    sa.load_config("clevr_set:debug,data.variant=textured"), tmp_path
   )
   with pytest.raises(ValueError, match=r"data.variant .*clevr_scenes"):
     data.create_dataset(config, "train", batch_size=4, sharding=over_batch)
 
 
 @pytest.mark.parametrize(
-  ("module", "arg", "command"),
+  ("config_name", "arg", "command"),
   [
-    (clevr_discovery, "data.fallback=False", "builder('clevr'"),
-    (clevr_discovery, "masks", "prepare --name=clevr_with_masks "),
-    (clevr_set, "masks", "prepare --name=clevr_with_masks "),
+    ("clevr_discovery", "data.fallback=False", "builder('clevr'"),
+    ("clevr_discovery", "masks", "prepare --name=clevr_with_masks "),
+    ("clevr_set", "masks", "prepare --name=clevr_with_masks "),
     (
-      multi_dsprites,
+      "multi_dsprites",
       "masks",
       "--name=multi_dsprites --variant=colored_on_grayscale ",
     ),
-    (tetrominoes, "masks", "prepare --name=tetrominoes "),
-    (objects_room, "", "--name=objects_room --variant=train "),
-    (objects_room, "data.fallback=True", "--name=objects_room "),
+    ("tetrominoes", "masks", "prepare --name=tetrominoes "),
+    ("objects_room", "", "--name=objects_room --variant=train "),
+    ("objects_room", "data.fallback=True", "--name=objects_room "),
   ],
 )
 def test_missing_data_without_a_stand_in_are_an_error(
-  module, arg, command, over_batch, no_data
+  config_name, arg, command, over_batch, no_data
 ):
-  config = module.get_config(arg)
+  config = sa.load_config(f"{config_name}:{arg}")
   with pytest.raises(FileNotFoundError) as error:
     data.create_dataset(config, "train", batch_size=4, sharding=over_batch)
   assert command in str(error.value)
 
 
 def test_variants_that_do_not_exist_are_an_error(over_batch, no_data):
-  config = objects_room.get_config("data.variant=seven_objects")
+  config = sa.load_config("objects_room:data.variant=seven_objects")
   with pytest.raises(ValueError, match=r"\['train', .*got 'seven_objects'"):
     data.create_dataset(config, "train", batch_size=4, sharding=over_batch)
 
@@ -391,11 +392,11 @@ def test_variants_that_do_not_exist_are_an_error(over_batch, no_data):
   ],
 )
 def test_the_crop_follows_from_the_data(name, crop, expected):
-  config = clevr_set.get_config(f"data.name={name},data.crop={crop}")
+  config = sa.load_config(f"clevr_set:data.name={name},data.crop={crop}")
   assert from_config.resolve_crop(config) == expected
 
 
 def test_train_split_is_an_error_for_scenes(over_batch, no_data):
-  config = clevr_set.get_config("data.tfds.train_split=records[0:8]")
+  config = sa.load_config("clevr_set:data.tfds.train_split=records[0:8]")
   with pytest.raises(ValueError, match=r"data.tfds.train_split to be 'train'"):
     data.create_dataset(config, "train", batch_size=4, sharding=over_batch)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import quickstart
+import slot_attention_jax as sa
 from slot_attention_jax import data, tasks
 from slot_attention_jax.data import types
 from slot_attention_jax.evaluation import examples
@@ -37,7 +37,7 @@ class Setting:
   """A tiny model and what evaluates it."""
 
   def __init__(self, task, num_devices=4):
-    self.config = quickstart.get_config(f"{TINY},task={task}")
+    self.config = sa.load_config(f"quickstart:{TINY},task={task}")
     self.mesh = mesh_of(num_devices)
     self.task = tasks.create_task(self.config, self.data(4).info)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs import clevr_set, quickstart
+import slot_attention_jax as sa
 from slot_attention_jax.models import from_config
 from slot_attention_jax.runtime import files
 
@@ -15,7 +15,7 @@ def settings_of(config):
 
 
 def test_settings_from_json_make_the_same_model():
-  config = quickstart.get_config("model.precision=bfloat16")
+  config = sa.load_config("quickstart:model.precision=bfloat16")
   made, again = (
     from_config.create_model("discovery", settings, resolution=resolution)
     for settings, resolution in (
@@ -32,7 +32,7 @@ def test_settings_from_json_make_the_same_model():
 
 
 def test_the_old_name_of_slot_init_is_read():
-  settings = settings_of(quickstart.get_config())
+  settings = settings_of(sa.load_config("quickstart"))
   old = {
     "slot_start" if k == "slot_init" else k: v for k, v in settings.items()
   }
@@ -46,7 +46,7 @@ def test_the_old_name_of_slot_init_is_read():
 
 
 def test_set_prediction_has_the_size_of_the_properties():
-  settings = settings_of(clevr_set.get_config("model.head_hidden_size=8"))
+  settings = settings_of(sa.load_config("clevr_set:model.head_hidden_size=8"))
   model = from_config.create_model(
     "set_prediction", settings, resolution=(128, 128), num_properties=7
   )
@@ -54,7 +54,7 @@ def test_set_prediction_has_the_size_of_the_properties():
 
 
 def test_settings_missing_in_old_files_are_the_papers():
-  settings = settings_of(quickstart.get_config())
+  settings = settings_of(sa.load_config("quickstart"))
   old = dict(settings)
   for name in ("slot_update", "normalization", "gradient"):
     del old[name]
@@ -71,7 +71,9 @@ def test_settings_missing_in_old_files_are_the_papers():
 
 def test_a_background_grid_makes_a_background():
   settings = settings_of(
-    quickstart.get_config("model.background_grid=2,model.precision=bfloat16")
+    sa.load_config(
+      "quickstart:model.background_grid=2,model.precision=bfloat16"
+    )
   )
   model = from_config.create_model("discovery", settings, resolution=(28, 28))
   assert (model.background.grid, model.background_grid) == (2, 2)
@@ -93,7 +95,7 @@ def test_a_background_grid_makes_a_background():
   ],
 )
 def test_bad_settings_are_errors(task, changes, message):
-  settings = settings_of(quickstart.get_config()) | changes
+  settings = settings_of(sa.load_config("quickstart")) | changes
   settings = {k: v for k, v in settings.items() if v is not None}
   with pytest.raises(ValueError, match=message):
     from_config.create_model(task, settings, resolution=(28, 28))

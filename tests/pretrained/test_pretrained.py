@@ -8,7 +8,6 @@ import pytest
 import scipy.optimize
 
 import slot_attention_jax as sa
-from configs import quickstart
 from experiments.common import configuration
 from slot_attention_jax import data, pretrained, tasks
 from slot_attention_jax.data import procedural
@@ -37,7 +36,7 @@ def test_shipped_weights_load_and_are_small(name):
 
 def test_model_matches_its_config():
   metadata = sa.pretrained_metadata("quickstart")
-  config = quickstart.get_config()
+  config = sa.load_config("quickstart")
   assert metadata.command.startswith("--config=configs/quickstart.py")
   assert metadata.planned_steps == metadata.steps == config.train.num_steps
   info = _validation(config).info

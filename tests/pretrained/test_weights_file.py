@@ -12,7 +12,6 @@ import safetensors
 import safetensors.numpy
 
 import slot_attention_jax as sa
-from configs import quickstart
 from slot_attention_jax.data import types
 from slot_attention_jax.pretrained import weights_file
 
@@ -195,6 +194,7 @@ def test_a_missing_file_is_an_error(tmp_path):
 
 def test_metadata_is_frozen():
   with pytest.raises(dataclasses.FrozenInstanceError):
+    # The assignment that is tested is one that a type checker rejects.
     metadata().seed = 1  # type: ignore[misc]
 
 
@@ -246,7 +246,7 @@ def test_earlier_names_are_aliases():
 
 
 def test_a_config_takes_the_model_of_weights():
-  config = quickstart.get_config()
+  config = sa.load_config("quickstart")
   old = {
     "slot_start" if k == "slot_init" else k: v for k, v in SETTINGS.items()
   }

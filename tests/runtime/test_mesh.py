@@ -31,7 +31,7 @@ def test_replicated_puts_all_values_on_all_devices():
 
 @pytest.mark.parametrize("batch_size", [4, 8, 64])
 def test_batch_sizes_that_fit(batch_size):
-  mesh_lib.check_batch_size("train.batch_size", batch_size, 4)
+  mesh_lib.check_batch_size("train.batch_size", batch_size, 4)  # No error.
 
 
 @pytest.mark.parametrize(

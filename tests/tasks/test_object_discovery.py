@@ -107,8 +107,11 @@ def test_iterations_are_split_over_the_devices_as_the_noise_is():
   task = create(train_iterations=(1, 3))
   optimizer, schedule = optimizers.create_optimizer(base.base_config().optim)
   step = steps.make_train_step(task, optimizer, schedule, mesh)
-  # Each device takes the numbers of its own examples.
-  step.lower(steps.abstract_state(task, optimizer, mesh), BATCH)
+  # Lowering fails unless each device gets the counts of its own examples.
+  lowered = step.lower(steps.abstract_state(task, optimizer, mesh), BATCH)
+  state, metrics = lowered.out_info
+  assert state.params.keys() == {"params"}
+  assert metrics["loss"].shape == ()
 
 
 @pytest.mark.parametrize("given", [(0, 3), (3, 2)])
