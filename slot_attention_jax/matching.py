@@ -275,7 +275,7 @@ def _replace_nonfinite(cost: jax.Array) -> jax.Array:
   cost = jnp.clip(cost, -_MAX_COST, _MAX_COST)
   scale = jnp.max(jnp.where(finite, jnp.abs(cost), 0.0), initial=0.0)
   # More than the finite costs of two matchings can differ by, but not more than
-  # needed: float32 would lose the finite costs beside a huge constant.
+  # needed: float32 would lose the finite costs next to a huge constant.
   large = 2.0 * min(cost.shape) * jnp.where(scale > 0, scale, 1.0)
   # Clipping kept the sign of +-inf; NaN compares false and counts as +inf.
   return jnp.where(finite, cost, jnp.where(cost < 0, -large, large))

@@ -39,7 +39,7 @@ def render(config: Any, workdir: str) -> dict[str, float]:
     gray values are 0 for the background and i for object i (from 1),
   - `scenes.json`, laid out like CLEVR's,
   - `NAME_SPLIT.tfrecords`, compressed, laid out like `multi_object_datasets`',
-  - `contact_sheet.png`, the first 16 scenes beside their segmentations,
+  - `contact_sheet.png`, the first 16 scenes next to their segmentations,
   - `metadata.json` and `config.json`, which say what all this is.
 
   An interrupted export is completed when the command is repeated; a finished

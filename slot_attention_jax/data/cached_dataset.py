@@ -194,7 +194,7 @@ class CachedDataset(types.Dataset):
         name: device_arrays_lib.read_rows(array, rows, self._sharding)
         for name, array in self._arrays.items()
       }
-    # Both end in the same compiled function, hence in the same bits.
+    # Both end in the same compiled function, so the bits are the same.
     out = self._finish(raw)
     if not self._shuffle:
       out["valid"] = device_arrays_lib.put(valid, self._sharding)
@@ -242,7 +242,7 @@ def from_cache(
     The dataset.
 
   Raises:
-    ValueError: as of `CachedDataset`.
+    ValueError: see `CachedDataset`.
   """
   names = ["image"]
   names += ["segmentation"] if info.has_segmentation else []

@@ -58,12 +58,12 @@ def prepare(
     source: the file, a directory that has it under its own name, or the URL
       (`gs://`, `https://`) of the file or of a bucket; "" for the public one.
     variant: of the dataset; "" for the default one.
-    max_records: convert only the first so many; None: all.
+    max_records: convert only the first this many records; None: all.
 
   Returns:
     `name`, `variant`, `path` of the dataset, `source` and `source_bytes`, the
-    file's name and size, `max_records`, `num_records`, `num_objects` (how many
-    scenes have so many objects), `num_at_most_6_objects`, `pixels_in_no_mask`,
+    file's name and size, `max_records`, `num_records`, `num_objects` (number of
+    scenes by number of objects), `num_at_most_6_objects`, `pixels_in_no_mask`,
     `pixels_in_several_masks`, `complete`: whether these are as many records as
     the original has, and `seconds`. Of data that were prepared before, what
     they were then.
@@ -93,7 +93,7 @@ def prepare(
   with _locked(root, parts), _parent_of(target) as parent:
     if target.exists():
       return _check_same(target, path, max_records)
-    # Leftovers of a killed run; nobody else holds the lock.
+    # Leftovers of a killed run; no other process holds the lock.
     for leftover in parent.glob(f"{_INCOMPLETE}*"):
       logging.info("Removing an interrupted preparation, %s.", leftover)
       shutil.rmtree(leftover)
@@ -280,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     help="TFDS's data directory; default: %(default)s",
   )
   parser.add_argument(
-    "--max_records", type=int, help="prepare only the first so many"
+    "--max_records", type=int, help="prepare only the first MAX_RECORDS records"
   )
   parser.add_argument(
     user_errors.FLAG, action="store_true", help="show a user error's traceback"

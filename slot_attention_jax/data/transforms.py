@@ -213,7 +213,7 @@ def preprocess_segmentation(
   Args:
     segmentation: [H, W] integers.
     resolution: (h, w) of the result.
-    crop: as of `preprocess_image`.
+    crop: see `preprocess_image`.
 
   Returns:
     [h, w] int32.

@@ -119,7 +119,7 @@ def score(
 
   Args:
     task: how they are scored.
-    path: as of `load_predictions`.
+    path: see `load_predictions`.
     dataset: the split.
 
   Returns:

@@ -143,7 +143,7 @@ def scene_grid(
   columns: int = 4,
   min_size: int = 96,
 ) -> np.ndarray:
-  """A grid of scenes, each image beside its segmentation.
+  """A grid of scenes, each image next to its segmentation.
 
   Args:
     images: [B, H, W, 3] uint8.

@@ -23,7 +23,7 @@ from slot_attention_jax.interop import (
 )
 
 _PREFIX = "network/layer_with_weights-0/"
-# What a training checkpoint holds beside the network.
+# What a training checkpoint holds besides the network.
 _NO_WEIGHTS = re.compile(
   r"(optimizer|global_step|save_counter|_CHECKPOINTABLE_OBJECT_GRAPH)(/|$)"
   r"|.*/\.OPTIMIZER_SLOT/"

@@ -2,7 +2,7 @@
 
 A checkpoint `ckpt-1` is a table `ckpt-1.index` from names to small protobuf
 messages (type, shape, where the bytes lie, their checksum), shards
-`ckpt-1.data-00000-of-00001` of bytes, and a text file `checkpoint` beside them
+`ckpt-1.data-00000-of-00001` of bytes, and a text file `checkpoint` next to them
 that names the latest checkpoint.
 
 References:

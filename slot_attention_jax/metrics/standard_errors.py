@@ -63,7 +63,7 @@ def ratio_and_standard_error(
   Args:
     above: [N] numbers to sum.
     below: [N] numbers to sum, whose sum is positive.
-    valid: [N] bool, as of `mean_and_standard_error`.
+    valid: [N] bool, see `mean_and_standard_error`.
 
   Returns:
     A pair (ratio, standard error); the error is None of a single image.

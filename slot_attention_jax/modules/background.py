@@ -1,7 +1,7 @@
 """A background without detail: what slot 0 may paint, and no more.
 
 The paper's decoder lets every slot paint anything, including parts of the
-background, and nothing tells the slots to leave it to one of them. Here slot 0
+background, and nothing makes the slots leave it to one of them. Here slot 0
 gets an image that is too smooth for any object, and an alpha logit of 0
 everywhere. What is left to the other slots is what stands out against it.
 """

@@ -56,7 +56,7 @@ def matches(path: pathlib.Path, record: Mapping[str, int]) -> bool:
 
   Args:
     path: of the file.
-    record: its checksums by name, as of `incremental`; the fastest is checked.
+    record: its checksums by name, see `incremental`; the fastest is checked.
 
   Returns:
     Whether it is the same.

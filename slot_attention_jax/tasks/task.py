@@ -123,7 +123,7 @@ class Task(abc.ABC):
   @property
   @abc.abstractmethod
   def best_metric(self) -> tuple[str, str]:
-    """The metric that tells which model is best, and `"max"` or `"min"`."""
+    """The metric that decides which model is best, and `"max"` or `"min"`."""
 
   @abc.abstractmethod
   def loss(self, params: Any, batch: types.Batch, noise: Any) -> jax.Array:

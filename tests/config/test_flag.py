@@ -60,6 +60,18 @@ def test_an_unknown_key_is_an_error_that_names_the_right_one(
     parse("--config=quickstart", f"--config.{key}=3")
 
 
+def test_all_old_keys_are_named(parse):
+  with pytest.raises(
+    flags.IllegalFlagValueError,
+    match=r"(?s)2 old names.*scenes\.num_eval.*scenes\.held_out",
+  ):
+    parse(
+      "--config=quickstart",
+      "--config.data.num_scenes=3",
+      "--config.data.held_out=cogent_a",
+    )
+
+
 @pytest.mark.parametrize(
   ("value", "expected"),
   [

@@ -22,7 +22,7 @@ _SPLITS = {
 
 
 def is_prepared(data_dir: str | os.PathLike[str] | None = None) -> bool:
-  """Whether there is a prepared CLEVR; arguments as of `find_builder`."""
+  """Whether there is a prepared CLEVR; arguments as in `find_builder`."""
   version = clevr_records.VERSION
   return tfds_files.find_directory("clevr", version, data_dir) is not None
 
@@ -73,14 +73,14 @@ def open(
   """Opens CLEVR: finds it, decodes it on the first use, and makes batches.
 
   Args:
-    data_dir: as of `find_builder`.
+    data_dir: see `find_builder`.
     split: `"train"`, `"train_eval"`, `"validation"` or `"test"`. By the order
       of the file names `train_eval` is the first `num_train_eval` examples of
       TFDS's train and `train` is the others.
     images: how the images are cropped, resized and cached.
     batching: how examples become batches.
     task: `"set_prediction"` needs the annotations, which `test` lacks.
-    max_objects: keep scenes with at most so many objects, counted over the
+    max_objects: keep scenes with at most this many objects, counted over the
       whole scene and not within the crop; None keeps all.
     num_train_eval: how many of TFDS's train examples are held out.
 

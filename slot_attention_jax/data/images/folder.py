@@ -61,7 +61,7 @@ def open(
     images: how images and masks are cropped, resized and cached. The aspect
       ratio is not kept, but `"center"` crops to the largest square.
     batching: how examples become batches.
-    max_objects: keep images of at most so many objects; None keeps all. Without
+    max_objects: keep images of up to this many objects; None keeps all. Without
       masks nothing is known of objects: all are kept, with a warning.
 
   Returns:

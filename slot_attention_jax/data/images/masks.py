@@ -1,6 +1,6 @@
 """Masks of a folder of images: where they are, and the segments in them.
 
-They lie in a folder `masks` beside `images` (or in the folder of the images
+They are in a folder `masks` next to `images` (or in the folder of the images
 itself), a PNG file `STEM.png` or `STEM_mask.png` for each image `STEM.*`, in
 upper or lower case. Their gray values or palette indices are 0 for the
 background and another number for each object; or they are colors, of which

@@ -61,7 +61,7 @@ def find_builder(
   *,
   variant: str = "",
 ) -> Any | None:
-  """Finds a prepared dataset; arguments as of `find_directory`.
+  """Finds a prepared dataset; arguments as in `find_directory`.
 
   Returns:
     A TFDS builder that reads the data; None if they are not there.
@@ -101,12 +101,12 @@ def find_files(builder: Any, split: str) -> list[Any]:
 
 
 def fingerprint(builder: Any, files: list[Any]) -> dict[str, Any]:
-  """What tells prepared data from others, for `cache.build_or_load`."""
+  """Identifies prepared data, for `cache.build_or_load`."""
   description = files[0].parent / "dataset_info.json"
   stats = [(path.name, path.stat()) for path in files]
   return {
     "dataset": builder.info.full_name,
     "dataset_info": hashlib.sha256(description.read_bytes()).hexdigest(),
-    # The time tells apart what was prepared twice with equal sizes.
+    # The time distinguishes data prepared twice with equal sizes.
     "files": [[name, s.length, s.mtime] for name, s in stats],
   }

@@ -17,7 +17,7 @@ class ConversionStats:
 
   Attributes:
     num_records: scenes.
-    num_objects: how many scenes have so many objects, by this number.
+    num_objects: number of scenes, by their number of objects.
     unmasked: pixels in no mask.
     overlapping: pixels in several masks.
   """

@@ -39,7 +39,7 @@ def background_rule(name: str) -> str:
 def is_prepared(
   name: str, variant: str, data_dir: str | os.PathLike[str] | None = None
 ) -> bool:
-  """Whether a dataset was prepared; arguments as of `find_builder`."""
+  """Whether a dataset was prepared; arguments as in `find_builder`."""
   variant = layouts.resolve_variant(name, variant)
   path = tfds_files.find_directory(name, VERSION, data_dir, variant=variant)
   return path is not None
@@ -53,7 +53,7 @@ def find_builder(
   Args:
     name: one of `NAMES`.
     variant: of the dataset; "" for the default one.
-    data_dir: as of `tfds_files.find_directory`.
+    data_dir: see `tfds_files.find_directory`.
 
   Returns:
     The TFDS builder of the prepared data.
@@ -89,13 +89,13 @@ def open(
   """Opens a multi-object dataset: finds it, decodes it once, makes batches.
 
   Args:
-    data_dir: as of `find_builder`.
+    data_dir: see `find_builder`.
     split: as `splits.find_split` knows them.
     images: how images and segmentations are cropped, resized and cached.
     batching: how examples become batches.
     name: one of `NAMES`.
     variant: of the dataset; "" for the default one.
-    max_objects: keep scenes of at most so many objects, counted over the whole
+    max_objects: keep scenes of up to this many objects, counted over the whole
       scene and not within the crop; None keeps all. CLEVR only; the filter in
       the name of a split has precedence.
 

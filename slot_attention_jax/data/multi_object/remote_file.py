@@ -1,7 +1,7 @@
 """Web files, and those of public Google Cloud buckets, as streams that resume.
 
 The files have gigabytes and are converted as they come, so what is needed is a
-stream that goes on where a connection broke. Of the libraries tried, fsspec and
+stream that resumes where a connection broke. Of the libraries tried, fsspec and
 smart_open raise an error there; pooch and huggingface_hub try again, but need
 the whole file on disk.
 """

@@ -33,8 +33,8 @@ class Split:
     name: full name, as `"clevr6/test"`, in the names of metrics.
     first: its first record.
     stop: one past its last record; None: up to the last that there is.
-    limit: only the first so many that pass the filter; None: all.
-    max_objects: the filter: scenes of at most so many objects, the background
+    limit: maximum number of scenes that pass the filter; None: all.
+    max_objects: the filter: scenes of at most this many objects, the background
       not counted; None: all.
   """
 

@@ -131,7 +131,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       source: name of its file, for messages.
 
     Returns:
-      A pair (the scene as of `records.parse_record`, the example).
+      A pair (the scene from `records.parse_record`, the example).
 
     Raises:
       ValueError: if it is not a record of the dataset.

@@ -184,7 +184,7 @@ def conv_transpose_stack(
 ) -> jax.Array:
   """Transposed convolutions with bias and a ReLU before each.
 
-  Arguments and result as of `conv_stack`, but for kernels [k, k, F, C].
+  Arguments and result are those of `conv_stack`, but kernels are [k, k, F, C].
 
   Example:
     >>> import jax.numpy as jnp
@@ -201,7 +201,7 @@ def conv_transpose_stack(
     with jax.named_scope(f"conv_{i}"):
       packing = _choose_packing(kernel.shape[2], stride)
       packing = 0 if packing and width % packing else packing
-      # Upsampling pays only if the next layer reads its packed result.
+      # Packed upsampling is faster only if the next layer reads it packed.
       if stride > 1 and set(strides[i + 1 : i + 2]) != {1}:
         packing = 0
       x = repack(nn.relu(_fusion_barrier(x) if i else x), packed, packing or 1)
@@ -211,7 +211,7 @@ def conv_transpose_stack(
 
 
 def _choose_packing(features: int, stride: int) -> int:
-  """Packing of a layer by its features; 0 where packing does not pay."""
+  """Packing of a layer by its features; 0 where packing is not faster."""
   if features > _MAX_CHANNELS or _PACKING % stride:
     return 0
   return _PACKING // stride
