@@ -68,13 +68,13 @@ def _checkerboard(h: int, w: int) -> np.ndarray:
 
 def _true_colors(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
   """Colors [H, W, 3] of true objects: those of the slots that cover them."""
-  picture = np.full((*true.shape, 3), 255, np.uint8)
+  canvas = np.full((*true.shape, 3), 255, np.uint8)
   for i in range(1, true.max() + 1):
     inside = true == i
     if inside.any():
       slot = np.bincount(predicted[inside]).argmax()
-      picture[inside] = _COLORS[slot % len(_COLORS)]
-  return picture
+      canvas[inside] = _COLORS[slot % len(_COLORS)]
+  return canvas
 
 
 def _panels(batch, output, b: int) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ from slot_attention_jax.data import procedural
 from slot_attention_jax.evaluation import visualize
 from slot_attention_jax.runtime import files, mesh
 
-_OUT = flags.DEFINE_string("out", "docs", "Directory of the pictures.")
+_OUT = flags.DEFINE_string("out", "docs", "Directory of the figures.")
 _COLUMNS = flags.DEFINE_integer("columns", 4, "Scenes in a row.")
 _SIDE = flags.DEFINE_integer("side", 128, "Side of a scene in pixels.")
 
@@ -58,13 +58,13 @@ def _draw(family: procedural.SceneFamily) -> np.ndarray:
 
 
 def main(argv):
-  """Writes the pictures."""
+  """Writes the figures."""
   if len(argv) > 1:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
   for name, families in PICTURES.items():
-    picture = np.concatenate([_draw(family) for family in families])
+    figure = np.concatenate([_draw(family) for family in families])
     path = pathlib.Path(_OUT.value) / f"{name}.png"
-    files.save_png(path, picture)
+    files.save_png(path, figure)
     print(f"{path}: {', '.join(family.name for family in families)}")
 
 

@@ -139,7 +139,7 @@ def rows_of(workdir):
 
 
 def assert_same_run(workdir, expected):
-  """Same losses, norms and evaluations within RELATIVE, same pictures."""
+  """Same losses, norms and evaluations within RELATIVE, same images."""
   rows, expected_rows = rows_of(workdir), rows_of(expected)
   assert [row["step"] for row in rows] == [row["step"] for row in expected_rows]
   assert len(rows) == STEPS + 2  # Two evaluations.

@@ -67,7 +67,7 @@ def scenes_of(split, count, batch_size, resolution):
   ]
 
 
-def pictures(folder):
+def read_images(folder):
   paths = sorted(folder.iterdir())
   return [p.name for p in paths], np.stack(
     [np.array(Image.open(p)) for p in paths]
@@ -125,13 +125,13 @@ def test_files_and_metrics(export):
   }
 
 
-def test_pictures_are_the_scenes_of_evaluation(export):
+def test_images_are_the_scenes_of_evaluation(export):
   path, _ = export
   images, segmentations = scenes_of("validation", SCENES, 4, (14, 21))
-  names, got = pictures(path / "images")
+  names, got = read_images(path / "images")
   assert names == [f"{NAME}_{i:06d}.png" for i in range(SCENES)]
   np.testing.assert_array_equal(got, visualize.to_uint8(images))
-  mask_names, masks = pictures(path / "masks")
+  mask_names, masks = read_images(path / "masks")
   assert mask_names == names
   assert masks.dtype == np.uint8
   np.testing.assert_array_equal(masks, segmentations)
@@ -145,7 +145,7 @@ def test_training_scenes_are_those_of_the_seed_and_the_batches(tmp_path):
   config.data.scenes.num_eval = 6
   render.render(config, str(tmp_path))
   images, _ = scenes_of("train", 6, 4, (14, 21))
-  _, got = pictures(tmp_path / "images")
+  _, got = read_images(tmp_path / "images")
   np.testing.assert_array_equal(got, visualize.to_uint8(images))
   saved = json.loads((tmp_path / "metadata.json").read_text())
   assert saved["settings"]["batch_size"] == 4
@@ -180,10 +180,10 @@ def test_scenes_json(export):
       )
 
 
-def test_records_agree_with_the_pictures(export):
+def test_records_agree_with_the_images(export):
   path, _ = export
-  _, images = pictures(path / "images")
-  _, masks = pictures(path / "masks")
+  _, images = read_images(path / "images")
+  _, masks = read_images(path / "masks")
   content = json.loads((path / "scenes.json").read_text())["scenes"]
   got = records(path / f"{NAME}.tfrecords")
   assert len(got) == SCENES
@@ -201,8 +201,8 @@ def test_records_agree_with_the_pictures(export):
 def test_the_contact_sheet_shows_every_scene(export):
   path, _ = export
   sheet = np.array(Image.open(path / "contact_sheet.png"))
-  _, images = pictures(path / "images")
-  _, masks = pictures(path / "masks")
+  _, images = read_images(path / "images")
+  _, masks = read_images(path / "masks")
   np.testing.assert_array_equal(sheet, visualize.scene_grid(images, masks))
 
 
@@ -239,15 +239,15 @@ def test_metadata_says_the_scenes_are_synthetic(export):
 
 
 def cut_off(monkeypatch, after):
-  """Lets the writing of pictures fail after so many."""
+  """Makes the writing of images fail after this many."""
   written = []
   save_png = files.save_png
 
-  def failing(path, picture):
+  def failing(path, image):
     if len(written) == after:
       raise KeyboardInterrupt
     written.append(path)
-    save_png(path, picture)
+    save_png(path, image)
 
   monkeypatch.setattr(files, "save_png", failing)
 
@@ -421,7 +421,7 @@ def test_clevr_scenes(tmp_path, monkeypatch):
   config = boxes(monkeypatch, (12, 16), 9)
   metrics = render.render(config, str(tmp_path))
   scenes = json.loads((tmp_path / "scenes.json").read_text())["scenes"]
-  _, masks = pictures(tmp_path / "masks")
+  _, masks = read_images(tmp_path / "masks")
   counts = [len(s["objects"]) for s in scenes]
   assert len(set(counts)) > 1, "the seed must draw several counts"
   assert metrics["clevr_boxes/validation/num_objects"] == sum(counts)
@@ -463,8 +463,8 @@ def test_multi_dsprites_scenes(
   monkeypatch.setattr(data, "create_family", lambda config: family)
   render.render(settings(), str(tmp_path))
   scenes = json.loads((tmp_path / "scenes.json").read_text())["scenes"]
-  _, images = pictures(tmp_path / "images")
-  _, masks = pictures(tmp_path / "masks")
+  _, images = read_images(tmp_path / "images")
+  _, masks = read_images(tmp_path / "masks")
   got = records(tmp_path / f"{family.name}_validation.tfrecords")
   names = (None, *family.layout["shape"].labels)
   for record, image, mask, scene in zip(
@@ -472,7 +472,7 @@ def test_multi_dsprites_scenes(
   ):
     pixels = np.frombuffer(b"".join(record["image"]), np.uint8)
     pixels = pixels.reshape(14, 21, channels)
-    # A binarized picture is gray: one channel is all of it.
+    # A binarized image is gray, so one channel is enough.
     np.testing.assert_array_equal(np.broadcast_to(pixels, image.shape), image)
     bits = np.frombuffer(b"".join(record["mask"]), np.uint8)
     bits = bits.reshape(14, 21, entities)

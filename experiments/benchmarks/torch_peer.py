@@ -2,10 +2,10 @@
 
 Written as PyTorch is written well: convolutions of images in channels_last,
 `nn.GRUCell`, automatic mixed precision, fused Adam, and nothing that
-`torch.compile` cannot take but SciPy's matching. It sees pictures turned by 180
+`torch.compile` cannot take but SciPy's matching. It sees images turned by 180
 degrees. TensorFlow's `SAME` pads a strided convolution by one more at the
 bottom and right and crops a transposed one so; PyTorch's own `padding` and
-`output_padding` have the larger part at the top and left. With pictures,
+`output_padding` have the larger part at the top and left. With images,
 position grids and kernels turned the two are the same function, at no cost.
 """
 
@@ -28,7 +28,7 @@ def turn(images: np.ndarray) -> torch.Tensor:
 
 
 def _paddings(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
-  """What `SAME` pads before and after an axis of a turned picture."""
+  """What `SAME` pads before and after an axis of a turned image."""
   out = -(-size // stride)
   total = max((out - 1) * stride + kernel_size - size, 0)
   before = -(-total // 2)

@@ -103,8 +103,8 @@ def test_attention_without_a_fitting_grid_is_an_error():
 
 
 def test_save_png(tmp_path):
-  picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-  path = tmp_path / "new" / "picture.png"
-  files.save_png(path, picture)
-  np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
-  assert [p.name for p in path.parent.iterdir()] == ["picture.png"]
+  image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+  path = tmp_path / "new" / "image.png"
+  files.save_png(path, image)
+  np.testing.assert_array_equal(np.asarray(Image.open(path)), image)
+  assert [p.name for p in path.parent.iterdir()] == ["image.png"]

@@ -30,7 +30,7 @@ def parse(record):
 
 
 def scene(objects, size=(4, 6)):
-  """A picture whose column i shows object i, the first the background."""
+  """An image whose column i shows object i, the first the background."""
   rng = np.random.default_rng(0)
   image = rng.integers(0, 256, size=(*size, 3), dtype=np.uint8)
   column = np.minimum(np.arange(size[1]), objects)

@@ -45,7 +45,7 @@ def test_records_equal_a_full_parse_of_the_message(clevr):
     assert (got["unmasked"], got["overlapping"]) == (0, 0)
 
 
-# By the palette of CLEVR; the pictures are darker.
+# By the palette of CLEVR; the images are darker.
 PALETTE = {
   "gray": (87, 87, 87),
   "red": (173, 35, 35),
@@ -58,7 +58,7 @@ PALETTE = {
 }
 
 
-def test_ids_of_colors_and_sizes_are_those_of_the_pictures(clevr):
+def test_ids_of_colors_and_sizes_are_those_of_the_images(clevr):
   """The labels of the layout, against the pixels under the masks."""
   checked = set()
   for record in clevr:
@@ -86,10 +86,10 @@ def test_ids_of_colors_and_sizes_are_those_of_the_pictures(clevr):
   assert len(checked) >= 4
 
 
-def test_ids_of_materials_and_shapes_are_those_of_the_pictures(clevr):
+def test_ids_of_materials_and_shapes_are_those_of_the_images(clevr):
   """Metal has highlights; spheres look as high as wide, and fill a disc.
 
-  What else is a cylinder and what a cube was seen in pictures.
+  Which of the others is the cylinder and which the cube was checked by eye.
   """
   highlights, spheres, others = {"rubber": [], "metal": []}, [], []
   for record in clevr:

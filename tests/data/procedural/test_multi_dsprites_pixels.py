@@ -170,7 +170,7 @@ def examples(family, number, resolution=(64, 64)):
   return jax.device_get(one(jax.random.split(jax.random.key(11), number)))
 
 
-def test_same_picture_at_twice_the_resolution():
+def test_same_image_at_twice_the_resolution():
   family = procedural.MultiDSprites("colored_on_colored")
   small = examples(family, 50)[0]
   large = examples(family, 50, (128, 128))[0]
@@ -182,7 +182,7 @@ def test_same_picture_at_twice_the_resolution():
     assert abs(b.sum() / 4 / a.sum() - 1) < 0.1
     seen += 1
   assert seen > 80
-  # Every other pixel's center lies within half a pixel of the small picture's.
+  # Every other pixel's center lies within half a pixel of the small image's.
   same = large.segmentation[:, ::2, ::2] == small.segmentation
   assert same.mean() > 0.97
 

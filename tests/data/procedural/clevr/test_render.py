@@ -27,7 +27,7 @@ NUM_RANDOM = 64
 
 
 def psnr(image, reference):
-  """In dB, of pictures in [-1, 1]."""
+  """PSNR in dB of images in [-1, 1]."""
   square = np.square(np.asarray(image, np.float64) - reference).mean()
   return 10.0 * np.log10(4.0 / square)
 
@@ -57,7 +57,7 @@ def many(crowds, known):
   return jax.tree.map(lambda *x: np.concatenate(x), crowds, known)
 
 
-def pictures(scenes, resolution, **options):
+def render_all(scenes, resolution, **options):
   view = view_lib.View(options.pop("frame", FULL), options.pop("crop", None))
   draw = jax.vmap(lambda s: render.render(s, resolution, view, **options))
   return jax.device_get(jax.jit(draw)(scenes))
@@ -71,18 +71,18 @@ def segmentations(scenes, resolution, frame, crop=None):
 
 @pytest.fixture(scope="module")
 def full(known):
-  return pictures(known, FULL)
+  return render_all(known, FULL)
 
 
 @pytest.fixture(scope="module")
 def small(many):
-  return pictures(many, SMALL)
+  return render_all(many, SMALL)
 
 
 # Against Blender.
 
 
-def test_pictures_match_blender(full, blender):
+def test_images_match_blender(full, blender):
   images, masks, items = blender
   for n, item in enumerate(items):
     assert psnr(full.image[n], images[n]) >= 30.0
@@ -138,7 +138,7 @@ def test_comparison_with_blender(tmp_path, blender):
 # Against themselves.
 
 
-def test_pictures_are_finite_and_consistent(small, many):
+def test_images_are_finite_and_consistent(small, many):
   assert small.image.shape == (NUM_RANDOM + 4, *SMALL, 3)
   assert np.isfinite(small.image).all()
   assert small.image.min() >= -1.0
@@ -153,17 +153,17 @@ def test_pictures_are_finite_and_consistent(small, many):
 
 
 def test_empty_scene_shows_the_backdrop(small, full):
-  for pictures_ in (small, full):
-    np.testing.assert_array_equal(pictures_.segmentation[-1], 0)
-    np.testing.assert_array_equal(pictures_.visibility[-1], 0)
+  for renderings in (small, full):
+    np.testing.assert_array_equal(renderings.segmentation[-1], 0)
+    np.testing.assert_array_equal(renderings.visibility[-1], 0)
     # Gray, and as smooth as a floor without shadows.
-    assert np.ptp(pictures_.image[-1], axis=-1).max() < 0.1
+    assert np.ptp(renderings.image[-1], axis=-1).max() < 0.1
   steps = [np.abs(np.diff(full.image[-1], axis=a)).max() for a in (0, 1)]
   assert max(steps) < 0.03
   assert np.abs(np.diff(full.image[0], axis=0)).max() > 0.3
 
 
-def test_single_picture_equals_batched(small, many):
+def test_single_image_equals_batched(small, many):
   view = view_lib.View()
   one = jax.jit(lambda s: render.render(s, SMALL, view))
   for n in (0, 5, NUM_RANDOM + 1):
@@ -174,7 +174,7 @@ def test_single_picture_equals_batched(small, many):
 
 
 def test_edges_are_smooth(small, full):
-  """A picture is the mean of a finer one, also where an edge runs."""
+  """An image is the mean of a finer one, also at edges."""
   h, w = SMALL
   value = (full.image[:3] + 1.0) / 2.0
   light = np.where(
@@ -188,7 +188,7 @@ def test_edges_are_smooth(small, full):
   parts = full.segmentation[:3].reshape(3, h, 5, w, 5)
   edge = parts.min(axis=(2, 4)) != parts.max(axis=(2, 4))
   got = small.image[NUM_RANDOM : NUM_RANDOM + 3]
-  # The pixel at the middle alone, as pictures would be without mixing.
+  # Samples at the centers of pixels, as without antialiasing.
   rough = full.image[:3, 2::5, 2::5]
   smooth, plain = (psnr(x[edge], expected[edge]) for x in (got, rough))
   assert smooth > 24.0
@@ -197,7 +197,7 @@ def test_edges_are_smooth(small, full):
 
 def test_crop_is_a_window_of_the_frame(known, full):
   # Pixels of the window are those of the frame.
-  cropped = pictures(known, (192, 192), crop="paper")
+  cropped = render_all(known, (192, 192), crop="paper")
   rows, columns = slice(29, 221), slice(64, 256)
   window = full.segmentation[:, rows, columns]
   # Sums in another order: a ray that grazes an edge may go either way.
@@ -237,7 +237,7 @@ def test_textures(small, many):
     np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
   for a, b in ((first, small), (first, other)):
     np.testing.assert_array_equal(a.segmentation, b.segmentation)
-    # Every picture changes, on objects and on the backdrop.
+    # Every image changes, on objects and on the backdrop.
     change = np.abs(a.image - b.image).max(axis=-1)
     for mask in (a.segmentation > 0, a.segmentation == 0):
       seen = mask.any(axis=(1, 2))
