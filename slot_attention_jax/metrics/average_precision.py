@@ -1,4 +1,23 @@
-"""Average precision of predicted sets of objects."""
+r"""Average precision of predicted sets of objects.
+
+The predictions of all N images are pooled and sorted by decreasing confidence.
+Each prediction is compared with the real objects of its image whose categorical
+properties (by argmax) all equal its own, and takes the nearest one. It is a
+true positive if that distance is strictly below the threshold and no earlier
+prediction took the same object. Otherwise it is a false positive, even if
+another object with the same properties is still free. With the precision
+:math:`p_i` and recall :math:`r_i` after the i-th prediction,
+
+.. math::
+  \mathrm{AP} = \sum_i (r_i - r_{i-1}) \max_{j \ge i} p_j,
+
+where the recall counts all real objects of all images. Special cases:
+
+- Predictions of equal confidence count from the last in the array to the first,
+  as after the reference's reversed sort.
+- A NaN confidence counts as the lowest.
+- A prediction with a NaN or infinite position takes no object.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -22,36 +41,23 @@ def average_precision(
   *,
   valid: Array | None = None,
 ) -> jax.Array:
-  r"""Average precision of sets of objects at several distance thresholds.
+  """Average precision of sets of objects at several distance thresholds.
 
-  The predictions of all N images are pooled and sorted by falling confidence.
-  Each one picks, among the real objects of its image whose categorical
-  properties all equal its own (by argmax), the one nearest in position. It is a
-  true positive if that distance is strictly below the threshold and no earlier
-  prediction hit the same object; else it is a false positive, also when another
-  object with the same properties is still free. With the precision :math:`p_i`
-  and recall :math:`r_i` after the i-th prediction,
+  Defined in the docstring of the module
+  `slot_attention_jax.metrics.average_precision`.
 
-  .. math::
-    \mathrm{AP} = \sum_i (r_i - r_{i-1}) \max_{j \ge i} p_j,
-
-  where the recall counts all real objects of all images.
-
-  The dataset is one problem: averaging over batches gives another number.
-  Fifteen thousand images take about a second; compiles once per shape.
+  It is defined on a whole dataset: the mean over batches is another number.
+  Compiles once per shape; fifteen thousand images take about a second.
 
   Args:
-    predictions: [N, K, P], in [0, 1], ordered as `layout` says. Predictions of
-      equal confidence count from the last in the array to the first, as with
-      the reference's reversed sort; a NaN confidence counts as the lowest, and
-      a prediction with a NaN or infinite position hits nothing.
+    predictions: [N, K, P], in [0, 1], in the order of `layout`.
     targets: [N, O, P], in [0, 1]; rows whose confidence is 0 are padding.
     layout: order and meaning of the P numbers. Its position property is
       compared in the units of the data, by Euclidean distance; categorical
-      properties must agree; other continuous ones are not looked at.
+      properties must agree; other continuous properties are ignored.
     thresholds: T distances in the units of the position; `inf` (or -1, as the
-      reference writes it) asks for no distance at all.
-    valid: [N] bool, False for images that only fill up a batch; neither their
+      reference writes it) means any distance.
+    valid: [N] bool, False for images that pad a batch; neither their
       predictions nor their objects count. None for all True.
 
   Returns:
