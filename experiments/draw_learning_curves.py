@@ -3,11 +3,12 @@
   python -m experiments.draw_learning_curves --figure=curves.png \
     --runs="seed 0=runs/quickstart,seed 1=runs/quickstart_1" [--over=minutes]
 
-A run is its directory or its `metrics.jsonl`; without a label it has the name
-of that. `--run=LABEL=PATH` may be repeated, and takes commas. Drawn is what
-evaluations measured, a panel for each of FG-ARI (object discovery) and average
-precision at infinity, 1 and 0.5 (set prediction), or the MSE where there is no
-ground truth; `--metrics` chooses others. A line is of one run and one data.
+A run is a directory or its `metrics.jsonl`; the default label is the name of
+the directory. `--run=LABEL=PATH` may be repeated, and PATH may contain commas.
+The curves show the evaluations: a panel each for FG-ARI (object discovery) and
+for average precision at infinity, 1 and 0.5 (set prediction), or for the MSE if
+there is no ground truth; `--metrics` selects others. Each line is one run on
+one dataset.
 
 Prints a Markdown table of the last values, then one line of JSON. Needs
 matplotlib (`pip install matplotlib`).
@@ -32,21 +33,21 @@ _TITLES = {
   "miou": "mIoU",
   "mse": "MSE",
 }
-# The first of these that a run has are drawn.
+# A run's curves show the first of these groups that it has.
 _CHOICES = (("fg_ari", "ap_inf", "ap_1", "ap_0.5"), ("mse",), ("loss",))
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-  """What the evaluations of a run measured on one data.
+  """The metrics of a run's evaluations on one dataset.
 
   Attributes:
-    label: of the run.
-    data: name and split.
+    label: label of the run.
+    data: name and split of the dataset.
     steps: steps done at each evaluation.
-    minutes: wall time until each evaluation, over all pieces of the run; None
-      where the run did not write it.
-    values: by short name of the metric; NaN where a row has none.
+    minutes: wall time until each evaluation, over all restarts; None if the run
+      did not record it.
+    values: by short name of the metric; NaN where a row lacks it.
   """
 
   label: str
@@ -57,17 +58,17 @@ class Curve:
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The rows of a run's metrics.
+  """Reads the metrics of a run.
 
   Args:
-    path: of the run's directory or its file of metrics.
+    path: the run's directory or its file of metrics.
 
   Returns:
-    The rows, in their order; a last one that is being written is left out.
+    The rows, in order, without an incomplete last row.
 
   Raises:
     FileNotFoundError: if there are no metrics.
-    ValueError: if the file holds something else.
+    ValueError: if a line is not a row of metrics.
   """
   name = writers.METRICS_FILE
   file = path / name if path.is_dir() else path
@@ -91,15 +92,15 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
   return rows
 
 
-def curves_of(label: str, rows: Sequence[dict[str, Any]]) -> list[Curve]:
-  """The curves of a run, one for each data that it was evaluated on.
+def make_curves(label: str, rows: Sequence[dict[str, Any]]) -> list[Curve]:
+  """Makes the curves of a run, one for each dataset it was evaluated on.
 
   Args:
-    label: of the run.
-    rows: of `read_rows`.
+    label: label of the run.
+    rows: from `read_rows`.
 
   Returns:
-    The curves; what was measured in training is none.
+    The curves, without the metrics of training steps.
   """
   found: dict[str, list] = {}
   for row in rows:
@@ -107,7 +108,7 @@ def curves_of(label: str, rows: Sequence[dict[str, Any]]) -> list[Curve]:
     for name, value in row.items():
       data, _, metric = name.rpartition("/")
       if data and not data.endswith("/train"):
-        # What is not finite is a string in JSON.
+        # Values that are not finite are strings in JSON.
         measured.setdefault(data, {})[metric] = float(value)
     for data, values in measured.items():
       seconds = row.get("seconds")
@@ -253,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.error("expected --runs or --run, got none")
   curves = []
   for label, path in arguments.runs:
-    of_run = curves_of(label, read_rows(path))
+    of_run = make_curves(label, read_rows(path))
     if not of_run:
       raise ValueError(
         f"Expected rows of an evaluation in {path}, got none. Wait for its "

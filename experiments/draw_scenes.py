@@ -3,7 +3,7 @@
   python -m experiments.draw_scenes --out=docs
 
 `scenes.png`: the families that configs use; `harder_scenes.png`: their harder
-relatives. Each row shows scenes of the validation split; every other image is
+variants. Each row shows scenes of the validation split; every second image is
 the segmentation of the one to its left.
 """
 
@@ -21,7 +21,7 @@ _OUT = flags.DEFINE_string("out", "docs", "Directory of the figures.")
 _COLUMNS = flags.DEFINE_integer("columns", 4, "Scenes in a row.")
 _SIDE = flags.DEFINE_integer("side", 128, "Side of a scene in pixels.")
 
-PICTURES = {
+FIGURES = {
   "scenes": (
     procedural.Clevr(crop="paper"),
     procedural.MultiDSprites("colored_on_grayscale"),
@@ -40,7 +40,7 @@ PICTURES = {
 
 
 def _draw(family: procedural.SceneFamily) -> np.ndarray:
-  """A row of images beside their segmentations, uint8."""
+  """Draws a row of images next to their segmentations, uint8."""
   dataset = procedural.SceneDataset(
     family,
     split="validation",
@@ -61,7 +61,7 @@ def main(argv):
   """Writes the figures."""
   if len(argv) > 1:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
-  for name, families in PICTURES.items():
+  for name, families in FIGURES.items():
     figure = np.concatenate([_draw(family) for family in families])
     path = pathlib.Path(_OUT.value) / f"{name}.png"
     files.save_png(path, figure)

@@ -1,13 +1,13 @@
-"""Kills a training run again and again; it must end as if it had not been.
+"""Kills a training run repeatedly; the result must be as if uninterrupted.
 
   python -m experiments.kill_and_resume --kills=10 --workdir=/tmp/kills
 
-One run is left alone. Another of the same config gets `kill -9` at random
-moments: at a random step, within a save, or while it starts and restores. It is
-started again each time, and ends in the end. Then the last checkpoints of both
-(parameters, optimizer state, key, step) are compared bit for bit, and so are
-the rows of `metrics.jsonl` apart from their time. The last line printed is
-JSON; the exit status is 0 only if all is identical.
+One run is not interrupted. Another with the same config gets `kill -9` at
+random moments: at a random step, during a save, or while it starts and
+restores. It is restarted each time until it finishes. Then the last checkpoints
+of both (parameters, optimizer state, key, step) are compared bit for bit, and
+so are the rows of `metrics.jsonl`, except for their times. The last line
+printed is JSON; the exit status is 0 only if everything is identical.
 """
 
 import argparse
@@ -48,13 +48,13 @@ _LONGEST_LIFE_SECONDS = 1800
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-  """What a kill met.
+  """The state of a run when it was killed.
 
   Attributes:
-    when: `"step"`, `"save"` or `"start"`, when it was meant to be.
-    step: the last step in `metrics.jsonl` at that time, 0 if there was none.
-    resumed_from: the newest complete checkpoint that it left, 0 if none.
-    cut_off: whether it left a checkpoint that was being written.
+    when: the intended moment: `"step"`, `"save"` or `"start"`.
+    step: the last step in `metrics.jsonl`, 0 if there is none.
+    resumed_from: step of the last complete checkpoint, 0 if there is none.
+    cut_off: whether a checkpoint was being written.
   """
 
   when: str

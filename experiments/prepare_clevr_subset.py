@@ -1,7 +1,7 @@
 """Prepares TFDS's `clevr` from an archive that is already extracted.
 
-TFDS downloads 18 GB before it prepares CLEVR. Where `CLEVR_v1.0/` lies on disk
-already, whole or in part, this runs TFDS's own builder on it:
+TFDS downloads 18 GB before it prepares CLEVR. If `CLEVR_v1.0/` is already on
+disk, complete or in part, this runs TFDS's builder on it:
 
   python -m experiments.prepare_clevr_subset --tree=PARENT_OF_CLEVR_v1.0 \
     --data_dir=$HOME/tensorflow_datasets --file_format=array_record
@@ -31,10 +31,12 @@ _FILE_FORMAT = flags.DEFINE_enum(
   "file_format", "tfrecord", ["tfrecord", "array_record"], "Format to write."
 )
 _MAX_EXAMPLES = flags.DEFINE_list(
-  "max_examples", None, "Only the first so many of train, val and test."
+  "max_examples",
+  None,
+  "Numbers of examples of train, val and test; default: all.",
 )
 _HEIGHT = flags.DEFINE_integer(
-  "height", None, "Shrink the images to so many rows (with --max_examples)."
+  "height", None, "Downscale the images to this height (with --max_examples)."
 )
 
 _SPLITS = ("train", "val", "test")

@@ -1,23 +1,22 @@
-"""A trained model with other T, K and numbers of objects than in training.
+"""Evaluates a model with other T, K and numbers of objects than in training.
 
   python -m experiments.study_test_time --config=configs/clevr_discovery.py \
     --workdir=runs/clevr_discovery --iterations=1,2,3,4,5,6,7 \
     --slots=7,11 --objects=6,7,8,9,10 --figure=study.png
 
-Instead of a run, the model may be `--pretrained=NAME`, of the package, or
-`--weights=FILE.safetensors`, with the config they were trained with unless one
-is given.
+Instead of a run, the model may be `--pretrained=NAME`, a model of the package,
+or `--weights=FILE.safetensors`; their config is the default for `--config`.
 
-The paper's section 3.1 (iterations, more objects and slots in object discovery)
-and 3.2 (average precision by iterations and number of objects). Evaluates the
-checkpoint for each combination on `--num_scenes` scenes of the split "test",
-fixed for each number of objects. Synthetic scenes only: other data have a fixed
-number of objects.
+This repeats studies of the paper's sections 3.1 (iterations, more objects and
+slots in object discovery) and 3.2 (average precision by iterations and number
+of objects). Each combination is evaluated on `--num_scenes` scenes of the split
+"test", the same for each number of objects. Synthetic scenes only: the numbers
+of objects in other data cannot be chosen.
 
 Prints a Markdown table, then one line of JSON. `--figure` needs matplotlib
-(`pip install matplotlib`): a panel for each metric, a line for each T and K
-over the number of objects or, with one number of objects, a line for each K
-over T.
+(`pip install matplotlib`). It has a panel for each metric, with a line for each
+T and K over the number of objects or, for one number of objects, a line for
+each K over T.
 """
 
 import argparse
@@ -42,14 +41,14 @@ class Study:
   """Evaluates one checkpoint under other settings.
 
   Args:
-    config: of the model.
-    load: as of `trained_models.find`.
-    num_scenes: of each evaluation.
-    batch_size: of the evaluations.
+    config: the model's config.
+    load: from `trained_models.find`.
+    num_scenes: number of scenes of each evaluation.
+    batch_size: batch size of the evaluations.
 
   Raises:
     FileNotFoundError: if there is no such checkpoint.
-    ValueError: if the model's data are not synthetic scenes.
+    ValueError: if the model was not trained on synthetic scenes.
   """
 
   def __init__(
@@ -99,14 +98,13 @@ class Study:
   def measure(
     self, num_iterations: int, num_slots: int, num_objects: int
   ) -> dict[str, Any]:
-    """Evaluates with T, K and so many objects; 0: as the config has it.
+    """Evaluates with given T, K and number of objects; 0: the config's.
 
     Returns:
       T, K, `num_objects`, `data` (name and split) and `metrics` by short name.
 
     Raises:
-      ValueError: if the model cannot have so many slots, or the data not so
-        many objects.
+      ValueError: if the model or the data do not allow these numbers.
     """
     task, dataset = self._task_and_data(num_iterations, num_slots, num_objects)
     metrics = examples.evaluate(
@@ -126,7 +124,7 @@ class Study:
 
 
 def draw(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
-  """Saves the figure of the rows of `Study.measure`."""
+  """Draws the rows of `Study.measure` and saves the figure."""
   pyplot = figures.import_pyplot()
   over = (
     "num_objects"
@@ -157,7 +155,7 @@ def draw(rows: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-  """Measures all combinations; prints a table, then JSON."""
+  """Evaluates all combinations; prints a table, then JSON, which it returns."""
 
   def numbers(text):
     return [int(x) for x in text.split(",")]

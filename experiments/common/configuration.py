@@ -1,4 +1,4 @@
-"""Configs by the command that a run or weights were made with."""
+"""Loads configs by the command of a run or of weights."""
 
 import shlex
 from typing import Any
@@ -7,11 +7,11 @@ from slot_attention_jax.config import aliases, load
 
 
 def load_command(command: str) -> Any:
-  """Loads the config of a command, as `metadata.json` and weights have it.
+  """Loads the config of a command recorded in `metadata.json` or weights.
 
   Args:
     command: flags, as `"--config=configs/clevr_set.py:debug --config.seed=1"`;
-      flags of other kinds are ignored. It may be as old as the weights.
+      other flags are ignored. Keys may have old names.
 
   Returns:
     The config, locked.

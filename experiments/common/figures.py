@@ -1,11 +1,11 @@
-"""Figures of the experiments: matplotlib where there is one, and files."""
+"""Helpers for figures of the experiments."""
 
 import pathlib
 from typing import Any
 
 
 def import_pyplot() -> Any:
-  """Matplotlib's pyplot, which needs no display.
+  """Imports matplotlib's pyplot, with a backend that needs no display.
 
   Returns:
     The module.
@@ -26,7 +26,7 @@ def import_pyplot() -> Any:
 
 
 def legend_below(figure: Any, handles: list[Any], columns: int) -> None:
-  """Adds one legend for all panels, below them, at most so many in a row."""
+  """Adds one legend below all panels, with at most `columns` columns."""
   figure.legend(
     handles=handles,
     loc="upper center",
@@ -37,9 +37,9 @@ def legend_below(figure: Any, handles: list[Any], columns: int) -> None:
 
 
 def save(figure: Any, path: pathlib.Path) -> None:
-  """Saves a figure of pyplot, makes its directory, and closes it."""
+  """Saves a pyplot figure, creating its directory, and closes it."""
   figure.tight_layout()
   path.parent.mkdir(parents=True, exist_ok=True)
-  # With a legend that stands below the panels.
+  # Includes a legend below the panels.
   figure.savefig(path, dpi=120, bbox_inches="tight")
   import_pyplot().close(figure)

@@ -1,4 +1,4 @@
-"""Trained models by name: a run, weights of the package, a file of weights."""
+"""Finds trained models: of a run, of the package, or in a file of weights."""
 
 import argparse
 import pathlib
@@ -24,16 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def find(
   arguments: argparse.Namespace,
 ) -> tuple[Any, Callable[[Any, Any], tuple[int, Any]]]:
-  """The config of a model, and what loads its parameters.
+  """Finds the config of a model and a function that loads its parameters.
 
   Args:
-    arguments: of a parser that `add_arguments` was called with. The config of
-      weights is that of their recipe, unless one is given.
+    arguments: from a parser that `add_arguments` was called with. Without
+      `config`, weights have the config they were trained with.
 
   Returns:
-    A pair (config, load). The config is a copy; `load`
-    is a function of (config, abstract parameters) that gives steps done and
-    parameters.
+    A pair (config, load). The config is a copy. `load` maps (config, abstract
+    parameters) to (number of training steps, parameters).
 
   Raises:
     FileNotFoundError: if there is no such file of weights; `load`: if there is
@@ -43,7 +42,7 @@ def find(
   if arguments.workdir:
     if not arguments.config:
       raise ValueError(
-        "Expected --config beside --workdir, got none. Give that of the run."
+        "Expected --config with --workdir, got none. Pass the run's config."
       )
     workdir = arguments.workdir.expanduser().absolute()
     config = sa.load_config(arguments.config)
@@ -66,6 +65,6 @@ def find(
     config = sa.load_config(arguments.config)
   else:
     config = configuration.load_command(metadata.command)
-  # The command may be of a config that has changed since; the metadata are not.
+  # The config may have changed since; the metadata have the model's settings.
   config = pretrained.with_model_of(config, metadata)
   return config, lambda c, abstract: (metadata.steps, params)

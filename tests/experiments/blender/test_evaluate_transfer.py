@@ -387,7 +387,7 @@ def test_invalid_models_raise(runs, images, content, tmp_path):
     ValueError, match=r"of CLEVR scenes.* got 'tetrominoes_scenes'"
   ):
     evaluate_transfer.main(["--pretrained=quickstart", data])
-  with pytest.raises(ValueError, match="Expected --config beside --workdir"):
+  with pytest.raises(ValueError, match="Expected --config with --workdir"):
     evaluate_transfer.main([f"--workdir={tmp_path}", data])
   with pytest.raises(
     FileNotFoundError, match=r"no 'checkpoints' in it\. Train"
