@@ -282,7 +282,7 @@ def test_rows_of_a_frame_with_another_aspect_ratio():
   same = blender_images.View(SIZE, (240, 320), "paper", (3, 10))
   assert same.frame_rows(240, 320) == slice(0, 240)
   assert same.frame_rows(480, 640) == slice(0, 480)
-  with pytest.raises(ValueError, match=r"as 240x320.* got 320x480\. Override"):
+  with pytest.raises(ValueError, match=r"as 240x320.* got 320x480\. Set"):
     same.frame_rows(320, 480)
   literal = blender_images.View(SIZE, (240, 320), "literal", (3, 10))
   with pytest.raises(ValueError, match=r"crop 'literal', got 480x640"):
