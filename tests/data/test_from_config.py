@@ -316,7 +316,7 @@ def test_the_camera_of_a_config():
     (
       "multi_dsprites",
       "data.scenes.num_objects=(2, 17)",
-      r"1 <= fewest.*\(2, 17\)",
+      r"1 <= lo.*\(2, 17\)",
     ),
     (
       "multi_dsprites",

@@ -247,7 +247,7 @@ def test_batches_on_1_and_4_devices():
   ],
 )
 def test_bad_numbers_of_sprites(numbers):
-  with pytest.raises(ValueError, match=r"1 <= fewest <= most <= 16, got") as e:
+  with pytest.raises(ValueError, match=r"1 <= lo <= hi <= 16, got") as e:
     procedural.MultiDSprites("binarized", num_objects=numbers)
   assert repr(numbers) in str(e.value)
   assert "(2, 3)" in str(e.value)
