@@ -219,7 +219,7 @@ def _write(
   names: list[str],
   stem: str,
 ) -> int:
-  """Writes the scenes as they are rendered; returns how many objects."""
+  """Writes scenes as they are rendered; returns the number of objects."""
   properties = cast(types.PropertyLayout, dataset.info.layout)
   info = settings | {"package": "slot_attention_jax", "note": _NOTE}
   num_objects, previews = 0, []

@@ -218,7 +218,7 @@ def _build(
 
 
 def _sync(directory: pathlib.Path) -> None:
-  """Forces the names in a directory to the disk before they are relied upon."""
+  """Syncs the entries of a directory to disk, so that they survive a crash."""
   if os.name == "nt":  # Windows opens no directories.
     return
   descriptor = os.open(directory, os.O_RDONLY)

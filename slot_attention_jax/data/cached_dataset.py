@@ -86,7 +86,7 @@ class CachedDataset(types.Dataset):
     Args:
       arrays: [N, ...] by name of the batch's entry. `"image"` [N, H, W, 3]
         must be uint8 and comes out as float32 in [-1, 1], `"segmentation"`
-        comes out as int32, others as they are.
+        comes out as int32, others unchanged.
       rows: [n] int64, the selected rows, in the order of the split.
       info: what is known about the data.
       batch_size: B, over all devices.

@@ -69,8 +69,8 @@ def prepare(
     they were then.
 
   Raises:
-    ValueError: on an unknown dataset or variant, a file that is not what it
-      should be, or other data in `data_dir`.
+    ValueError: on an unknown dataset or variant, an invalid file, or
+      other data in `data_dir`.
     FileNotFoundError: if there is no such file.
     OSError: if it cannot be read, or the data not be written.
   """
@@ -90,7 +90,7 @@ def prepare(
   path = files.locate(name, variant, source)
   parts = [part for part in (name, variant) if part]
   target = root.joinpath(*parts, dataset.VERSION)
-  with _locked(root, parts), _parent_of(target) as parent:
+  with _locked(root, parts), _parents_made(target) as parent:
     if target.exists():
       return _check_same(target, path, max_records)
     # Leftovers of a killed run; no other process holds the lock.
@@ -101,7 +101,7 @@ def prepare(
 
 
 @contextlib.contextmanager
-def _parent_of(target: pathlib.Path) -> Iterator[pathlib.Path]:
+def _parents_made(target: pathlib.Path) -> Iterator[pathlib.Path]:
   """Makes the parent directories; removes those that stay empty."""
   made = [p for p in target.parents if not p.exists()]
   target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def _locked(root: pathlib.Path, parts: Sequence[str]) -> Iterator[None]:
   """Holds the lock of a dataset; the system frees it if the process dies.
 
   The file stays: were it removed, a process that waits for it and one that
-  creates it anew could both hold the lock.
+  creates a new one could both hold the lock.
   """
   import filelock
 

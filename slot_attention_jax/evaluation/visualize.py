@@ -70,7 +70,7 @@ def decomposition_grid(
   """A grid with one row per image: how the slots decompose it.
 
   Columns: image, reconstruction, segmentation by the largest mask (one color
-  per slot), then each slot's image where its mask is, on white.
+  per slot), then each slot's image, masked, on white.
 
   Args:
     images: [B, H, W, 3] in [-1, 1].
@@ -107,7 +107,7 @@ def decomposition_grid(
 def attention_grid(
   images: np.ndarray, attention: np.ndarray, *, min_size: int = 96
 ) -> np.ndarray:
-  """A grid with one row per image: where each slot attends in the end.
+  """A grid with one row per image: the attention of the last iteration.
 
   Args:
     images: [B, H, W, 3] in [-1, 1].

@@ -23,8 +23,8 @@ def iou_table(
     ignore_background: whether group 0 is no object; static.
 
   Returns:
-    A pair (IoU [B, G, S], 0 of groups that are no objects; pixels of the
-    objects [B, G] float32, 0 of groups that are none).
+    A pair (IoU [B, G, S], pixels of the objects [B, G] float32); both are 0
+    for groups that are not objects.
 
   Example:
     >>> import jax.numpy as jnp

@@ -13,7 +13,7 @@ _Iteration = Callable[[Any, jax.Array, Any], tuple[jax.Array, jax.Array]]
 def stop_early(
   iterate: _Iteration, gradient: str
 ) -> Callable[[Any, Any, Any], tuple[Any, jax.Array]]:
-  """Makes an iteration leave the slots of examples that are done as they are.
+  """Makes an iteration keep the slots of examples that are done.
 
   Args:
     iterate: one iteration.

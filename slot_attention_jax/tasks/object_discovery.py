@@ -40,7 +40,7 @@ class ObjectDiscovery(task.Task):
   Attributes:
     model: the autoencoder.
     image_shape: (H, W, 3) of the images.
-    max_objects: most objects in a ground-truth segmentation; 0: there is none.
+    max_objects: most objects in a ground-truth segmentation; 0 without one.
     num_slots: K at evaluation.
     num_iterations: T at evaluation.
     extended: whether evaluation computes all metrics.

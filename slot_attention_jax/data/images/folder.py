@@ -62,7 +62,7 @@ def open(
       ratio is not kept, but `"center"` crops to the largest square.
     batching: how examples become batches.
     max_objects: keep images of up to this many objects; None keeps all. Without
-      masks nothing is known of objects: all are kept, with a warning.
+      masks the number of objects is unknown: all are kept, with a warning.
 
   Returns:
     The dataset. Batches hold `"image"` and, if there are masks,
@@ -72,7 +72,7 @@ def open(
     FileNotFoundError: if there is no such folder or no image in it.
     ValueError: on an unknown split or one without images, an image without a
       mask where there is a folder of masks, two images of one name, or a file
-      that is not what it should be.
+      that is invalid.
   """
   if split not in (*SPLITS, "all"):
     raise ValueError(

@@ -66,7 +66,7 @@ def _multi_dsprites(num_entities: int, channels: int) -> RecordLayout:
     resolution=(64, 64),
     num_entities=num_entities,
     floats={"color": channels} | dict.fromkeys(names, 0),
-    first_id=1,  # As in dSprites, of which 0 is none.
+    first_id=1,  # As in dSprites, whose ids start at 1.
     channels=channels,
     entities_first=False,
   )

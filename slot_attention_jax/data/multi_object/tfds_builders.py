@@ -154,7 +154,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return scene, example
 
   def download_and_prepare(self, **kwargs: Any) -> None:
-    """Leaves prepared data as they are; ValueError if there are none."""
+    """Keeps prepared data; raises ValueError if there are none."""
     if not (self.data_path / "dataset_info.json").exists():
       config = self.builder_config
       choice = f" --variant={config.name}" if config else ""

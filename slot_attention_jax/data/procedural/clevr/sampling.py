@@ -8,7 +8,7 @@ Objects are placed one after the other, x and y uniform in [-3, 3], at the first
 of 50 places that is at least 0.25 from the edges of all earlier objects (as
 discs, cubes included) and `margin` from their centers along "right" and along
 "behind". If an object finds no place, or has fewer than `min_pixels` visible
-pixels, all objects are sampled anew. Size, shape, material and rotation are
+pixels, all objects are resampled. Size, shape, material and rotation are
 uniform and independent before that rejection, as in the original; color and
 material, which do not influence it, also after it.
 
