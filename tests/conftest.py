@@ -38,6 +38,15 @@ jax.config.update("jax_default_matmul_precision", "float32")
 _DIFFERENCE = "difference from the reference"
 
 
+@pytest.fixture(scope="module")
+def shared_programs():
+  """Runs of one process share what they compile, see the module."""
+  from tests import shared_programs
+
+  with shared_programs.sharing():
+    yield
+
+
 @pytest.fixture
 def equal_to_reference(record_property):
   """Compares with the reference's values; the session ends with a table."""

@@ -21,6 +21,8 @@ from slot_attention_jax.tasks import object_discovery, task
 
 DATA = "tetrominoes_scenes/validation"
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 
 def config_of(arg=""):
   return sa.load_config(f"quickstart:debug,{arg}")

@@ -37,6 +37,7 @@ TINY = (
   "debug,train.num_steps=4,eval.every_steps=3,checkpoint.every_steps=2,"
   "checkpoint.keep=4,checkpoint.best_metric=mse,checkpoint.best_mode=max,"
   "optim.learning_rate=1e-2,optim.warmup_steps=0,logging.num_images=1,"
+  "optim.name=adam,"
   "model.num_slots=3,model.num_iterations=2,model.slot_size=16,"
   "model.mlp_hidden_size=0,model.encoder_channels=(8,),"
   "model.encoder_kernel_sizes=(5,),model.encoder_strides=(5,),"
@@ -47,6 +48,8 @@ TINY = (
   "model.unroll=1,logging.tensorboard=False"
 )
 DATA = "tetrominoes_scenes"
+
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 def tiny(arg=""):

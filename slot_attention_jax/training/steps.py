@@ -31,13 +31,19 @@ def create_state(
   Returns:
     A `TrainState` at step 0.
   """
+  # The key is an argument: other seeds run the same compiled program.
+  return _make_initializer(task, optimizer, mesh)(jax.random.key(seed))
+
+
+def _make_initializer(task, optimizer, mesh):
+  """Compiles the function from a key to an initial state."""
   # It runs once: on CPU, compiling it is most of the time.
   options = {"xla_backend_optimization_level": "0"}
   return jax.jit(
-    lambda: _initial_state(task, optimizer, seed),
+    lambda key: _initial_state(task, optimizer, key),
     out_shardings=mesh_lib.replicated(mesh),
     compiler_options=options if jax.default_backend() == "cpu" else None,
-  )()
+  )
 
 
 def abstract_state(
@@ -46,15 +52,16 @@ def abstract_state(
   mesh: jax.sharding.Mesh,
 ) -> state_lib.TrainState:
   """Shapes, dtypes and shardings of a state, to restore a checkpoint into."""
-  state = jax.eval_shape(lambda: _initial_state(task, optimizer, 0))
+  key = jax.random.key(0)
+  state = jax.eval_shape(lambda: _initial_state(task, optimizer, key))
   sharding = mesh_lib.replicated(mesh)
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
   )
 
 
-def _initial_state(task, optimizer, seed):
-  init_key, step_key = jax.random.split(jax.random.key(seed))
+def _initial_state(task, optimizer, key):
+  init_key, step_key = jax.random.split(key)
   return state_lib.create(task.init(init_key), optimizer, step_key)
 
 

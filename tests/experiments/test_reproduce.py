@@ -17,6 +17,8 @@ TINY = (
   "model.decoder_strides=(1, 1),logging.num_images=0"
 )
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 
 def run(tmp_path, capsys, *arguments):
   """Returns the result and its row of the table."""

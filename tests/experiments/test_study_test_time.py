@@ -19,6 +19,8 @@ TINY = (
   "model.decoder_strides=(1, 1),logging.num_images=0"
 )
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):

@@ -15,6 +15,8 @@ from slot_attention_jax.training import checkpoints
 # Two steps of object discovery on synthetic tetrominoes, then an evaluation.
 OLD_RUN = pathlib.Path(__file__).parents[1] / "testdata/compat/discovery_run"
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 
 @pytest.fixture
 def workdir(tmp_path):

@@ -11,6 +11,7 @@ has its own PRNG key, derived from its number:
   key `fold_in(root(split), n)`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
@@ -118,54 +119,68 @@ def _root_key(seed: int, split: str, fixed: bool = True) -> jax.Array:
   )
 
 
-def _batch_function(
-  example: Callable[[jax.Array], dict[str, Any]],
-  root: jax.Array,
+@functools.lru_cache(maxsize=32)
+def _batch_program(
+  family: SceneFamily,
+  size: tuple[int, int],
   batch_size: int,
-  num_examples: int | None,
   sharding: jax.sharding.NamedSharding,
+  describe: Callable[[Any, Rendering], dict[str, Any]] | None,
   chunk: int,
-) -> Callable[[jax.Array], dict[str, Any]]:
-  """Makes the function that renders a batch.
+) -> Callable[..., types.Batch]:
+  """Compiles the batches of a family.
 
   Args:
-    example: maps a key to an example.
-    root: the root key.
+    family: the distribution of scenes.
+    size: (H, W).
     batch_size: B, over all devices.
-    num_examples: length of a fixed list of scenes; None for endless training.
     sharding: sharding of the batch axis.
-    chunk: number of scenes that a device renders at once.
+    describe: as of `SceneDataset`.
+    chunk: most scenes that a device renders at once.
 
   Returns:
-    A function of the number of a batch, [] uint32.
+    A function of root [2] uint32, the words of the split's root key; the number
+    of the batch; whether the scenes are endless; and, unless they are, their
+    number. It returns a batch with `valid`.
   """
 
-  def shard(step, rows):
+  def describe_for_training(scene, rendering):
+    return {
+      "image": rendering.image,
+      "segmentation": rendering.segmentation,
+      "target": family.targets(scene),
+    }
+
+  def example(key):
+    scene = family.sample(key)
+    return (describe or describe_for_training)(
+      scene, family.render(scene, size)
+    )
+
+  def shard(root, step, endless, num_examples, rows):
     """Examples of the rows that one device holds."""
-    if num_examples is None:
-      parent, numbers = jax.random.fold_in(root, step), rows
-    else:
-      parent, numbers = root, step * batch_size + rows
+    root = jax.random.wrap_key_data(root, impl="threefry2x32")
+    parent = jnp.where(endless, jax.random.fold_in(root, step), root)
+    numbers = jnp.where(endless, rows, step * batch_size + rows)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(parent, numbers)
     if rows.shape[0] <= chunk:
       batch = jax.vmap(example)(keys)
     else:
       batch = jax.lax.map(example, keys, batch_size=chunk)
-    if num_examples is None:
-      return batch
     return batch | {"valid": numbers < num_examples}
 
-  def make(step):
+  @functools.partial(jax.jit, out_shardings=sharding)
+  def make(root, step, endless, num_examples):
     rows = jnp.arange(batch_size, dtype=jnp.uint32)
-    # Under `shard_map` each device runs a loop of its own, only as long as its
-    # scenes need.
+    # Each device loops over its own scenes, only as long as those need.
+    everywhere = jax.P()
     return jax.shard_map(
       shard,
       mesh=sharding.mesh,
-      in_specs=(jax.P(), sharding.spec),
+      in_specs=(everywhere, everywhere, everywhere, everywhere, sharding.spec),
       out_specs=sharding.spec,
       check_vma=False,
-    )(step, rows)
+    )(root, step, endless, num_examples, rows)
 
   return make
 
@@ -210,7 +225,7 @@ class SceneDataset:
       ValueError: on an unknown split, a bad resolution, or an evaluation split
         without `num_examples`.
     """
-    size = resolution or family.resolution
+    size = tuple(resolution or family.resolution)
     check_resolution(size)
     endless = num_examples is None
     root = _root_key(seed, split, not endless)
@@ -231,30 +246,15 @@ class SceneDataset:
       own_scenes=True,
     )
 
-    def describe_for_training(scene, rendering):
-      return {
-        "image": rendering.image,
-        "segmentation": rendering.segmentation,
-        "target": family.targets(scene),
-      }
-
-    describe = describe or describe_for_training
-
-    def example(key):
-      scene = family.sample(key)
-      return describe(scene, family.render(scene, size))
-
-    self._make = jax.jit(
-      _batch_function(
-        example,
-        root,
-        batch_size,
-        num_examples,
-        sharding,
-        chunk=max(1, _CHUNK_PIXELS // (size[0] * size[1])),
-      ),
-      out_shardings=sharding,
-    )
+    chunk = max(1, _CHUNK_PIXELS // (size[0] * size[1]))
+    arguments = (family, size, batch_size, sharding, describe, chunk)
+    # Compiled once for all splits and seeds, if the family can be a key.
+    try:
+      self._program = _batch_program(*arguments)
+    except TypeError:
+      self._program = _batch_program.__wrapped__(*arguments)
+    self._endless = endless
+    self._root = np.asarray(jax.random.key_data(root))
 
   @property
   def num_batches(self) -> int | None:
@@ -273,6 +273,17 @@ class SceneDataset:
       A dict of arrays, sharded over the batch axis.
     """
     return self._make(np.uint32(step))
+
+  def _arguments(self, step):
+    """Arguments of the program."""
+    count = np.uint32(0 if self._endless else self.info.num_examples)
+    return self._root, step, np.bool_(self._endless), count
+
+  def _make(self, step):
+    batch = self._program(*self._arguments(step))
+    if self._endless:
+      del batch["valid"]
+    return batch
 
   @property
   def make_batch(self) -> Callable[[Any, Any], types.Batch]:

@@ -37,75 +37,50 @@ def dataset(num_devices, *, split="train", resolution=(24, 32), **options):
 
 
 def compiled(data, **options):
-  return data._make.lower(np.uint32(0)).compile(**options)
+  arguments = data._arguments(np.uint32(0))
+  return data._program.lower(*arguments).compile(**options)
 
 
 def by_default_compiler(data):
   """A dataset whose batches are made by a program as users have it."""
-  data._make = compiled(data, compiler_options=DEFAULT_COMPILER)
+  data._program = compiled(data, compiler_options=DEFAULT_COMPILER)
   return data
 
 
 @pytest.fixture(scope="module")
 def on_four():
-  return dataset(4, seed=3)
-
-
-@pytest.fixture(scope="module")
-def on_four_by_default():
   return by_default_compiler(dataset(4, seed=3))
 
 
-@pytest.fixture(scope="module")
-def batch(on_four_by_default):
-  return on_four_by_default.batch(5)
-
-
 def test_batches_are_the_same_on_1_and_4_devices_bit_for_bit(
-  on_four_by_default, batch
+  on_four, monkeypatch
 ):
+  batch = on_four.batch(5)
   assert len(batch["image"].sharding.device_set) == 4
+  # On one device in chunks of two scenes, as large batches are rendered.
+  monkeypatch.setattr(scenes, "_CHUNK_PIXELS", 2 * 24 * 32)
   single = by_default_compiler(dataset(1, seed=3)).batch(5)
   assert set(single) == set(batch) == {"image", "segmentation", "target"}
   for name, values in single.items():
     np.testing.assert_array_equal(values, batch[name], err_msg=name)
-  other = on_four_by_default.batch(6)
+  other = on_four.batch(6)
   assert not np.array_equal(other["target"], batch["target"])
 
 
-def test_chunks_change_no_bit(batch, monkeypatch):
-  # Two scenes a device: one at a time in place of both at once.
-  monkeypatch.setattr(scenes, "_CHUNK_PIXELS", 24 * 32)
-  chunked = by_default_compiler(dataset(4, seed=3))
-  for name, values in chunked.batch(5).items():
-    np.testing.assert_array_equal(values, batch[name], err_msg=name)
-
-
 def test_devices_render_without_communication(on_four):
-  program = compiled(on_four).as_text()
+  program = on_four._program.as_text()
   assert "while" in program  # It is the program of the scenes.
   collectives = r"all-reduce|all-gather|all-to-all|collective-permute"
   assert not re.search(collectives, program)
 
 
-def test_three_batches_compile_once(on_four):
-  for step in range(3):
-    on_four.batch(step)
-  assert on_four._make._cache_size() == 1
-
-
 def test_evaluation_scenes_do_not_depend_on_seed_or_batch_size():
-  small = dataset(
-    1, split="validation", num_examples=3, batch_size=2, resolution=(8, 8)
-  )
-  large = dataset(
-    1,
-    split="validation",
-    num_examples=3,
-    batch_size=4,
-    resolution=(8, 8),
-    seed=9,
-  )
+  def targets(scene, _):
+    return {"target": FAMILY.targets(scene)}
+
+  fixed = {"split": "validation", "num_examples": 3, "describe": targets}
+  small = dataset(1, batch_size=2, **fixed)
+  large = dataset(1, batch_size=4, seed=9, **fixed)
   rows = np.concatenate([small.batch(i)["target"] for i in range(2)])
   whole = large.batch(0)
   np.testing.assert_array_equal(rows, whole["target"])

@@ -1,4 +1,5 @@
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -276,10 +277,39 @@ def test_training_seeds_never_give_evaluation_scenes():
     assert training[0] not in {words[0] for words in fixed}
 
 
+def test_all_batches_splits_and_seeds_share_one_compiled_program():
+  first = dataset(resolution=(7, 14))
+  others = (
+    dataset(resolution=(7, 14), seed=4),
+    dataset(resolution=(7, 14), split="train", num_examples=3),
+    dataset(resolution=(7, 14), split="test", num_examples=9),
+  )
+  for data in (first, *others):
+    for step in range(2):
+      data.batch(step)
+  assert first._program._cache_size() == 1
+  assert all(data._program is first._program for data in others)
+
+
+def test_a_family_that_is_no_key_of_a_cache():
+  names = ("name", "layout", "resolution", "max_objects")
+  methods = ("sample", "render", "targets", "describe")
+  family = types.SimpleNamespace(
+    **{name: getattr(FAMILY, name) for name in (*names, *methods)}
+  )
+  with pytest.raises(TypeError, match="unhashable"):
+    hash(family)
+  got = dataset(family=family).batch(1)
+  expected = dataset().batch(1)
+  for name, values in expected.items():
+    np.testing.assert_array_equal(got[name], values, err_msg=name)
+
+
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_devices_do_not_communicate(split, training, evaluation):
   data = training if split == "train" else evaluation
-  text = data._make.lower(np.uint32(0)).compile().as_text()
+  arguments = data._arguments(np.uint32(0))
+  text = data._program.lower(*arguments).compile().as_text()
   assert "num_partitions=4" in text
   collective = r"all-(reduce|gather|to-all)|collective-permute|reduce-scatter"
   assert not re.search(collective, text)
