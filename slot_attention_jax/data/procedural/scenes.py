@@ -225,8 +225,9 @@ class SceneDataset:
       ValueError: on an unknown split, a bad resolution, or an evaluation split
         without `num_examples`.
     """
-    size = tuple(resolution or family.resolution)
+    size = resolution or family.resolution
     check_resolution(size)
+    size = (size[0], size[1])  # A list is no key of a cache.
     endless = num_examples is None
     root = _root_key(seed, split, not endless)
     if (endless and split != "train") or (not endless and num_examples < 1):
@@ -253,7 +254,6 @@ class SceneDataset:
       self._program = _batch_program(*arguments)
     except TypeError:
       self._program = _batch_program.__wrapped__(*arguments)
-    self._endless = endless
     self._root = np.asarray(jax.random.key_data(root))
 
   @property
@@ -276,12 +276,13 @@ class SceneDataset:
 
   def _arguments(self, step):
     """Arguments of the program."""
-    count = np.uint32(0 if self._endless else self.info.num_examples)
-    return self._root, step, np.bool_(self._endless), count
+    endless = self.info.num_examples is None
+    count = np.uint32(self.info.num_examples or 0)
+    return self._root, step, np.bool_(endless), count
 
   def _make(self, step):
     batch = self._program(*self._arguments(step))
-    if self._endless:
+    if self.info.num_examples is None:
       del batch["valid"]
     return batch
 
