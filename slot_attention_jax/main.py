@@ -23,8 +23,15 @@ _PRINT_CONFIG = flags.DEFINE_bool(
 _WORKDIR = flags.DEFINE_string(
   "workdir",
   None,
-  "Directory of the run; default: runs/NAME_OF_THE_CONFIG. A run found there "
-  "is resumed.",
+  "Directory of the run; default: runs/NAME, where NAME is the config, its "
+  "variants, the seed and a hash of other overrides. A run found there is "
+  "resumed.",
+)
+_RESUME_CHANGED = flags.DEFINE_bool(
+  "resume_changed",
+  False,
+  "Resume although keys have changed that may, such as train.num_steps; see "
+  "docs/training.md.",
 )
 _MODE = flags.DEFINE_enum(
   "mode",
@@ -86,10 +93,14 @@ def main(argv: list[str]) -> None:
     print(f"# {flag.command()}\n{arguments.to_text(_CONFIG.value)}")
     return
   source = _source()
-  workdir = _workdir()
+  workdir = _workdir(source)
   _start_jax(workdir)
   run = {
-    "train": functools.partial(train.train, command=flag.command()),
+    "train": functools.partial(
+      train.train,
+      command=flag.command(),
+      resume_changed=_RESUME_CHANGED.value,
+    ),
     "evaluate": functools.partial(
       evaluate.evaluate_model, source=source, command=flag.command()
     ),
@@ -118,15 +129,30 @@ def _source() -> evaluate.Source:
   return source
 
 
-def _workdir() -> str:
+def _workdir(source: evaluate.Source) -> str:
   """The directory of the run."""
-  workdir = _WORKDIR.value or str(pathlib.Path("runs") / flag.config_name())
+  workdir = _WORKDIR.value or str(_default_workdir(source))
   if "://" in workdir:
     raise ValueError(
       f"Expected a --workdir on a file system, got {workdir}. Mount it on "
       "every host and give the path of the mount, see docs/launch.md."
     )
   return workdir
+
+
+def _default_workdir(source: evaluate.Source) -> pathlib.Path:
+  """The directory for what is done, none that holds something else."""
+  runs = pathlib.Path("runs")
+  first, *others = flag.run_names(_CONFIG.value)
+  if _MODE.value == "render":
+    return runs / f"{first}_scenes"
+  if source.kind != "checkpoint":
+    return runs / f"{first}_{source.kind}_{source.name}"
+  found = [runs / first]
+  if _MODE.value == "evaluate":
+    found += [runs / name for name in others]
+  trained = (path for path in found if (path / "checkpoints").is_dir())
+  return next(trained, found[0])
 
 
 def _start_jax(workdir: str) -> None:

@@ -22,6 +22,7 @@ from slot_attention_jax.training import (
   metadata,
   multi_step,
   optimizers,
+  resume,
   step_metrics,
   steps,
   time_limit,
@@ -43,7 +44,13 @@ class _Run:
   schedule: optax.Schedule
 
 
-def train(config: Any, workdir: str, *, command: str = "") -> dict[str, float]:
+def train(
+  config: Any,
+  workdir: str,
+  *,
+  command: str = "",
+  resume_changed: bool = False,
+) -> dict[str, float]:
   """Trains a model, resuming from the last checkpoint in `workdir` if any.
 
   The result is a function of the config alone: a run that is killed, or stopped
@@ -54,23 +61,32 @@ def train(config: Any, workdir: str, *, command: str = "") -> dict[str, float]:
     config: a config of `configs/`.
     workdir: directory of the run; checkpoints, metrics, images go there.
     command: the flags that make the config, for `metadata.json`.
+    resume_changed: whether keys that may (`resume.WITH_FLAG`) have other values
+      than in the run that is resumed.
 
   Returns:
     The metrics of the last evaluation, under their full names; none if the run
     stopped before its first.
 
   Raises:
-    ValueError: on a config that cannot be run.
+    ValueError: on a config that cannot be run, or is not that of the run in
+      `workdir`.
     FloatingPointError: if the loss stops being finite.
   """
   began = time.monotonic()
-  run = _prepare(config, workdir)
+  path = pathlib.Path(workdir).expanduser().absolute()
+  changes = resume.check_directory(path, config, resume_changed)
+  run = _prepare(config, path)
   config = checks.with_best_metric(config, run.task)
   with contextlib.ExitStack() as stack:
     checkpointer = stack.enter_context(_open_checkpointer(config, run))
     state = _create_or_restore(config, run, checkpointer)
     start, total = int(state.step), config.train.num_steps
-    _describe(config, run, state, command)
+    if start:
+      changes |= resume.check_same_data(
+        path, start, run.dataset.info, resume_changed
+      )
+    _describe(config, run, state, command, changes)
     per_call, train_step = _make_step(config, run, start)
     evaluate = _make_evaluation(config, run)
     writer = stack.enter_context(_open_writer(config, run, start, began))
@@ -121,7 +137,7 @@ def train(config: Any, workdir: str, *, command: str = "") -> dict[str, float]:
   return metrics
 
 
-def _prepare(config: Any, workdir: str) -> _Run:
+def _prepare(config: Any, path: pathlib.Path) -> _Run:
   """Opens the data, builds the task and the optimizer; computes nothing."""
   mesh = mesh_lib.create_mesh()
   checks.check(config, mesh.size)
@@ -139,7 +155,7 @@ def _prepare(config: Any, workdir: str) -> _Run:
   task = tasks.create_task(config, dataset.info)
   optimizer, schedule = optimizers.create_optimizer(config.optim)
   return _Run(
-    path=pathlib.Path(workdir).expanduser().absolute(),
+    path=path,
     mesh=mesh,
     dataset=dataset,
     eval_dataset=eval_dataset,
@@ -169,17 +185,25 @@ def _create_or_restore(config, run, checkpointer) -> state_lib.TrainState:
   )
   if latest is None:
     return steps.create_state(run.task, run.optimizer, config.seed, run.mesh)
-  checks.check_same_run(config, checkpointer.restore_config())
   return checkpointer.restore(
     steps.abstract_state(run.task, run.optimizer, run.mesh)
   )
 
 
-def _describe(config, run, state, command):
+def _describe(config, run, state, command, changes):
   """Logs what is trained, and writes it beside the run."""
+  step = int(state.step)
   if jax.process_index() == 0:
+    if not step:
+      resume.set_aside(run.path, config.to_dict())
     metadata.write_metadata(
-      run.path, config.to_dict(), run.dataset.info, command
+      run.path,
+      config.to_dict(),
+      run.dataset.info,
+      command,
+      changes=changes,
+      step=step,
+      finished=step >= config.train.num_steps,
     )
     try:
       from clu import parameter_overview
@@ -191,7 +215,7 @@ def _describe(config, run, state, command):
       logging.info("No table of the parameters: clu is not installed.")
   logging.info(
     "Training steps %d to %d on %s, %d parameters, %d %s device(s).",
-    int(state.step),
+    step,
     config.train.num_steps,
     run.dataset.info.name,
     sum(x.size for x in jax.tree.leaves(state.params)),

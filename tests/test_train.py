@@ -265,7 +265,7 @@ def test_a_finished_run_is_only_evaluated(whole, tmp_path):
 
 def test_a_finished_run_goes_on_with_more_steps(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
-  train.train(tiny("train.num_steps=5"), str(workdir))
+  train.train(tiny("train.num_steps=5"), str(workdir), resume_changed=True)
   assert rows_of(workdir)[: len(rows_of(whole[0]))] == rows_of(whole[0])
   assert int(state_of(workdir).step) == 5
 
@@ -349,30 +349,62 @@ def test_bad_settings_are_errors_and_leave_nothing(arg, message, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_resuming_with_another_config_warns(whole, tmp_path, caplog):
+def files_of(workdir):
+  """All files of a run and what is in them."""
+  paths = [path for path in workdir.rglob("*") if path.is_file()]
+  return {path.relative_to(workdir): path.read_bytes() for path in paths}
+
+
+def test_a_finished_run_refuses_other_settings(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
-  config = tiny("seed=3,train.batch_size=8,optim.b1=0.8,model.epsilon=1e-6")
+  before = files_of(workdir)
+  config = tiny("seed=3,train.num_steps=5,model.slot_size=8,eval.split=test")
+  for allow in (False, True):
+    with pytest.raises(ValueError, match="--workdir") as error:
+      train.train(config, str(workdir), resume_changed=allow)
+    lines = [" ".join(line.split()) for line in str(error.value).splitlines()]
+    assert lines[2:7] == [
+      "key in the run now",
+      "seed 0 3",
+      "model.slot_size 16 8",
+      "train.num_steps 4 5",
+      "eval.split 'validation' 'test'",
+    ]
+    assert "does not allow seed, model.slot_size" in lines[-1]
+  with pytest.raises(ValueError, match=r"with --resume_changed\.$"):
+    train.train(tiny("train.num_steps=5"), str(workdir))
+  assert files_of(workdir) == before
+
+
+def test_what_changed_on_request_is_recorded(whole, tmp_path):
+  workdir = copy_of(whole, tmp_path, 3)
+  config = tiny("optim.learning_rate=1e-3,logging.num_images=0")
+  train.train(config, str(workdir), resume_changed=True)
+  changes = strict_json(workdir / "metadata.json")["changes"]
+  expected = {"step": 3, "key": "optim.learning_rate", "old": 0.01}
+  assert changes == [expected | {"new": 0.001}]
+  # Nothing is left to train: the records of the training stay as they are.
+  before = files_of(workdir)
   train.train(config, str(workdir))
-  resuming = [w for w in warnings_in(caplog) if w.startswith("Resuming with")]
-  expected = {
-    "seed=3; the checkpoint was made with 0.",
-    "train.batch_size=8; the checkpoint was made with 4.",
-    "optim.b1=0.8; the checkpoint was made with 0.9.",
-    "model.epsilon=1e-06; the checkpoint was made with 1e-08.",
-  }
-  assert {w.removeprefix("Resuming with ") for w in resuming} == expected
+  assert files_of(workdir) == before
+
+
+def test_a_run_refuses_other_data_of_the_same_config(whole, tmp_path):
+  """As synthetic scenes stood in until the dataset was there."""
+  workdir = copy_of(whole, tmp_path, 3)
+  path = workdir / "metadata.json"
+  path.write_text(path.read_text().replace(f'"data": "{DATA}"', '"data": "x"'))
+  with pytest.raises(ValueError, match=rf"data +'x' +'{DATA}'"):
+    train.train(tiny(), str(workdir))
+  train.train(tiny(), str(workdir), resume_changed=True)
+  path.write_text(path.read_text().replace('scenes": true', 'scenes": false'))
+  with pytest.raises(ValueError, match="does not allow own_scenes"):
+    train.train(tiny(), str(workdir), resume_changed=True)
 
 
 def test_resuming_with_the_same_config_does_not_warn(whole, tmp_path, caplog):
   train.train(tiny(), str(copy_of(whole, tmp_path)))
   assert not warnings_in(caplog)
-
-
-def test_resuming_with_another_model_is_an_error(whole, tmp_path):
-  workdir = copy_of(whole, tmp_path)
-  with pytest.raises(ValueError, match="other arrays than expected"):
-    train.train(tiny("model.slot_size=8"), str(workdir))
-  assert rows_of(workdir) == rows_of(whole[0])
 
 
 def test_a_checkpoint_is_evaluated_on_its_own(whole, tmp_path):

@@ -46,7 +46,7 @@ def apply_arguments(
   """
   known = {variant.__name__: variant for variant in (*variants, debug)}
   config.lock()
-  items = _split(arg)
+  items = split(arg)
   keys = [item.split("=", 1)[0].strip() for item in items if "=" in item]
   aliases.check_keys(key for key in keys if key not in dict(flatten(config)))
   for item in items:
@@ -148,8 +148,8 @@ def read_literal(text: str) -> Any:
   return ast.literal_eval(re.sub(r"\binf\b", "1e999", text.strip()))
 
 
-def _split(arg: str) -> list[str]:
-  """Splits at commas that are not inside brackets."""
+def split(arg: str) -> list[str]:
+  """Splits at commas that are not inside brackets; ValueError if these miss."""
   items, depth, start = [], 0, 0
   for i, char in enumerate(arg + ","):
     depth += (char in "([") - (char in ")]")

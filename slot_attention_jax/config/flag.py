@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
-from slot_attention_jax.config import aliases, arguments, load
+from slot_attention_jax.config import aliases, arguments, load, run_name
 
 # The flag belongs to the module that defines it through this one.
 flags.disclaim_key_flags()
@@ -47,10 +47,16 @@ def config_file() -> tuple[pathlib.Path, str]:
   )
 
 
-def config_name() -> str:
-  """The config's name and variants, as one part of a path."""
-  path, arg = config_file()
-  return re.sub(r'[\\/:*?"<>|]', "_", "_".join(filter(None, [path.stem, arg])))
+def run_names(config: Any) -> list[str]:
+  """Names of the run of a config, as one part of a path.
+
+  Args:
+    config: the flag's value.
+
+  Returns:
+    That of its training; then those that `--mode=evaluate` may mean besides.
+  """
+  return [*run_name.evaluated_run_names(config, *config_file())]
 
 
 def command() -> str:

@@ -40,6 +40,13 @@ class Source:
     named = (k for k, v in dataclasses.asdict(self).items() if v)
     return next(named, "checkpoint")
 
+  @property
+  def name(self) -> str:
+    """The attribute that is set, of files without their directories; or ""."""
+    if self.pretrained:
+      return self.pretrained
+    return pathlib.Path(self.weights or self.predictions).name
+
   def describe(self, checkpoint: str) -> str:
     """The source in words, without the directory that it is in.
 
@@ -49,13 +56,7 @@ class Source:
     Returns:
       The kind and the name.
     """
-    names = {
-      "checkpoint": checkpoint,
-      "pretrained": self.pretrained,
-      "weights": pathlib.Path(self.weights).name,
-      "predictions": pathlib.Path(self.predictions).name,
-    }
-    return f"{self.kind} {names[self.kind]}"
+    return f"{self.kind} {self.name or checkpoint}"
 
 
 def protocol(

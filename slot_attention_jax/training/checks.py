@@ -1,16 +1,9 @@
-"""Checks of a config: its values, and against the run that it resumes."""
+"""Checks of the values of a config."""
 
 from typing import Any
 
-from absl import logging
-
 from slot_attention_jax import tasks
-from slot_attention_jax.config import aliases, base
-from slot_attention_jax.runtime import files
 from slot_attention_jax.runtime import mesh as mesh_lib
-
-# How and how long a process trains, not what.
-_RUNTIME_ONLY_KEYS = ("train.steps_per_call", "train.max_minutes")
 
 
 def check(config: Any, num_devices: int) -> None:
@@ -67,31 +60,3 @@ def with_best_metric(config: Any, task: tasks.Task) -> Any:
       f"data allow, 'auto' or '', got {checkpoint.best_metric!r}."
     )
   return config
-
-
-def check_same_run(config: Any, saved: dict[str, Any]) -> None:
-  """Warns of keys that differ from the run that is resumed."""
-  groups = ("task", "seed", "data", "model", "optim", "train")
-  before = _flatten(aliases.update_saved(saved))
-  # An older run does not have the keys that were added since; their defaults
-  # are what it did.
-  defaults = _flatten(base.base_config())
-  for key, new in _flatten({g: config[g] for g in groups}).items():
-    if key in _RUNTIME_ONLY_KEYS:
-      continue
-    old = before.get(key, files.jsonable(defaults.get(key)))
-    if files.jsonable(new) != old:
-      logging.warning(
-        "Resuming with %s=%s; the checkpoint was made with %s.", key, new, old
-      )
-
-
-def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-  """Nested groups as one dict with dotted keys."""
-  flat = {}
-  for name, value in config.items():
-    if hasattr(value, "items"):
-      flat |= _flatten(value, f"{prefix}{name}.")
-    else:
-      flat[f"{prefix}{name}"] = value
-  return flat

@@ -1,5 +1,6 @@
 """Tests of `--config` and its overrides, without starting the program."""
 
+import re
 import sys
 
 import pytest
@@ -12,11 +13,11 @@ from slot_attention_jax.config import flag
 @pytest.fixture
 def parse(monkeypatch):
   """Parses flags into a registry of their own; returns the config."""
-  registry = flags.FlagValues()
-  monkeypatch.setattr(flags, "FLAGS", registry)
-  monkeypatch.setattr(config_flags.config_flags, "FLAGS", registry)
 
   def parse_flags(*arguments):
+    registry = flags.FlagValues()
+    monkeypatch.setattr(flags, "FLAGS", registry)
+    monkeypatch.setattr(config_flags.config_flags, "FLAGS", registry)
     monkeypatch.setattr(sys, "argv", ["main", *arguments])
     holder = flag.define_config_flag("help", registry)
     registry(sys.argv)
@@ -132,17 +133,74 @@ def test_thresholds_are_read_behind_the_colon_as_they_are_printed(parse):
 
 
 @pytest.mark.parametrize(
-  ("value", "expected"),
+  ("flags_given", "expected"),
   [
-    ("quickstart", "quickstart"),
-    ("clevr_set:small,debug", "clevr_set_small,debug"),
-    ("configs/clevr_set.py:fast", "clevr_set_fast"),
-    ("quickstart:data.data_dir=/a/b", "quickstart_data.data_dir=_a_b"),
+    ("--config=quickstart", "quickstart"),
+    ("--config=clevr_set:small,debug", "clevr_set_small,debug"),
+    ("--config=configs/clevr_set.py:fast", "clevr_set_fast"),
+    ("--config=quickstart:seed=3", "quickstart_seed3"),
+    ("--config=quickstart --config.seed=3", "quickstart_seed3"),
+    ("--config=clevr_set:small --config.seed=2", "clevr_set_small_seed2"),
+    # The value that it has anyway, and what does not make another run.
+    ("--config=quickstart --config.seed=0", "quickstart"),
+    ("--config=quickstart --config.train.max_minutes=8", "quickstart"),
+    ("--config=quickstart:data.cache_dir=/a", "quickstart"),
   ],
 )
-def test_the_name_of_a_config_is_one_part_of_a_path(value, expected, parse):
-  parse(f"--config={value}")
-  assert flag.config_name() == expected
+def test_the_name_of_a_run_is_readable(flags_given, expected, parse):
+  assert flag.run_names(parse(*flags_given.split()))[0] == expected
+
+
+def test_runs_with_different_overrides_have_different_names(parse):
+  overrides = [
+    "data.data_dir=/a/b",
+    "data.data_dir=/a_b",
+    "data.name=clevr",
+    "eval.split=test",
+    "logging.every_steps=7",
+    "model.encoder_channels=(8,)",
+    "model.unroll=2",
+    "optim.learning_rate=1e-3",
+    "train.num_steps=7",
+  ]
+  names = set()
+  for override in overrides:
+    for seed in (0, 1):
+      config = parse(
+        "--config=quickstart", f"--config.{override}", f"--config.seed={seed}"
+      )
+      (name, *_) = flag.run_names(config)
+      # However it is spelled.
+      value = f"--config=quickstart:{override},seed={seed}"
+      assert flag.run_names(parse(value))[0] == name
+      assert re.fullmatch(rf"quickstart{'_seed1' * seed}_[0-9a-f]{{8}}", name)
+      names.add(name)
+  assert len(names) == 2 * len(overrides)
+
+
+def test_an_evaluation_finds_the_run_without_its_own_overrides(parse):
+  config = parse(
+    "--config=quickstart",
+    "--config.seed=3",
+    "--config.eval.split=test",
+    "--config.data.scenes.num_eval=9",
+  )
+  assert flag.run_names(config)[1] == "quickstart_seed3"
+
+
+def test_a_config_of_ones_own_may_take_any_argument(parse, tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text(
+    "from slot_attention_jax.config import base\n"
+    "def get_config(arg):\n"
+    "  config = base.base_config()\n"
+    "  config.seed = len(arg.split('=(')[1])\n"
+    "  return config\n"
+  )
+  names = [
+    flag.run_names(parse(f"--config={path}:a/b=({x}"))[0] for x in ("x", "yy")
+  ]
+  assert names == ["mine_a_b=(x", "mine_a_b=(yy"]
 
 
 def test_the_command_has_all_that_makes_the_config(parse):

@@ -1,11 +1,8 @@
-"""Checks of a config: the best checkpoint's metric, and what is resumed."""
-
-import json
+"""Checks of a config: the best checkpoint's metric."""
 
 import pytest
 
 import slot_attention_jax as sa
-from slot_attention_jax.runtime import files
 from slot_attention_jax.tasks import object_discovery
 from slot_attention_jax.training import checks
 
@@ -28,22 +25,6 @@ def test_auto_takes_a_metric_that_the_data_allow(max_objects, best):
   chosen = checks.with_best_metric(config, task_of(max_objects)).checkpoint
   assert (chosen.best_metric, chosen.best_mode) == best
   assert config.checkpoint.best_metric == "auto"  # The caller's is not changed.
-
-
-def test_resuming_warns_of_what_differs_from_the_run(caplog):
-  config = sa.load_config("quickstart")
-  saved = json.loads(json.dumps(files.jsonable(config.to_dict())))
-  saved["model"]["slot_size"] = 9
-  # A run of before these existed.
-  for name in ("background_grid", "foreground_weight", "train_iterations"):
-    del saved["model"][name]
-  config.model.background_grid = 2
-  with caplog.at_level("WARNING"):
-    checks.check_same_run(config, saved)
-  assert [r.getMessage() for r in caplog.records] == [
-    "Resuming with model.slot_size=64; the checkpoint was made with 9.",
-    "Resuming with model.background_grid=2; the checkpoint was made with 0.",
-  ]
 
 
 def test_a_named_metric_that_the_data_do_not_allow_is_an_error():

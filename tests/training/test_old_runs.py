@@ -44,11 +44,20 @@ def test_an_old_best_checkpoint_is_evaluated_as_it_was(workdir):
 def test_an_old_run_is_resumed(workdir):
   config = config_of_old_run()
   config.train.num_steps = 3
-  metrics = train.train(config, str(workdir))
+  metrics = train.train(config, str(workdir), resume_changed=True)
   assert metrics["tetrominoes_scenes/validation/mse"] < 1.2
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
   assert [json.loads(line)["step"] for line in lines] == [1, 2, 2, 3, 3]
   assert lines[:3] == (OLD_RUN / "metrics.jsonl").read_text().splitlines()
+
+
+def test_an_old_run_is_not_resumed_with_another_seed(workdir):
+  config = config_of_old_run()
+  config.seed = 1
+  with pytest.raises(ValueError, match=r"seed +0 +1\n\nTo begin"):
+    train.train(config, str(workdir))
+  for path in OLD_RUN.glob("*.json*"):
+    assert (workdir / path.name).read_text() == path.read_text()
 
 
 @pytest.mark.parametrize(

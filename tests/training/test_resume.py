@@ -1,0 +1,122 @@
+"""What may change when a run is resumed, and what becomes of other files."""
+
+import json
+
+import pytest
+
+import slot_attention_jax as sa
+from slot_attention_jax.config import arguments, base
+from slot_attention_jax.runtime import files
+from slot_attention_jax.training import resume
+
+# Every key that may change without a word, and every one that may on request.
+# All others never may: a new key does not until it is put in a table.
+FREE = """
+data.cache_dir data.fallback data.on_device eval.batch_size eval.checkpoint
+model.remat_decoder model.unroll train.max_minutes train.steps_per_call
+checkpoint.every_steps checkpoint.keep checkpoint.keep_best
+checkpoint.best_metric checkpoint.best_mode
+logging.every_steps logging.num_images logging.tensorboard
+"""
+WITH_FLAG = """
+data.data_dir data.scenes.num_eval eval.split eval.every_steps eval.num_slots
+eval.num_iterations eval.seed eval.thresholds train.batch_size train.num_steps
+optim.schedule optim.learning_rate optim.warmup_steps optim.decay_rate
+optim.decay_steps optim.b1 optim.b2 optim.eps optim.clip_norm
+"""
+
+
+def saved_config(config):
+  return json.loads(json.dumps(files.jsonable(config.to_dict())))
+
+
+def other_value(value):
+  if isinstance(value, str):
+    return f"{value}x"
+  return (*value, 3) if isinstance(value, tuple) else type(value)(value + 1)
+
+
+@pytest.mark.parametrize("allow", [False, True])
+@pytest.mark.parametrize(
+  "key", [key for key, _ in arguments.flatten(base.base_config())]
+)
+def test_which_keys_may_change(key, allow):
+  config = base.base_config()
+  saved = saved_config(config)
+  value = dict(arguments.flatten(config))[key]
+  if isinstance(value, bool):
+    value = not value
+  config.update_from_flattened_dict({key: other_value(value)})
+  changes = resume.changed_keys(saved, config.to_dict())
+  assert list(changes) == ([] if key in FREE.split() else [key])
+  allowed = key in FREE.split() or (allow and key in WITH_FLAG.split())
+  if allowed:
+    resume._check_changes("run", 5, changes, allow)
+  else:
+    with pytest.raises(ValueError, match=f"\n  {key} "):
+      resume._check_changes("run", 5, changes, allow)
+
+
+def test_the_message_fits_on_one_screen():
+  config = sa.load_config("clevr_set")
+  other = sa.load_config("clevr_discovery:small")
+  changes = resume.changed_keys(saved_config(config), other.to_dict())
+  assert len(changes) > 15
+  with pytest.raises(ValueError, match=r"and [0-9]+ more") as error:
+    resume._check_changes("run", 5, changes, True)
+  lines = str(error.value).splitlines()
+  assert len(lines) < 20
+  assert all(len(line) < 120 for line in lines[2:-1])
+
+
+def test_keys_that_an_older_run_does_not_have_count_with_their_defaults():
+  config = sa.load_config("quickstart").copy_and_resolve_references()
+  saved = saved_config(config)
+  for name in ("background_grid", "foreground_weight", "train_iterations"):
+    del saved["model"][name]
+  saved["data"]["num_scenes"] = saved["data"].pop("scenes")["num_eval"]
+  saved["model"]["slot_start"] = saved["model"].pop("slot_init")
+  config.model.background_grid = 2
+  changes = resume.changed_keys(saved, config.to_dict())
+  assert changes == {"model.background_grid": (0, 2)}
+
+
+def test_a_directory_of_data_may_be_spelled_in_other_ways(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/me")
+  config = base.base_config()
+  config.data.data_dir = "~/data"
+  saved = saved_config(config)
+  config.data.data_dir = "/home/me/data"
+  assert not resume.changed_keys(saved, config.to_dict())
+  config.data.data_dir = "/home/me/other"
+  assert resume.changed_keys(saved, config.to_dict())
+
+
+def test_records_of_a_run_without_checkpoints_are_set_aside(tmp_path):
+  config = base.base_config().to_dict()
+  resume.set_aside(tmp_path / "new", config)
+  assert not list(tmp_path.iterdir())
+  for name in ("config.json", "metrics.jsonl"):
+    files.write_json(tmp_path / name, config)
+  resume.set_aside(tmp_path, config)  # The same run: it begins again.
+  assert len(list(tmp_path.iterdir())) == 2
+  for n in (1, 2):
+    files.write_json(tmp_path / "config.json", config)
+    resume.set_aside(tmp_path, config | {"seed": n})
+    saved = tmp_path / "earlier" / str(n)
+    assert json.loads((saved / "config.json").read_text())["seed"] == 0
+  assert (tmp_path / "earlier" / "1" / "metrics.jsonl").exists()
+  assert [path.name for path in tmp_path.iterdir()] == ["earlier"]
+
+
+def test_a_directory_of_rendered_scenes_is_no_run(tmp_path):
+  files.write_json(tmp_path / "metadata.json", {"settings": {}})
+  with pytest.raises(ValueError, match="scenes that --mode=render wrote"):
+    resume.check_directory(tmp_path, base.base_config(), True)
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_damaged_metadata_are_an_error(text, tmp_path):
+  (tmp_path / "metadata.json").write_text(text)
+  with pytest.raises(ValueError, match=r"metadata\.json"):
+    resume.read_metadata(tmp_path)
