@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import time
 from typing import Any
@@ -23,6 +24,7 @@ from slot_attention_jax.training import (
   multi_step,
   optimizers,
   resume,
+  run_lock,
   step_metrics,
   steps,
   time_limit,
@@ -75,10 +77,14 @@ def train(
   """
   began = time.monotonic()
   path = pathlib.Path(workdir).expanduser().absolute()
-  changes = resume.check_directory(path, config, resume_changed)
-  run = _prepare(config, path)
-  config = checks.with_best_metric(config, run.task)
   with contextlib.ExitStack() as stack:
+    # A config that cannot be run makes no directory.
+    exists = processes.broadcast_from_process_0(path.exists())
+    claim = functools.partial(_claim, stack, path, config, resume_changed)
+    changes = claim() if exists else {}
+    run = _prepare(config, path)
+    changes |= {} if exists else claim()
+    config = checks.with_best_metric(config, run.task)
     checkpointer = stack.enter_context(_open_checkpointer(config, run))
     state = _create_or_restore(config, run, checkpointer)
     start, total = int(state.step), config.train.num_steps
@@ -135,6 +141,12 @@ def train(
     checkpointer.wait()
     writer.flush()
   return metrics
+
+
+def _claim(stack, path, config, resume_changed) -> resume.Changes:
+  """Keeps others out of the directory and checks what is in it."""
+  stack.enter_context(run_lock.hold(path))
+  return resume.check_directory(path, config, resume_changed)
 
 
 def _prepare(config: Any, path: pathlib.Path) -> _Run:

@@ -26,6 +26,7 @@ from slot_attention_jax.training import (
   checkpoints,
   multi_step,
   optimizers,
+  run_lock,
   steps,
   time_limit,
 )
@@ -374,6 +375,19 @@ def test_a_finished_run_refuses_other_settings(whole, tmp_path):
   with pytest.raises(ValueError, match=r"with --resume_changed\.$"):
     train.train(tiny("train.num_steps=5"), str(workdir))
   assert files_of(workdir) == before
+
+
+@pytest.mark.parametrize("arg", ["", "seed=1"])
+def test_a_second_training_in_a_directory_changes_nothing(arg, whole, tmp_path):
+  workdir = copy_of(whole, tmp_path, 3)
+  unfinished = workdir / "checkpoints" / "4.orbax-checkpoint-tmp-1"
+  unfinished.mkdir()
+  with run_lock.hold(workdir):
+    before = files_of(workdir)
+    with pytest.raises(ValueError, match="Expected no other training in"):
+      train.train(tiny(arg), str(workdir))
+    assert files_of(workdir) == before
+  assert unfinished.exists()
 
 
 def test_what_changed_on_request_is_recorded(whole, tmp_path):
