@@ -25,6 +25,7 @@ from slot_attention_jax.pretrained import (
   load_weights,
   pretrained_metadata,
   read_weights_metadata,
+  weights_file,
   with_model_of,
 )
 from slot_attention_jax.runtime import files
@@ -54,11 +55,14 @@ def evaluate_model(
 
   Raises:
     FileNotFoundError: if there is no such checkpoint, file or data.
-    ValueError: on a config that cannot be run, or predictions that do not fit
-      the data.
+    ValueError: on a config that cannot be run or is of another model than the
+      run, predictions that do not fit the data, or the directory of a run for
+      something else than its checkpoints.
   """
   source = source or Source()
   path = pathlib.Path(workdir).expanduser().absolute()
+  if source.kind != "checkpoint":
+    _check_no_run(path, source)
   weights = _load_weights(source)
   if weights is not None:
     config = with_model_of(config, weights[0])
@@ -66,12 +70,13 @@ def evaluate_model(
   dataset = _dataset(config, mesh)
   info = dataset.info
   task = tasks.create_task(config, info, extended=True)
-  step, num_iterations, image = None, None, None
+  step, num_iterations, checksum, image = None, None, None, None
   if source.predictions:
     task, results = predictions.score(task, source.predictions, dataset)
   else:
     step, params = _load_params(config, path, task, mesh, weights)
     num_iterations = task.num_iterations
+    checksum = weights_file.parameters_checksum(params)
     results = examples.evaluate_examples(
       examples.make_eval_step(task, mesh), params, dataset, config.eval.seed
     )
@@ -82,6 +87,7 @@ def evaluate_model(
   logging.info("Evaluated %d examples of %s/%s.", count, info.name, info.split)
   content = {
     "step": step,
+    "parameters_sha256": checksum,
     "num_slots": task.num_slots,
     "num_iterations": num_iterations,
     "num_examples": info.num_examples,
@@ -116,7 +122,18 @@ def _load_params(config, path, task, mesh, weights):
     examples.abstract_params(task, mesh),
     best_metric=config.checkpoint.best_metric or None,
     best_mode=config.checkpoint.best_mode,
+    config=config,
   )
+
+
+def _check_no_run(path: pathlib.Path, source: Source) -> None:
+  """Raises ValueError if a directory is that of a training."""
+  if (path / "checkpoints").exists():
+    raise ValueError(
+      f"Expected a directory for the evaluation of {source.describe('')}, got "
+      f"that of a run, {path}, whose evaluation.json is of its checkpoints. "
+      "Give another one with --workdir."
+    )
 
 
 def _write(path, content, image):

@@ -64,9 +64,11 @@ def export_weights(
   run = pathlib.Path(workdir).expanduser().absolute()
   step, config, params = _read_checkpoint(run, checkpoint)
   metadata = dataclasses.replace(
-    _metadata(run, step, config, checkpoint, command),
+    _metadata(run, step, config, checkpoint, command, params),
     license=license_name,
-    notes=notes,
+  )
+  metadata = dataclasses.replace(
+    metadata, notes=" ".join(filter(None, [notes, metadata.notes]))
   )
   if hardware:
     metadata = dataclasses.replace(metadata, hardware=hardware)
@@ -117,6 +119,7 @@ def _metadata(
   config: dict[str, Any],
   which: str,
   command: str,
+  params: dict[str, Any],
 ) -> weights_file.WeightsMetadata:
   """Collects what the files of the run say about a checkpoint."""
   evaluate = (
@@ -124,15 +127,16 @@ def _metadata(
     f"--config.eval.checkpoint={which}, then export again."
   )
   evaluation = _read_json(run, "evaluation.json", evaluate)
-  if evaluation["step"] != step:
-    raise ValueError(
-      f"Expected an evaluation of the {which} checkpoint, of step {step}, got "
-      f"one of step {evaluation['step']} in {run / 'evaluation.json'}. "
-      f"{evaluate}"
-    )
+  _check_evaluation(run, evaluation, which, step, params, evaluate)
   about = _read_json(
     run, "metadata.json", "Training writes it; rerun its command."
   )
+  if about.get("seed", config["seed"]) != config["seed"]:
+    raise ValueError(
+      f"Expected {run / 'metadata.json'} to be of the training of the "
+      f"checkpoint, with seed {config['seed']}, got one with seed "
+      f"{about['seed']}. Export from another directory."
+    )
   command = command or about.get("recipe", "")
   if not command:
     raise ValueError(
@@ -169,7 +173,37 @@ def _metadata(
     date=datetime.datetime.fromisoformat(last["time"]).date().isoformat(),
     license="",
     versions=about["versions"],
-    notes="",
+    notes=_notes(about, step),
+  )
+
+
+def _check_evaluation(run, evaluation, which, step, params, advice) -> None:
+  """Raises ValueError if an evaluation is not of these parameters."""
+  path = run / "evaluation.json"
+  if evaluation["step"] != step:
+    raise ValueError(
+      f"Expected an evaluation of the {which} checkpoint, of step {step}, got "
+      f"one of step {evaluation['step']} in {path}. {advice}"
+    )
+  expected = evaluation.get("parameters_sha256")
+  # Version 0.1 did not write it, but which kind of model it evaluated.
+  model = evaluation.get("protocol", {}).get("model", "checkpoint")
+  if expected is None and model.startswith("checkpoint"):
+    return
+  if expected != weights_file.parameters_checksum(params):
+    raise ValueError(
+      f"Expected an evaluation of the {which} checkpoint, of step {step}, got "
+      f"one of other parameters, {model}, in {path}. {advice}"
+    )
+
+
+def _notes(about: dict[str, Any], step: int) -> str:
+  """What the command does not tell of a run that was resumed with changes."""
+  return " ".join(
+    f"At step {change['step']}, {change['key']} was changed from "
+    f"{change['old']} to {change['new']}."
+    for change in about.get("changes", [])
+    if change["step"] < step
   )
 
 

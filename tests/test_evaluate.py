@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import slot_attention_jax as sa
-from slot_attention_jax import data, losses
+from slot_attention_jax import data, losses, pretrained
 from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax.data import cached_dataset, from_config, types
 from slot_attention_jax.evaluation import predictions
@@ -54,6 +54,9 @@ def test_weights_are_evaluated_with_their_own_model(of_weights):
   content = strict_json(path / "evaluation.json")
   assert (content["num_slots"], content["num_iterations"]) == (4, 3)
   assert content["step"] == 8_000
+  # That in the header of the file of weights.
+  file = pretrained._path_of("quickstart").read_bytes()
+  assert f'sha256\\": \\"{content["parameters_sha256"]}'.encode() in file
   assert (path / "images" / "evaluation.png").exists()
 
 
@@ -233,6 +236,19 @@ def test_files_without_predictions_are_errors(tmp_path):
   path.write_bytes(path.read_bytes()[:-40])
   with pytest.raises(ValueError, match="cannot be read"):
     predictions.load_predictions(str(path))
+
+
+@pytest.mark.parametrize(
+  "source",
+  [{"pretrained": "quickstart"}, {"weights": "x"}, {"predictions": "y"}],
+)
+def test_only_a_run_is_evaluated_into_the_directory_of_a_run(source, tmp_path):
+  (tmp_path / "checkpoints").mkdir()
+  with pytest.raises(ValueError, match="that of a run"):
+    evaluate_lib.evaluate_model(
+      config_of(), str(tmp_path), evaluate_lib.Source(**source)
+    )
+  assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
 def test_only_one_source_can_be_evaluated():

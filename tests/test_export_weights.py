@@ -15,7 +15,7 @@ import pytest
 import slot_attention_jax as sa
 from slot_attention_jax import export_weights, tasks
 from slot_attention_jax.data import types
-from slot_attention_jax.pretrained import model_card
+from slot_attention_jax.pretrained import model_card, weights_file
 from slot_attention_jax.runtime import files
 from slot_attention_jax.training import (
   checkpoints,
@@ -200,6 +200,44 @@ def test_the_best_checkpoint_is_exported_with_its_own_evaluation(run, capsys):
   with checkpoints.Checkpointer(run / "checkpoints") as checkpointer:
     saved = checkpointer.restore_params(step=2)
   jax.tree.map(np.testing.assert_array_equal, params, saved)
+
+
+@pytest.mark.parametrize(
+  ("change", "expected"),
+  [
+    ({"parameters_sha256": "0" * 64}, "other parameters"),
+    # Of version 0.1, with the step of the weights.
+    ({"protocol": {"model": "pretrained quickstart"}}, "pretrained quickstart"),
+  ],
+)
+def test_an_evaluation_of_other_parameters_is_refused(
+  change, expected, run, capsys
+):
+  with checkpoints.Checkpointer(run / "checkpoints") as checkpointer:
+    params = checkpointer.restore_params()
+  path = run / "evaluation.json"
+  edit(path, parameters_sha256=weights_file.parameters_checksum(params))
+  export(run, capsys)
+  shutil.rmtree(run / "weights")
+  content = json.loads(path.read_text())
+  content.pop("parameters_sha256")
+  path.write_text(json.dumps(content | change))
+  assert expected in error(run, capsys)
+  assert not (run / "weights").exists()
+
+
+def test_metadata_of_another_seed_are_refused(run, capsys):
+  edit(run / "metadata.json", seed=7)
+  assert "with seed 0, got one with seed 7" in error(run, capsys)
+
+
+def test_the_card_tells_what_changed_in_the_course_of_a_run(run, capsys):
+  change = {"step": 3, "key": "optim.b1", "old": 0.9, "new": 0.8}
+  edit(run / "metadata.json", changes=[change, change | {"step": 4}])
+  export(run, capsys, "--notes=Mine.")
+  metadata = sa.read_weights_metadata(run / "weights" / "toys.safetensors")
+  changed = "At step 3, optim.b1 was changed from 0.9 to 0.8."
+  assert metadata.notes == f"Mine. {changed}"
 
 
 def test_a_run_without_evaluation_is_an_error(run, capsys):

@@ -127,8 +127,7 @@ def save_weights(
   import safetensors.numpy
 
   path = pathlib.Path(path)
-  arrays = traverse_util.flatten_dict(jax.device_get(params), sep="/")
-  arrays = {str(k): np.ascontiguousarray(v) for k, v in arrays.items()}
+  arrays = _by_name(params)
   _check_arrays(metadata, arrays, path)
   content = dataclasses.asdict(metadata)
   content = {_FILE_KEYS.get(k, k): v for k, v in content.items()}
@@ -171,6 +170,26 @@ def load_weights(
     )
   params = traverse_util.unflatten_dict(arrays, sep="/")
   return model, jax.tree.map(jnp.asarray, params)
+
+
+def parameters_checksum(params: Mapping[str, Any]) -> str:
+  """SHA-256 of parameters, which says whether two models are the same.
+
+  Args:
+    params: `{"params": ...}`, nested dicts of arrays.
+
+  Returns:
+    The digest of their names and bytes, in hexadecimal; that of a file of
+    weights is in its header.
+
+  Example:
+    >>> import slot_attention_jax as sa
+    >>> from slot_attention_jax.pretrained import weights_file
+    >>> _, params = sa.load_pretrained("quickstart")
+    >>> len(weights_file.parameters_checksum(params))
+    64
+  """
+  return _checksum(_by_name(params))
 
 
 def with_model_of(config: Any, metadata: WeightsMetadata) -> Any:
@@ -241,6 +260,12 @@ def _check_arrays(
   except ValueError as error:
     raise ValueError(f"{error} {_WHAT_TO_DO}") from error
   return model
+
+
+def _by_name(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """The arrays on the host by their paths, as files have them."""
+  arrays = traverse_util.flatten_dict(jax.device_get(params), sep="/")
+  return {str(k): np.ascontiguousarray(v) for k, v in arrays.items()}
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> str:

@@ -46,6 +46,12 @@ WITH_FLAG = (
   "train.batch_size",
   "train.num_steps",
 )
+_MODEL = ("task", "model.")
+_IN_TRAINING_ONLY = (
+  "model.foreground_weight",
+  "model.gradient",
+  "model.train_iterations",
+)
 _RECORDS = (
   "config.json",
   "metadata.json",
@@ -149,6 +155,31 @@ def check_same_data(
   }
   _check_changes(path, step, changes, allow, also=("data", "num_examples"))
   return changes
+
+
+def check_same_model(path: pathlib.Path, config: Any, saved: Any) -> None:
+  """Checks that a config describes the model of the run that is evaluated.
+
+  Args:
+    path: directory of the run.
+    config: the resolved config of the evaluation.
+    saved: that of the checkpoint.
+
+  Raises:
+    ValueError: if the task or a key of the model differs that matters beyond
+      training.
+  """
+  changes = {
+    key: values
+    for key, values in changed_keys(saved, config.to_dict()).items()
+    if _matches(key, _MODEL) and not _matches(key, _IN_TRAINING_ONLY)
+  }
+  if changes:
+    raise ValueError(
+      f"Expected the model of the run in {path}, got another:\n\n"
+      f"{_table(changes)}\n\nGive the --config of the run. K and T of an "
+      "evaluation are eval.num_slots and eval.num_iterations."
+    )
 
 
 def set_aside(path: pathlib.Path, config: Mapping[str, Any]) -> None:

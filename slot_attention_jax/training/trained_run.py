@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from slot_attention_jax.training import checkpoints
+from slot_attention_jax.training import checkpoints, resume
 
 
 @contextlib.contextmanager
@@ -62,6 +62,7 @@ def restore_params(
   *,
   best_metric: str | None = None,
   best_mode: Literal["max", "min"] = "min",
+  config: Any = None,
 ) -> tuple[int, Any]:
   """Restores the parameters of a run: `open_run`, then `restore_params`.
 
@@ -71,15 +72,19 @@ def restore_params(
     abstract_params: as for `Checkpointer.restore_params`.
     best_metric: short name of a metric.
     best_mode: `"min"` or `"max"`.
+    config: what the model was built from; None: anything.
 
   Returns:
     A pair (step, params).
 
   Raises:
     FileNotFoundError: if there is no such run or checkpoint.
-    ValueError: on another `which`.
+    ValueError: on another `which`, or if the config is of another model.
   """
   with open_run(
     workdir, which, best_metric=best_metric, best_mode=best_mode
   ) as (checkpointer, step):
+    if config is not None:
+      saved = checkpointer.restore_config(step)
+      resume.check_same_model(workdir, config, saved)
     return step, checkpointer.restore_params(abstract_params, step)
