@@ -10,7 +10,7 @@ from absl import app, flags, logging
 
 from slot_attention_jax import evaluate, render, train
 from slot_attention_jax.config import arguments, flag
-from slot_attention_jax.runtime import processes, user_errors
+from slot_attention_jax.runtime import processes, signals, user_errors
 
 _CONFIG = flag.define_config_flag(
   "A config by name, as quickstart or clevr_set:small (variant small), or the "
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> None:
     "render": render.render,
     "export": evaluate.export_split,
   }
-  with processes.exit_together_on_error():
+  with signals.handled(), processes.exit_together_on_error():
     processes.assert_equal_across_processes(
       "mode, workdir and config",
       (_MODE.value, workdir, _CONFIG.value.to_dict()),

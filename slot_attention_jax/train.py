@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import pathlib
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import optax
@@ -14,12 +14,13 @@ from absl import logging
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.data import prefetch, types
-from slot_attention_jax.evaluation import examples
-from slot_attention_jax.runtime import files, processes, progress
+from slot_attention_jax.evaluation import in_training
+from slot_attention_jax.runtime import files, processes, progress, signals
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import (
   checkpoints,
   checks,
+  goodput,
   metadata,
   multi_step,
   optimizers,
@@ -27,6 +28,7 @@ from slot_attention_jax.training import (
   run_lock,
   step_metrics,
   steps,
+  stop_request,
   time_limit,
   writers,
 )
@@ -74,6 +76,8 @@ def train(
     ValueError: on a config that cannot be run, or is not that of the run in
       `workdir`.
     FloatingPointError: if the loss stops being finite.
+    signals.Stopped: after a checkpoint, if a signal came within
+      `signals.handled`.
   """
   began = time.monotonic()
   path = pathlib.Path(workdir).expanduser().absolute()
@@ -94,7 +98,8 @@ def train(
       )
     _describe(config, run, state, command, changes)
     per_call, train_step = _make_step(config, run, start)
-    evaluate = _make_evaluation(config, run)
+    lost = writers.seconds_after(path / writers.METRICS_FILE, start)
+    spent = stack.enter_context(goodput.Goodput(began, lost))
     writer = stack.enter_context(_open_writer(config, run, start, began))
     batches = stack.enter_context(_open_batches(run.dataset, start, per_call))
     bar = stack.enter_context(
@@ -103,31 +108,51 @@ def train(
     limit = time_limit.TimeLimit(
       config.train.max_minutes, began, config.logging.every_steps
     )
+    stop = stop_request.StopRequest()
+    evaluations = in_training.Evaluations(
+      config, path, run.task, run.mesh, run.eval_dataset, writer, stop
+    )
     rows = step_metrics.StepMetrics(
       f"{run.dataset.info.name}/train", config.logging.every_steps
     )
+    stack.enter_context(signals.deferred())
     metrics: dict[str, float] = {}
+    if evaluations.is_missing(start):
+      spent.on("evaluation")
+      metrics = _complete_evaluation(evaluations, state, checkpointer)
+    elif start >= total:
+      logging.info("All %d steps of this run are done already.", total)
+      spent.on("evaluation")
+      metrics, signal = evaluations.evaluate(start, state.params, write=False)
+      if signal:
+        _end(signal, "after the last step")
     for step in range(start + per_call, total + 1, per_call):
+      spent.on("data")
       _, batch = next(batches)
+      spent.on("steps")
       state, values = train_step(state, batch)
+      signal = stop.at_step(step)
       evaluating = step == total or step % config.eval.every_steps == 0
       stopping = step < total and limit.reached(step)
       due = step % config.checkpoint.every_steps == 0
-      saving = due or evaluating or stopping
-      for row in rows.add(step, values, flush=saving):
+      saving = due or evaluating or stopping or signal
+      for row in rows.add(step, values, flush=bool(saving)):
         writer.write_scalars(*row)
       bar.update(step, loss=rows.loss)
-      if evaluating:
-        metrics = evaluate(state.params)
-        writer.write_scalars(step, metrics)
-        _write_image(config, run, state.params, step, writer)
+      if evaluating and not signal:
+        spent.on("evaluation")
+        metrics, signal = evaluations.evaluate(step, state.params)
       if saving:
+        spent.on("saves")
         writer.flush()
         checkpointer.save(
           state,
           files.jsonable(config.to_dict()),
-          metrics=_strip_prefix(metrics) if evaluating else None,
+          metrics=_strip_prefix(metrics) if evaluating and not signal else None,
         )
+      if signal:
+        checkpointer.wait()
+        _end(signal, f"at step {step}/{total}, saved")
       if stopping:
         logging.warning(
           "Stopped at step %d/%d: train.max_minutes=%g reached. Rerun the same "
@@ -135,9 +160,7 @@ def train(
           *(step, total, config.train.max_minutes),
         )
         break
-    if start >= total:
-      logging.info("All %d steps of this run are done already.", total)
-      metrics = evaluate(state.params)
+    spent.on("saves")
     checkpointer.wait()
     writer.flush()
   return metrics
@@ -202,7 +225,7 @@ def _create_or_restore(config, run, checkpointer) -> state_lib.TrainState:
   )
 
 
-def _describe(config, run, state, command, changes):
+def _describe(config, run, state, command, changes=None):
   """Logs what is trained, and writes it beside the run."""
   step = int(state.step)
   if jax.process_index() == 0:
@@ -252,12 +275,23 @@ def _make_step(config, run, start):
   )
 
 
-def _make_evaluation(config, run):
-  """The function from parameters to the metrics of the evaluation split."""
-  eval_step = examples.make_eval_step(run.task, run.mesh)
-  return lambda params: examples.evaluate(
-    run.task, eval_step, params, run.eval_dataset, config.eval.seed
+def _complete_evaluation(evaluations, state, checkpointer) -> dict[str, float]:
+  """Evaluates what was restored, as the stopped run would have done."""
+  step = int(state.step)
+  metrics, signal = evaluations.evaluate(step, state.params)
+  if signal:
+    _end(signal, f"at step {step}, which is saved")
+  checkpointer.add_metrics(step, _strip_prefix(metrics))
+  return metrics
+
+
+def _end(signal: int, when: str) -> NoReturn:
+  """Ends the program, in all processes of the run."""
+  logging.warning(
+    "Received %s %s. Rerun the same command to resume.",
+    *(signals.name(signal), when),
   )
+  raise signals.Stopped(signal, together=True)
 
 
 def _open_writer(config, run, start, began):
@@ -280,22 +314,6 @@ def _open_batches(dataset, start, per_call):
   depth = 2 if jax.process_count() == 1 else 0
   load = multi_step.make_loader(dataset, start, per_call)
   return contextlib.closing(prefetch.prefetch(load, 0, depth))
-
-
-def _write_image(config, run, params, step, writer):
-  """Shows the first examples of the evaluation split, if the config asks."""
-  image = examples.draw(
-    run.task,
-    params,
-    run.eval_dataset,
-    config.logging.num_images,
-    config.eval.seed,
-  )
-  if image is None:
-    return
-  writer.write_images(step, {run.eval_dataset.info.split: image})
-  if jax.process_index() == 0:
-    files.save_png(run.path / "images" / f"{step:08d}.png", image)
 
 
 def _strip_prefix(metrics: dict[str, float]) -> dict[str, float]:

@@ -4,7 +4,9 @@ import functools
 import json
 import logging
 import math
+import os
 import shutil
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -20,7 +22,9 @@ from slot_attention_jax import data as data_lib
 from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax import tasks, train
 from slot_attention_jax.data import types
+from slot_attention_jax.pretrained import weights_file
 from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.runtime import progress, signals
 from slot_attention_jax.tasks import object_discovery
 from slot_attention_jax.training import (
   checkpoints,
@@ -221,6 +225,96 @@ def test_reaching_the_time_limit_at_the_last_step_is_no_stop(
   metrics = train.train(tiny("train.max_minutes=1.0"), str(workdir))
   assert metrics == whole[1]
   assert not warnings_in(caplog)
+
+
+def stop_at(monkeypatch, place, step=2):
+  """Sends SIGTERM once: at a step, in an evaluation, in a save or before."""
+  sent = []
+
+  def send():
+    if not sent:
+      sent.append(True)
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  def then(owner, name, condition=lambda *args: True):
+    original = getattr(owner, name)
+
+    def call(*args, **options):
+      if condition(*args):
+        send()
+      return original(*args, **options)
+
+    monkeypatch.setattr(owner, name, call)
+
+  if place == "step":
+    then(progress.Progress, "update", lambda bar, done: done == step)
+  elif place == "evaluation":
+    then(object_discovery.ObjectDiscovery, "evaluate")  # As it is compiled.
+  elif place == "save":
+    then(checkpoints.Checkpointer, "save")
+  else:
+    then(data_lib, "create_dataset")
+
+
+@pytest.mark.parametrize(
+  ("place", "saved", "in_words"),
+  [
+    ("step", 3, "at step 3/4, saved"),
+    ("evaluation", 3, "at step 3/4, saved"),
+    ("save", 3, "at step 3/4, saved"),
+    ("start", None, None),
+  ],
+)
+def test_a_run_stopped_by_a_signal_saves_and_resumes_exactly(
+  place, saved, in_words, whole, tmp_path, caplog, monkeypatch
+):
+  stop_at(monkeypatch, place)
+  with pytest.raises(SystemExit) as stopped, signals.handled():
+    train.train(tiny(), str(tmp_path))
+  assert stopped.value.code == 128 + signal.SIGTERM
+  if in_words:
+    assert f"Received SIGTERM {in_words}. Rerun" in caplog.text
+  with checkpoints.Checkpointer(tmp_path / "checkpoints") as checkpointer:
+    assert checkpointer.latest_step() == saved
+  if saved:
+    # The evaluation that was due is done first when the run is resumed.
+    assert {row["step"] for row in rows_of(tmp_path)} == {1, 2, 3}
+    assert len(rows_of(tmp_path)) == 3
+  monkeypatch.undo()
+  assert train.train(tiny(), str(tmp_path)) == whole[1]
+  assert rows_of(tmp_path) == rows_of(whole[0])
+  assert_same_state(state_of(tmp_path), state_of(whole[0]))
+  if saved:
+    options = {"best_metric": "mse", "best_mode": "max"}
+    with checkpoints.Checkpointer(
+      tmp_path / "checkpoints", **options
+    ) as checkpointer:
+      assert checkpointer.best_step() == 3
+
+
+def test_a_signal_in_the_last_evaluation_loses_nothing(
+  whole, tmp_path, monkeypatch
+):
+  workdir = copy_of(whole, tmp_path, 3)
+  stop_at(monkeypatch, "evaluation")
+  with pytest.raises(signals.Stopped), signals.handled():
+    train.train(tiny(), str(workdir))
+  monkeypatch.undo()
+  assert int(state_of(workdir).step) == 4
+  assert len(rows_of(workdir)) == len(rows_of(whole[0])) - 1
+  assert train.train(tiny(), str(workdir)) == whole[1]
+  assert rows_of(workdir) == rows_of(whole[0])
+
+
+def test_a_run_tells_what_its_time_went_into(whole, tmp_path, caplog):
+  workdir = copy_of(whole, tmp_path, 3)
+  with caplog.at_level("INFO"):
+    train.train(tiny(), str(workdir))
+  (line,) = [
+    r.getMessage() for r in caplog.records if "Goodput" in r.msg % r.args
+  ]
+  for phase in ("start", "compile", "data", "evaluation", "saves", "lost"):
+    assert f" {phase} " in line
 
 
 def test_seconds_add_up_over_resumptions(whole, tmp_path, monkeypatch):
@@ -435,10 +529,21 @@ def test_a_checkpoint_is_evaluated_on_its_own(whole, tmp_path):
   assert (report["step"], report["num_examples"]) == (4, 6)
   assert (report["num_slots"], report["num_iterations"]) == (3, 2)
   assert report["metrics"] == metrics
+  params = state_of(workdir).params
+  assert report["parameters_sha256"] == weights_file.parameters_checksum(params)
   assert set(report["standard_errors"]) == set(metrics)
   assert (workdir / "evaluation.md").exists()
   assert (workdir / "images" / "evaluation.png").exists()
   assert rows_of(workdir) == rows_of(whole[0])
+
+
+def test_another_model_is_not_evaluated(whole, tmp_path):
+  workdir = copy_of(whole, tmp_path)
+  with pytest.raises(ValueError, match=r"model.epsilon +1e-08 +0\.5\n\nGive"):
+    evaluate_lib.evaluate_model(tiny("model.epsilon=0.5"), str(workdir))
+  with pytest.raises(ValueError, match=r"num_iterations +2 +3\n\n.*eval\.num"):
+    evaluate_lib.evaluate_model(tiny("model.num_iterations=3"), str(workdir))
+  assert not (workdir / "evaluation.json").exists()
 
 
 def test_a_checkpoint_is_evaluated_with_other_k_and_t(whole, tmp_path):

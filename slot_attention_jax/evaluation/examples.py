@@ -17,6 +17,10 @@ from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.runtime import progress
 
 
+class Interrupted(Exception):
+  """An evaluation ended early, as was asked for."""
+
+
 def metric_name(info: types.DatasetInfo, name: str) -> str:
   """Full name of a metric, which includes the data and the split.
 
@@ -88,6 +92,7 @@ def evaluate_examples(
   params: Any,
   dataset: types.Dataset,
   seed: int = 0,
+  interrupt: Callable[[], Any] = lambda: False,
 ) -> dict[str, np.ndarray]:
   """Computes the results of each example of a whole split, in their order.
 
@@ -99,6 +104,7 @@ def evaluate_examples(
     params: parameters, replicated over the mesh.
     dataset: an evaluation split.
     seed: of the slot noise.
+    interrupt: asked after each batch, in all processes, whether to end early.
 
   Returns:
     The results of `task.evaluate` for all examples [N, ...], which
@@ -106,6 +112,7 @@ def evaluate_examples(
 
   Raises:
     ValueError: if the dataset is endless.
+    Interrupted: as asked for by `interrupt`.
   """
   if dataset.num_batches is None:
     raise ValueError(
@@ -132,6 +139,8 @@ def evaluate_examples(
           rows = np.asarray(values)[np.asarray(results["valid"])]
           collected.setdefault(name, []).append(rows)
       bar.update(i + 1)
+      if i + 1 < dataset.num_batches and interrupt():
+        raise Interrupted
   return {k: np.concatenate(v) for k, v in collected.items()}
 
 
@@ -141,6 +150,7 @@ def evaluate(
   params: Any,
   dataset: types.Dataset,
   seed: int = 0,
+  interrupt: Callable[[], Any] = lambda: False,
 ) -> dict[str, float]:
   """Computes the metrics of a whole split, each example counted once.
 
@@ -150,14 +160,16 @@ def evaluate(
     params: parameters, replicated over the mesh.
     dataset: an evaluation split.
     seed: of the slot noise; see `evaluate_examples`.
+    interrupt: as of `evaluate_examples`.
 
   Returns:
     The metrics, under their full names.
 
   Raises:
     ValueError: if the dataset is endless.
+    Interrupted: as asked for by `interrupt`.
   """
-  results = evaluate_examples(eval_step, params, dataset, seed)
+  results = evaluate_examples(eval_step, params, dataset, seed, interrupt)
   metrics = task.summarize(results)
   logging.info(
     "Evaluated %d examples of %s/%s.",

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from slot_attention_jax.runtime import user_errors
+from slot_attention_jax.runtime import signals, user_errors
 
 _FLAGS = ("coordinator_address", "num_processes", "process_id")
 
@@ -137,8 +137,11 @@ def exit_together_on_error() -> Iterator[None]:
   try:
     yield
   except BaseException as error:
-    if jax.process_count() == 1:
+    stopped = isinstance(error, signals.Stopped)
+    if jax.process_count() == 1 or (stopped and error.together):
       raise
+    if stopped:
+      _exit(error)
     users = user_errors.is_users(error)
     logging.error(
       "Process %d of %d failed, %s: %s",
@@ -148,7 +151,12 @@ def exit_together_on_error() -> Iterator[None]:
       user_errors.describe(error) if users else error,
       exc_info=not users or user_errors.FLAG in sys.argv,
     )
-    python_logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(user_errors.EXIT_CODE if users else 1)
+    _exit(SystemExit(user_errors.EXIT_CODE if users else 1))
+
+
+def _exit(reason: SystemExit) -> None:
+  """Ends the process without waiting for others."""
+  python_logging.shutdown()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(int(reason.code or 0))

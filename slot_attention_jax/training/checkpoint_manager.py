@@ -3,6 +3,7 @@
 import json
 import logging as python_logging
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,10 +11,14 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
+from slot_attention_jax.runtime import files
+
 ARRAY_ITEMS = ("params", "train")
 JSON_ITEMS = ("config",)
 # Where checkpoints of version 0.1 have their metrics.
 _OLD_METRICS = os.path.join("scores", "metadata")
+# The item and the file in it.
+_METRICS = "metrics"
 _ORBAX = os.path.join("", "orbax", "checkpoint", "")
 
 
@@ -50,6 +55,17 @@ class _Manager(ocp.CheckpointManager):
         error,
       )
       return None
+
+
+def write_metrics(checkpoint: epath.Path, metrics: Mapping[str, float]) -> None:
+  """Writes the metrics of a checkpoint where the manager would have.
+
+  Args:
+    checkpoint: its directory.
+    metrics: finite scalars by name.
+  """
+  directory = checkpoint / _METRICS
+  files.write_json(pathlib.Path(directory / _METRICS), dict(metrics))
 
 
 def create_manager(

@@ -17,6 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
+from jax.experimental import multihost_utils
 
 from slot_attention_jax.runtime import arrays
 from slot_attention_jax.training import checkpoint_manager
@@ -96,6 +97,12 @@ class Checkpointer(contextlib.AbstractContextManager):
     value = metrics.get(self._best_metric or "")
     return -math.inf if value is None else self._sign * value
 
+  def _finite(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+    """What JSON can hold of metrics; nothing if `best_metric` is not in it."""
+    finite = {k: float(v) for k, v in metrics.items()}
+    finite = {k: v for k, v in finite.items() if math.isfinite(v)}
+    return finite if self._best_metric in (None, *finite) else {}
+
   def __exit__(self, *unused_exception) -> None:
     self.close()
 
@@ -132,10 +139,7 @@ class Checkpointer(contextlib.AbstractContextManager):
         f"Expected metrics with best_metric {self._best_metric!r}, got "
         f"{sorted(metrics)}. Choose one of these, or give none."
       )
-    finite = {k: float(v) for k, v in (metrics or {}).items()}
-    finite = {k: v for k, v in finite.items() if math.isfinite(v)}
-    if self._best_metric not in (None, *finite):
-      finite = {}
+    finite = self._finite(metrics or {})
     if not self._writes:
       self._manager.close()
       self._writes = True
@@ -158,6 +162,21 @@ class Checkpointer(contextlib.AbstractContextManager):
     return self._manager.save(
       step, args=items, metrics=finite or None, force=True
     )
+
+  def add_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
+    """Adds metrics to a checkpoint that was saved before its evaluation.
+
+    Args:
+      step: of the checkpoint.
+      metrics: as of `save`; a checkpoint that has some keeps them.
+    """
+    finite = self._finite(metrics)
+    self.wait()
+    if finite and self._manager.metrics(step) is None:
+      if jax.process_index() == 0:
+        checkpoint_manager.write_metrics(self.directory / str(step), finite)
+      multihost_utils.sync_global_devices("add_metrics")
+      self._manager.reload()
 
   def all_steps(self) -> list[int]:
     """Steps that have a checkpoint or are being saved, in ascending order."""

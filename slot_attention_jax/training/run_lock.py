@@ -102,6 +102,6 @@ def _describe_holder(path: pathlib.Path) -> str:
   if not isinstance(holder, dict) or "pid" not in holder:
     return f"but a process holds {path / _LOCK}"
   return (
-    f"but one runs there: process {holder['pid']} on {holder.get('host')} since "
-    f"{holder.get('since')}"
+    f"but one runs there: process {holder['pid']} on {holder.get('host')} "
+    f"since {holder.get('since')}"
   )

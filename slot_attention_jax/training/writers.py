@@ -124,6 +124,48 @@ class JsonlWriter(MetricWriter):
     self._file.close()
 
 
+def seconds_after(path: pathlib.Path, step: int) -> float:
+  """What a killed run spent on steps after the checkpoint that it left.
+
+  Args:
+    path: its `metrics.jsonl`, which need not exist.
+    step: of that checkpoint.
+
+  Returns:
+    Seconds; 0 if nothing was lost.
+  """
+  before = after = 0.0
+  for row in _rows(path):
+    seconds = row.get("seconds", 0.0)
+    before, after = seconds if row["step"] <= step else before, seconds
+  return max(0.0, after - before)
+
+
+def has_metrics(path: pathlib.Path, step: int, prefix: str) -> bool:
+  """Whether metrics whose names begin with `prefix` were written at a step.
+
+  Args:
+    path: a `metrics.jsonl`, which need not exist.
+    step: the step.
+    prefix: as `"data/split/"`.
+
+  Returns:
+    Whether a row has any.
+  """
+  return any(
+    row["step"] == step and any(name.startswith(prefix) for name in row)
+    for row in _rows(path)
+  )
+
+
+def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The rows of a file that are whole."""
+  if not path.exists():
+    return []
+  lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+  return [json.loads(x) for x in lines if math.isfinite(_step_of(x))]
+
+
 def _step_of(line: str) -> float:
   """The step of a row; infinity if the line is no row."""
   try:
