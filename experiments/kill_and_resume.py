@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -159,8 +160,9 @@ def _run_with_kills(
   every: int,
   startup_seconds: float,
   rng: random.Random,
+  number: int,
 ) -> list[Kill]:
-  """Trains to the end through so many kills; returns what they met."""
+  """Trains to the end through so many signals; returns what they met."""
   met: list[Kill] = []
   while len(met) < kills:
     born = time.time()
@@ -181,6 +183,9 @@ def _run_with_kills(
     process = _start(config, workdir, cache)
     try:
       alive = _live_until(process, workdir, step, delay=delay, within=within)
+      process.send_signal(number)
+      # Others than SIGKILL let it save.
+      process.wait(timeout=_LONGEST_LIFE_SECONDS)
     finally:
       process.kill()
       process.wait()
@@ -226,6 +231,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   )
   parser.add_argument("--config", default=CONFIG, help="config file with :ARG")
   parser.add_argument("--kills", type=int, default=10)
+  parser.add_argument(
+    "--signal",
+    default="KILL",
+    choices=["KILL", "TERM", "HUP", "INT"],
+    help="which; all but KILL let the run save before it ends",
+  )
   parser.add_argument("--seed", type=int, default=0, help="of the kills")
   parser.add_argument(
     "--workdir", type=pathlib.Path, required=True, help="for both runs"
@@ -269,6 +280,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     every=config.checkpoint.every_steps,
     startup_seconds=startup_seconds,
     rng=random.Random(arguments.seed),
+    number=signal.Signals[f"SIG{arguments.signal}"],
   )
   expected, actual = _arrays(config, whole), _arrays(config, killed)
   same_state = all(
@@ -285,6 +297,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     "step": int(actual[".step"]),
     "arrays": len(expected),
     "rows": len(_rows(whole)),
+    "signal": arguments.signal,
+    "steps_lost": sum(kill.step - kill.resumed_from for kill in met),
     "saves_cut_off": sum(kill.cut_off for kill in met),
     "at_start": sum(kill.when == "start" for kill in met),
     "seed": arguments.seed,

@@ -110,7 +110,12 @@ def main(argv: list[str]) -> None:
   with signals.handled(), processes.exit_together_on_error():
     processes.assert_equal_across_processes(
       "mode, workdir and config",
-      (_MODE.value, workdir, _CONFIG.value.to_dict()),
+      (
+        _MODE.value,
+        workdir,
+        _CONFIG.value.to_dict(),
+        _RESUME_CHANGED.value,
+      ),
       "Start all with the same flags but --process_id.",
     )
     metrics = run[_MODE.value](_CONFIG.value, workdir)

@@ -87,8 +87,8 @@ def train(
     claim = functools.partial(_claim, stack, path, config, resume_changed)
     changes = claim() if exists else {}
     run = _prepare(config, path)
-    changes |= {} if exists else claim()
     config = checks.with_best_metric(config, run.task)
+    changes |= {} if exists else claim()
     checkpointer = stack.enter_context(_open_checkpointer(config, run))
     state = _create_or_restore(config, run, checkpointer)
     start, total = int(state.step), config.train.num_steps

@@ -6,6 +6,7 @@ Each has one CPU device; their collectives go through gloo, over TCP.
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -400,6 +401,40 @@ def test_all_processes_stop_at_the_same_step(cache, tmp_path):
   assert all(f"Stopped at step 4/{STEPS}" in text for text in texts)
   saved = {int(p.name) for p in (workdir / "checkpoints").iterdir()}
   assert max(saved) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_sigterm_to_one_of_two_stops_both_at_one_step(victim, cache, tmp_path):
+  workdir = tmp_path / "run"
+  config = f"{CONFIG},train.num_steps=20000,eval.every_steps=20000"
+  config += ",checkpoint.every_steps=20000"
+  with start(workdir, 2, cache, config=config) as processes:
+    processes.wait_for(workdir / "metrics.jsonl", rows=5)
+    processes.processes[victim].terminate()
+    assert processes.codes(seconds=100) == [143, 143]
+    logs = [log.read_text() for log in processes.logs]
+  ends = [re.findall(r"Received SIGTERM at step (\d+)/", log) for log in logs]
+  (step,) = ends[0]
+  assert ends[1] == [step]
+  saved = {path.name for path in (workdir / "checkpoints").iterdir()}
+  assert saved == {step}
+
+
+@pytest.mark.slow
+def test_a_second_training_of_two_processes_is_refused(cache, tmp_path):
+  workdir = tmp_path / "run"
+  config = f"{CONFIG},train.num_steps=20000,eval.every_steps=20000"
+  with start(workdir, 2, cache, config=config) as first:
+    first.wait_for(workdir / "metrics.jsonl", rows=5)
+    # Through a link: its logs are others.
+    (tmp_path / "link").symlink_to(workdir)
+    with start(tmp_path / "link", 2, cache, config=config) as second:
+      assert second.codes(seconds=100) == [2, 2]
+      logs = [log.read_text() for log in second.logs]
+    pid = first.processes[0].pid
+    assert all(f"one runs there: process {pid} on " in log for log in logs)
+    assert all(process.poll() is None for process in first.processes)
 
 
 def test_a_workdir_in_a_bucket_is_rejected(cache):

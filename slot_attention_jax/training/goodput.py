@@ -82,8 +82,12 @@ class Goodput(contextlib.AbstractContextManager):
     self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
   def _on_event(
-    self, event: str, start: float, end: float, **unused_labels
+    self,
+    event: str,
+    start_time: float,
+    end_time: float,
+    **unused_labels: str | int,
   ) -> None:
     if event.startswith(_COMPILE):
-      outside = [span for span in self._compilations if span[0] < start]
-      self._compilations = [*outside, (start, end)]
+      outside = [span for span in self._compilations if span[0] < start_time]
+      self._compilations = [*outside, (start_time, end_time)]
