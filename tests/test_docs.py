@@ -97,3 +97,14 @@ def test_commands_name_configs_variants_and_keys_that_exist(command):
     for part in groups:
       group = group[part]
     assert name in group, flag
+
+
+def test_what_is_promised_names_tests_that_exist():
+  """`FILE.py`, `FILE.py::TEST` or `FILE.py -k WORD` in docs/reliability.md."""
+  text = (ROOT / "docs" / "reliability.md").read_text()
+  named = re.findall(r"`(\S+\.py)(?:::(\w+)| -k (\w+))?`", text)
+  assert len(named) > 15
+  for file, test, word in named:
+    code = (ROOT / "tests" / file).read_text()
+    wanted = rf"^def {test}\(" if test else rf"^def test_\w*{word}"
+    assert re.search(wanted, code, re.MULTILINE), (file, test, word)
