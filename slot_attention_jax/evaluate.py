@@ -170,9 +170,7 @@ def export_split(config: Any, workdir: str) -> dict[str, float]:
 
 def _dataset(config: Any, mesh: jax.sharding.Mesh) -> types.Dataset:
   """The split to be evaluated."""
-  mesh_lib.check_batch_size(
-    "eval.batch_size", config.eval.batch_size, mesh.size
-  )
+  checks.check_evaluation(config, mesh.size)
   return data_lib.create_dataset(
     config,
     config.eval.split,

@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 
 from slot_attention_jax import data as data_lib
+from slot_attention_jax.config import allowed
 from slot_attention_jax.data import procedural, tfrecord, types
 from slot_attention_jax.data.export import scene_json, scene_tfrecord
 from slot_attention_jax.data.multi_object import layouts
@@ -59,6 +60,7 @@ def render(config: Any, workdir: str) -> dict[str, float]:
   """
   if jax.process_index():
     return {}
+  allowed.check_values(config)
   family = data_lib.create_family(config)
   layout = scene_tfrecord.get_layout(family)
   dataset = _dataset(config, family)
@@ -88,10 +90,6 @@ def _dataset(
 ) -> procedural.SceneDataset:
   """The scenes, on this process's own devices alone."""
   count, split = config.data.scenes.num_eval, config.eval.split
-  if count < 1:
-    raise ValueError(
-      f"Expected data.scenes.num_eval of at least 1, got {count}."
-    )
   training = split == "train"
   group = "train" if training else "eval"
   batch_size = config[group].batch_size

@@ -334,10 +334,10 @@ def test_directories_that_cannot_be_made_are_errors(tmp_path):
 @pytest.mark.parametrize(
   ("key", "value", "message"),
   [
-    ("data.scenes.num_eval", 0, "data.scenes.num_eval of at least 1, got 0"),
+    ("data.scenes.num_eval", 0, "scenes.num_eval: .* from 1 to .*, got 0"),
     ("eval.split", "train_eval", "Expected split 'train' or one of"),
     ("eval.batch_size", 6, "eval.batch_size to be a multiple of the 4"),
-    ("data.resolution", (0, 4), "Expected a resolution"),
+    ("data.resolution", (0, 4), "data.resolution: .*, got"),
   ],
 )
 def test_bad_settings_are_errors_before_anything_is_written(

@@ -4,6 +4,7 @@
 its own. Nothing here knows a model, a task or a training run.
 """
 
+from slot_attention_jax.data.expected import expected_info
 from slot_attention_jax.data.from_config import (
   NAMES,
   create_dataset,

@@ -1,5 +1,6 @@
 """Datasets by the names a config uses."""
 
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,11 @@ def register(name: str, create: Callable[..., types.Dataset]) -> None:
   _REGISTERED[name] = create
 
 
+def is_registered(name: str) -> bool:
+  """Whether `register` made a dataset of this name known."""
+  return name in _REGISTERED
+
+
 def create_dataset(
   config: Any,
   split: str,
@@ -97,7 +103,7 @@ def create_dataset(
     return _REGISTERED[data.name](
       config, split, batch_size=batch_size, sharding=sharding
     )
-  _check(data)
+  check_source(data)
   batching = cached_dataset.Batching(
     batch_size=batch_size,
     sharding=sharding,
@@ -107,7 +113,7 @@ def create_dataset(
   )
   if data.name in SCENES:
     return _open_scenes(config, split, batching)
-  if _needs_stand_in(data):
+  if needs_stand_in(data):
     if warn:
       logging.warning(
         "NO %s DATA FOUND: training and evaluating on synthetic scenes (%s) at "
@@ -119,15 +125,18 @@ def create_dataset(
         data.name,
       )
     return _open_scenes(config, split, batching)
-  _check_unread(data, data.name)
+  check_unread(data, data.name)
   return _open_files(config, split, batching)
 
 
-def _check(data: Any) -> None:
+def check_source(data: Any) -> None:
   """Raises ValueError on a source that does not exist or cannot be."""
-  if data.name not in NAMES:
+  known = [*NAMES, *_REGISTERED]
+  if data.name not in known:
+    near = difflib.get_close_matches(data.name, known, n=1)
     raise ValueError(
-      f"Expected data.name out of {[*NAMES, *_REGISTERED]}, got {data.name!r}."
+      f"Expected data.name out of {known}, got {data.name!r}."
+      + (f" Did you mean {near[0]!r}?" if near else "")
     )
   if data.on_device not in _ON_DEVICE:
     raise ValueError(
@@ -146,7 +155,7 @@ def _check(data: Any) -> None:
     )
 
 
-def _check_unread(data: Any, source: str) -> None:
+def check_unread(data: Any, source: str) -> None:
   """Raises ValueError if a key is set that the source of data does not read."""
   for key, (default, readers) in _READERS.items():
     value = data
@@ -160,7 +169,7 @@ def _check_unread(data: Any, source: str) -> None:
       )
 
 
-def _needs_stand_in(data: Any) -> bool:
+def needs_stand_in(data: Any) -> bool:
   """Whether synthetic scenes stand in for data that are not there."""
   if data.data_dir or not data.fallback or data.name not in _STAND_INS:
     return False
@@ -241,9 +250,14 @@ def create_family(config: Any) -> procedural.SceneFamily:
       f"Expected data.name out of {sorted((*SCENES, *_STAND_INS))}, for which "
       f"there are synthetic scenes, got {data.name!r}."
     )
-  _check_unread(data, name)
+  check_unread(data, name)
   given = tuple(data.scenes.num_objects)
   num_objects = None if given == (0, 0) else given
+  if name != "clevr_scenes" and resolve_crop(config) is not None:
+    raise ValueError(
+      f"Expected data.crop 'auto' or '' for {name}, which are never cropped, "
+      f"got {data.crop!r}. Remove the override."
+    )
   if name == "tetrominoes_scenes":
     return procedural.Tetrominoes(step=data.scenes.tetrominoes_step)
   if name == "multi_dsprites_scenes":

@@ -74,9 +74,10 @@ def crop_window(
   bottom, right = top + side, left + side
   if side < 1 or left < 0 or bottom > height or right > width:
     raise ValueError(
-      f"The {'literal' if literal else 'scaled'} crop window, rows "
-      f"{top}:{bottom} and columns {left}:{right}, does not lie within an "
-      f"image of {height} x {width}. Use another crop, or None for none."
+      f"Expected a crop window within an image of {height} x {width}, got rows "
+      f"{top}:{bottom} and columns {left}:{right} of the "
+      f"{'literal' if literal else 'scaled'} one. Use another crop, or None "
+      "for none."
     )
   return top, bottom, left, right
 

@@ -53,8 +53,8 @@ def create_model(
     The model, without parameters.
 
   Raises:
-    ValueError: on an unknown task or precision, a setting that is missing, or
-      set prediction without `num_properties`.
+    ValueError: on an unknown task or precision, a setting that is missing, a
+      decoder of another resolution, or set prediction without `num_properties`.
 
   Example:
     >>> from slot_attention_jax.models import from_config
@@ -91,9 +91,17 @@ def create_model(
   if task == "discovery":
     if grid := settings["background_grid"]:
       options["background"] = background.SmoothBackground(grid=grid)
-    return models.SlotAttentionAutoEncoder(
+    model = models.SlotAttentionAutoEncoder(
       resolution=_hashable(resolution), **options
     )
+    decoded = model.decoder.resolution
+    if decoded != tuple(resolution):
+      raise ValueError(
+        "Expected model.broadcast_size times the product of "
+        f"model.decoder_strides to be the resolution {tuple(resolution)}, got "
+        f"{decoded}. Change one of them."
+      )
+    return model
   if num_properties is None:
     raise ValueError(
       "Expected num_properties for set prediction, got None. It is the size of "

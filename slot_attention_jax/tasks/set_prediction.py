@@ -56,8 +56,9 @@ class SetPrediction(task.Task):
 
   @property
   def best_metric(self) -> tuple[str, str]:
-    """Average precision at the first threshold."""
-    return self.metric_names[1], "max"
+    """Average precision at the first threshold; without any, the loss."""
+    _, *precisions = self.metric_names
+    return (precisions[0], "max") if precisions else ("loss", "min")
 
   @property
   def _weights(self):

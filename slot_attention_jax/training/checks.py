@@ -2,38 +2,46 @@
 
 from typing import Any
 
+from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
+from slot_attention_jax.config import allowed
 from slot_attention_jax.runtime import mesh as mesh_lib
 
 
 def check(config: Any, num_devices: int) -> None:
-  """Raises ValueError on counts that cannot be run."""
+  """Checks a config for training, before any data are decoded or rendered.
+
+  Args:
+    config: a whole `ConfigDict`.
+    num_devices: devices that a batch is split over.
+
+  Raises:
+    FileNotFoundError: if there are no data where they should be.
+    ValueError: on a config that cannot be run.
+  """
+  check_evaluation(config, num_devices)
   mesh_lib.check_batch_size(
     "train.batch_size", config.train.batch_size, num_devices
   )
+  info = data_lib.expected_info(config, "train")
+  if info is not None:
+    with_best_metric(config, tasks.create_task(config, info))
+
+
+def check_evaluation(config: Any, num_devices: int) -> None:
+  """Checks a config for evaluation; arguments and errors as of `check`."""
+  allowed.check_values(config)
   mesh_lib.check_batch_size(
     "eval.batch_size", config.eval.batch_size, num_devices
   )
-  if config.train.steps_per_call < 0:
+  if config.eval.split == "train":
     raise ValueError(
-      "Expected train.steps_per_call of at least 0, got "
-      f"{config.train.steps_per_call}."
+      "Expected an evaluation split as eval.split, got 'train', which is "
+      "endless. Use eval.split='validation' or 'test'."
     )
-  if not config.train.max_minutes >= 0:
-    raise ValueError(
-      "Expected train.max_minutes of at least 0, which sets no limit, got "
-      f"{config.train.max_minutes}."
-    )
-  for group, key in (
-    ("train", "num_steps"),
-    ("eval", "every_steps"),
-    ("checkpoint", "every_steps"),
-    ("logging", "every_steps"),
-  ):
-    if config[group][key] < 1:
-      raise ValueError(
-        f"Expected {group}.{key} of at least 1, got {config[group][key]}."
-      )
+  info = data_lib.expected_info(config, config.eval.split)
+  if info is not None:
+    tasks.create_task(config, info)
 
 
 def with_best_metric(config: Any, task: tasks.Task) -> Any:

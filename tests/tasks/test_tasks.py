@@ -117,6 +117,12 @@ def prediction():
 # Creating.
 
 
+def test_without_thresholds_the_loss_decides_which_is_best(prediction):
+  assert prediction.task.best_metric == ("ap_inf", "max")
+  task = dataclasses.replace(prediction.task, thresholds=())
+  assert task.best_metric == ("loss", "min")
+
+
 def test_fields_of_the_tasks(discovery, prediction):
   for task in (discovery.task, prediction.task):
     assert task.image_shape == (8, 8, 3)

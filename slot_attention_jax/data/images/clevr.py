@@ -95,6 +95,22 @@ def open(
       or the task or the filter needs annotations that the split lacks.
   """
   builder = find_builder(data_dir)
+  annotated = check_split(split, task, max_objects)
+  cached = clevr_records.load_split(builder, _SPLITS[split], images)
+  rows = _select(cached, split, num_train_eval, max_objects)
+  info = types.DatasetInfo(
+    name=f"clevr:{builder.info.version}",
+    split=split,
+    image_shape=(*images.resolution, 3),
+    num_examples=len(rows),
+    layout=types.CLEVR_LAYOUT if annotated else None,
+    max_objects=clevr_records.MAX_OBJECTS if annotated else 0,
+  )
+  return cached_dataset.from_cache(cached, rows, info, batching)
+
+
+def check_split(split: str, task: str, max_objects: int | None) -> bool:
+  """Whether a split has annotations; arguments and errors as of `open`."""
   if split not in _SPLITS:
     raise ValueError(f"Expected a split of {list(_SPLITS)}, got {split!r}.")
   if task not in ("discovery", "set_prediction"):
@@ -112,17 +128,7 @@ def open(
       "CLEVR's test split has no annotations, so its objects cannot be counted "
       f"for data.max_objects={max_objects}. Use the validation split, or None."
     )
-  cached = clevr_records.load_split(builder, _SPLITS[split], images)
-  rows = _select(cached, split, num_train_eval, max_objects)
-  info = types.DatasetInfo(
-    name=f"clevr:{builder.info.version}",
-    split=split,
-    image_shape=(*images.resolution, 3),
-    num_examples=len(rows),
-    layout=types.CLEVR_LAYOUT if annotated else None,
-    max_objects=clevr_records.MAX_OBJECTS if annotated else 0,
-  )
-  return cached_dataset.from_cache(cached, rows, info, batching)
+  return annotated
 
 
 def _select(

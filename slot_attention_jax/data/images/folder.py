@@ -74,10 +74,7 @@ def open(
       mask where there is a folder of masks, two images of one name, or a file
       that is invalid.
   """
-  if split not in (*SPLITS, "all"):
-    raise ValueError(
-      f"Expected a split out of {[*SPLITS, 'all']}, got {split!r}."
-    )
+  check_split(split)
   root = pathlib.Path(data_dir).expanduser().absolute()
   examples = _find(root)
   cached = _load(root, examples, images)
@@ -105,6 +102,14 @@ def open(
     has_segmentation=has_masks,
   )
   return cached_dataset.from_cache(cached, np.array(rows), info, batching)
+
+
+def check_split(split: str) -> None:
+  """Raises ValueError unless folders have such a split."""
+  if split not in (*SPLITS, "all"):
+    raise ValueError(
+      f"Expected a split out of {[*SPLITS, 'all']}, got {split!r}."
+    )
 
 
 def _find(root: pathlib.Path) -> list[_Example]:

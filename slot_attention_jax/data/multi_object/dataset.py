@@ -4,6 +4,7 @@ They are DeepMind's multi_object_datasets: CLEVR with masks, Multi-dSprites,
 Tetrominoes and Objects Room.
 """
 
+import dataclasses
 import io
 import os
 from collections.abc import Iterator
@@ -110,6 +111,59 @@ def open(
       last record of the prepared data, or one of which no scene passes the
       filter.
   """
+  builder, cut, stop = find_records(
+    data_dir, split, name=name, variant=variant, max_objects=max_objects
+  )
+  variant = layouts.resolve_variant(name, variant)
+  (stored,) = builder.info.splits  # One each.
+  cached = _load(builder, stored, name, range(cut.first, stop), images)
+  rows = np.arange(stop - cut.first)
+  if cut.max_objects is not None:
+    counts = np.asarray(cached.arrays["num_objects"])
+    rows = rows[counts <= cut.max_objects]
+    if not len(rows):
+      raise ValueError(
+        f"No scene of {cut.name!r} has {cut.max_objects} or fewer objects; the "
+        f"fewest are {counts.min()}. Raise data.max_objects."
+      )
+  rows = rows[: cut.limit]
+  info = dataclasses.replace(
+    describe(name, variant, cut.name, images.resolution),
+    name=_data_name(builder, name, variant),
+    num_examples=len(rows),
+  )
+  return cached_dataset.from_cache(cached, rows, info, batching)
+
+
+def describe(
+  name: str, variant: str, split: str, resolution: tuple[int, int]
+) -> types.DatasetInfo:
+  """What is known of a dataset before it is opened."""
+  layout = layouts.get_layout(name, layouts.resolve_variant(name, variant))
+  return types.DatasetInfo(
+    name=name,
+    split=split,
+    image_shape=(*resolution, 3),
+    num_examples=None,
+    layout=types.CLEVR_LAYOUT if name == _CLEVR else None,
+    max_objects=layout.num_entities - layout.background_parts,
+    has_segmentation=True,
+  )
+
+
+def find_records(
+  data_dir: str | os.PathLike[str] | None,
+  split: str,
+  *,
+  name: str,
+  variant: str,
+  max_objects: int | None,
+) -> tuple[Any, splits.Split, int]:
+  """Finds the records of a split; arguments and errors as of `open`.
+
+  Returns:
+    A triple (TFDS builder, what was asked for, one past the last record).
+  """
   builder = find_builder(name, variant, data_dir)
   variant = layouts.resolve_variant(name, variant)
   cut = splits.find_split(name, split, variant=variant, max_objects=max_objects)
@@ -124,28 +178,7 @@ def open(
       f"data.tfds.train_split='records[0:{max(1, available - 4)}]' and "
       f"eval.split='records[{max(1, available - 4)}:{available}]'."
     )
-  cached = _load(builder, stored, name, range(cut.first, stop), images)
-  rows = np.arange(stop - cut.first)
-  if cut.max_objects is not None:
-    counts = np.asarray(cached.arrays["num_objects"])
-    rows = rows[counts <= cut.max_objects]
-    if not len(rows):
-      raise ValueError(
-        f"No scene of {cut.name!r} has {cut.max_objects} or fewer objects; the "
-        f"fewest are {counts.min()}. Raise data.max_objects."
-      )
-  rows = rows[: cut.limit]
-  layout = layouts.get_layout(name, variant)
-  info = types.DatasetInfo(
-    name=_data_name(builder, name, variant),
-    split=cut.name,
-    image_shape=(*images.resolution, 3),
-    num_examples=len(rows),
-    layout=types.CLEVR_LAYOUT if name == _CLEVR else None,
-    max_objects=layout.num_entities - layout.background_parts,
-    has_segmentation=True,
-  )
-  return cached_dataset.from_cache(cached, rows, info, batching)
+  return builder, cut, stop
 
 
 def _full_name(name: str, variant: str) -> str:
