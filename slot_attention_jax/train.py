@@ -26,6 +26,7 @@ from slot_attention_jax.training import (
   optimizers,
   resume,
   run_lock,
+  sound_checkpoints,
   step_metrics,
   steps,
   stop_request,
@@ -212,6 +213,7 @@ def _open_checkpointer(config, run):
 
 def _create_or_restore(config, run, checkpointer) -> state_lib.TrainState:
   """The state of the last checkpoint, or a new one where there is none."""
+  sound_checkpoints.set_damaged_aside(checkpointer)
   latest = checkpointer.latest_step()
   processes.assert_equal_across_processes(
     f"last checkpoint in {run.path}",

@@ -125,6 +125,19 @@ def broadcast_from_process_0(answer: bool) -> bool:
   return bool(multihost_utils.broadcast_one_to_all(np.uint8(answer)))
 
 
+def all_agree(answer: bool) -> bool:
+  """Whether all processes answer True; all of them must call this."""
+  if jax.process_count() == 1:
+    return answer
+  return bool(np.all(multihost_utils.process_allgather(np.uint8(answer))))
+
+
+def wait_for_all(name: str) -> None:
+  """Returns when all processes have called this with the same name."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
 @contextlib.contextmanager
 def exit_together_on_error() -> Iterator[None]:
   """Ends this process at once if it fails, so that the others end as well.

@@ -12,13 +12,16 @@ from absl import logging
 from etils import epath
 
 from slot_attention_jax.runtime import files
+from slot_attention_jax.training import checkpoint_digests
 
 ARRAY_ITEMS = ("params", "train")
-JSON_ITEMS = ("config",)
+JSON_ITEMS = ("config", checkpoint_digests.ITEM)
 # Where checkpoints of version 0.1 have their metrics.
 _OLD_METRICS = os.path.join("scores", "metadata")
 # The item and the file in it.
 _METRICS = "metrics"
+# The file in the item of the checksums.
+_DIGESTS = "metadata"
 _ORBAX = os.path.join("", "orbax", "checkpoint", "")
 
 
@@ -45,6 +48,9 @@ class _Manager(ocp.CheckpointManager):
       old = self.directory / str(step) / _OLD_METRICS
       if found is None and old.exists():
         found = json.loads(old.read_text())
+      digests = read_digests(self.directory / str(step))
+      if found and digests is not None:
+        checkpoint_digests.check(_METRICS, found, digests)
       return found or None
     except (ValueError, OSError) as error:
       # It cannot be the best then, which is no reason to stop.
@@ -66,6 +72,36 @@ def write_metrics(checkpoint: epath.Path, metrics: Mapping[str, float]) -> None:
   """
   directory = checkpoint / _METRICS
   files.write_json(pathlib.Path(directory / _METRICS), dict(metrics))
+  if (checkpoint / checkpoint_digests.ITEM).exists():
+    digests = read_digests(checkpoint) or {}
+    digests[_METRICS] = checkpoint_digests.digest_json(dict(metrics))
+    path = checkpoint / checkpoint_digests.ITEM / _DIGESTS
+    files.write_json(pathlib.Path(path), digests)
+
+
+def read_digests(checkpoint: epath.Path) -> dict[str, Any] | None:
+  """Reads the checksums of a checkpoint.
+
+  Args:
+    checkpoint: its directory.
+
+  Returns:
+    What `checkpoint_digests.digests_of` computed; None for checkpoints of
+    versions that saved none.
+
+  Raises:
+    ValueError: if they cannot be read.
+  """
+  path = checkpoint / checkpoint_digests.ITEM
+  if not path.exists():
+    return None
+  try:
+    digests = json.loads((path / _DIGESTS).read_text())
+  except (OSError, ValueError) as error:
+    raise ValueError(f"its checksums cannot be read: {error}") from error
+  if not isinstance(digests, dict):
+    raise ValueError("its checksums are not an object of JSON")
+  return digests
 
 
 def create_manager(

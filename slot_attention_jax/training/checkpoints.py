@@ -1,8 +1,9 @@
 """Checkpoints: a thin wrapper around Orbax.
 
-A checkpoint is a directory `<directory>/<step>` of four items: `params` (the
+A checkpoint is a directory `<directory>/<step>` of five items: `params` (the
 parameters alone, for evaluation and for users of the library), `train` (step,
-optimizer state, key), `config` and, if it was evaluated, `metrics`, both JSON.
+optimizer state, key), `config`, `checksums` of all the others and, if it was
+evaluated, `metrics`, all JSON. What is restored is compared with its checksum.
 It is written under another name and renamed when it is complete, so that a run
 killed at any moment leaves complete checkpoints only.
 """
@@ -10,7 +11,7 @@ killed at any moment leaves complete checkpoints only.
 import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -19,11 +20,18 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
-from slot_attention_jax.runtime import arrays
-from slot_attention_jax.training import checkpoint_manager
+from slot_attention_jax.runtime import arrays as arrays_lib
+from slot_attention_jax.training import checkpoint_digests, checkpoint_manager
 from slot_attention_jax.training import state as state_lib
 
 PyTree = Any
+
+ITEMS = ("params", "train", "config")
+"""What a training resumes from."""
+
+
+class DamagedCheckpointError(ValueError):
+  """A checkpoint that cannot be read, or is not as it was saved."""
 
 
 class Checkpointer(contextlib.AbstractContextManager):
@@ -141,9 +149,8 @@ class Checkpointer(contextlib.AbstractContextManager):
       )
     finite = self._finite(metrics or {})
     if not self._writes:
-      self._manager.close()
       self._writes = True
-      self._manager = self._open()
+      self.reopen()
     steps = self.all_steps()
     if step in steps:
       logging.info("%s exists, not saved again.", self.directory / str(step))
@@ -153,10 +160,13 @@ class Checkpointer(contextlib.AbstractContextManager):
         f"Expected a step after those in {self.directory}, {steps}, got {step}."
         " Delete the later ones, save to another directory, or force it."
       )
+    arrays = {"params": state.params, "train": _train_item(state)}
+    contents = {"config": config} | ({"metrics": finite} if finite else {})
+    digests = checkpoint_digests.digests_of(arrays, contents)
     items = ocp.args.Composite(
-      params=ocp.args.StandardSave(state.params),
-      train=ocp.args.StandardSave(_train_item(state)),
+      **{name: ocp.args.StandardSave(tree) for name, tree in arrays.items()},
       config=ocp.args.JsonSave(config),
+      checksums=ocp.args.JsonSave(digests),
     )
     # Unforced, Orbax skips a step before the latest and tells nobody.
     return self._manager.save(
@@ -197,6 +207,25 @@ class Checkpointer(contextlib.AbstractContextManager):
     metrics = None if step is None else self._manager.metrics(step)
     return step if metrics and self._rank(metrics) > -math.inf else None
 
+  def ranked_steps(self) -> list[int]:
+    """Steps that have the metric, the best first, the later one of equals."""
+    self.wait()
+    ranks = {}
+    for step in self.all_steps():
+      metrics = self._manager.metrics(step)
+      ranks[step] = self._rank(metrics) if metrics else -math.inf
+    found = [step for step, rank in ranks.items() if rank > -math.inf]
+    return sorted(found, key=lambda step: (ranks[step], step), reverse=True)
+
+  def check(self, step: int, items: Sequence[str] = ITEMS) -> None:
+    """Raises DamagedCheckpointError unless items are as they were saved."""
+    self._restore(step, **dict.fromkeys(items))
+
+  def reopen(self) -> None:
+    """Looks at the directory anew, after another hand than this changed it."""
+    self._manager.close()
+    self._manager = self._open()
+
   def restore(
     self, abstract_state: state_lib.TrainState, step: int | None = None
   ) -> state_lib.TrainState:
@@ -213,7 +242,8 @@ class Checkpointer(contextlib.AbstractContextManager):
 
     Raises:
       FileNotFoundError: if there is no such checkpoint.
-      ValueError: if it holds other arrays, or cannot be read.
+      ValueError: if it holds other arrays.
+      DamagedCheckpointError: if it cannot be read, or is not what was saved.
     """
     train = _train_item(abstract_state)
     restored = self._restore(step, params=abstract_state.params, train=train)
@@ -261,10 +291,20 @@ class Checkpointer(contextlib.AbstractContextManager):
         saved = self._manager.item_metadata(step)[name].tree
       like = saved if abstract is None else abstract
       where = f"{self.directory / str(step)}: {name}"
-      arrays.check_arrays(like, saved, where=where)
+      arrays_lib.check_arrays(like, saved, where=where)
       args[name] = ocp.args.StandardRestore(jax.tree.map(_with_sharding, like))
     with self._reading(step):
-      return self._manager.restore(step, args=ocp.args.Composite(**args))
+      restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+      digests = checkpoint_manager.read_digests(self.directory / str(step))
+      if digests is None:
+        logging.info(
+          "%s has no checksums, an earlier version saved it: not verified.",
+          self.directory / str(step),
+        )
+      else:
+        for name in items:
+          checkpoint_digests.check(name, restored[name], digests)
+      return restored
 
   @contextlib.contextmanager
   def _reading(self, step: int):
@@ -274,7 +314,9 @@ class Checkpointer(contextlib.AbstractContextManager):
       path = self.directory / str(step)
       before = max((s for s in self.all_steps() if s < step), default=None)
       reason = str(error).strip().partition("\n")[0][:150]
-      raise ValueError(
+      if isinstance(error, MemoryError | PermissionError):
+        raise
+      raise DamagedCheckpointError(
         f"Cannot read the checkpoint {path}, it may be damaged: "
         f"{type(error).__name__}: {reason}. If it is, delete {path} and start "
         f"again; the checkpoint before it is of step {before}."

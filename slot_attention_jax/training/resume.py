@@ -11,7 +11,7 @@ from absl import logging
 from slot_attention_jax.config import aliases, base
 from slot_attention_jax.data import types
 from slot_attention_jax.runtime import files
-from slot_attention_jax.training import checkpoints
+from slot_attention_jax.training import checkpoints, sound_checkpoints
 
 # Keys that change nothing that is computed, apart from rounding; a name that
 # ends with a dot stands for all keys in it. They may differ from the run's.
@@ -77,7 +77,7 @@ def check_directory(path: pathlib.Path, config: Any, allow: bool) -> Changes:
     allow: whether the keys of `WITH_FLAG` may have changed.
 
   Returns:
-    What has changed since the last checkpoint.
+    What has changed since the last checkpoint that is sound.
 
   Raises:
     ValueError: if something has that may not.
@@ -89,10 +89,10 @@ def check_directory(path: pathlib.Path, config: Any, allow: bool) -> Changes:
       "that --mode=render wrote. Give another directory with --workdir."
     )
   with checkpoints.Checkpointer(path / "checkpoints") as checkpointer:
-    step = checkpointer.latest_step()
+    step = sound_checkpoints.newest_sound_step(checkpointer)
     if step is None:
       return {}
-    saved = checkpointer.restore_config()
+    saved = checkpointer.restore_config(step)
   changes = changed_keys(saved, config.to_dict())
   _check_changes(path, step, changes, allow)
   return changes

@@ -5,7 +5,10 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from slot_attention_jax.training import checkpoints, resume
+from slot_attention_jax.training import checkpoints, resume, sound_checkpoints
+
+# What an evaluation reads.
+_ITEMS = ("params", "config")
 
 
 @contextlib.contextmanager
@@ -25,7 +28,8 @@ def open_run(
     best_mode: `"min"` or `"max"`.
 
   Yields:
-    A pair (checkpointer, step), with the step that was asked for.
+    A pair (checkpointer, step), with the step that was asked for; where its
+    checkpoint is damaged, with a warning, the newest or the best sound one.
 
   Raises:
     FileNotFoundError: if there is no such run or checkpoint.
@@ -45,8 +49,12 @@ def open_run(
   with checkpoints.Checkpointer(
     path, best_metric=best_metric, best_mode=best_mode
   ) as checkpointer:
-    best = which == "best"
-    step = checkpointer.best_step() if best else checkpointer.latest_step()
+    # Not moved: a training may be about to resume from here.
+    find = {
+      "best": sound_checkpoints.best_sound_step,
+      "last": sound_checkpoints.newest_sound_step,
+    }
+    step = find[which](checkpointer, _ITEMS)
     if step is None:
       raise FileNotFoundError(
         f"Expected a {which} checkpoint in {path}, found none "
