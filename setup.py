@@ -51,7 +51,7 @@ setuptools.setup(
   package_data={
     _PACKAGE: ["py.typed"],
     # Weights and their model cards.
-    f"{_PACKAGE}.pretrained": ["*.safetensors", "*.md"],
+    f"{_PACKAGE}.pretrained": ["*.safetensors", "*.md", "*.json"],
   },
   python_requires=">=3.11",
   entry_points={

@@ -4,11 +4,13 @@ A file says which model its arrays belong to and how they were trained.
 Checkpoints of runs live in `training`.
 """
 
+import json
 import pathlib
 
 import jax
 
 from slot_attention_jax import models
+from slot_attention_jax.pretrained import weights_file
 from slot_attention_jax.pretrained.weights_file import (
   WeightsMetadata,
   load_weights,
@@ -88,4 +90,9 @@ def _path_of(name: str) -> pathlib.Path:
       f"Expected pretrained weights out of {list(pretrained_names())}, got "
       f"{name!r}. Use load_weights(path) for a file of your own."
     )
-  return _DIRECTORY / f"{name}.safetensors"
+  path = _DIRECTORY / f"{name}.safetensors"
+  # These were written before files had a checksum of their metadata.
+  known = json.loads((_DIRECTORY / "sha256.json").read_text(encoding="utf-8"))
+  if name in known:
+    weights_file.check_sha256(path, known[name])
+  return path

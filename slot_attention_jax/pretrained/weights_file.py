@@ -1,8 +1,9 @@
 """A safetensors file of parameters that says which model they belong to.
 
 The arrays have the paths of the Flax tree as names, `params/encoder/...`. The
-header's `__metadata__` has one entry, `slot_attention_jax`: JSON of a
-`WeightsMetadata` and a checksum of the arrays.
+header's `__metadata__` has the entry `slot_attention_jax`: JSON of a
+`WeightsMetadata` and a checksum of the arrays; and the SHA-256 of this entry,
+which files of earlier versions lack.
 
 References:
   github.com/huggingface/safetensors, section "Format".
@@ -29,6 +30,11 @@ from slot_attention_jax.runtime import files
 
 # safetensors is imported where it is used: training does not need it.
 _ENTRY = "slot_attention_jax"
+_ENTRY_SHA256 = f"{_ENTRY}.sha256"
+# Of a header and of a file: far more than any model of this package has. The
+# lengths in a file are not believed before they are compared with its size.
+_MOST_HEADER_BYTES = 16 * 2**20
+_MOST_BYTES = 4 * 2**30
 # Fields whose names in files are older; files keep them.
 _FIELDS = {
   "recipe": "command",
@@ -134,7 +140,8 @@ def save_weights(
   content["sha256"] = _checksum(arrays)
   text = json.dumps(content, allow_nan=False)
   with files.atomic_write(path) as temporary:
-    temporary.write_bytes(safetensors.numpy.save(arrays, {_ENTRY: text}))
+    header = {_ENTRY: text, _ENTRY_SHA256: _sha256(text.encode())}
+    temporary.write_bytes(safetensors.numpy.save(arrays, header))
 
 
 def load_weights(
@@ -161,7 +168,7 @@ def load_weights(
   metadata, checksum = _read_header(path)
   try:
     arrays = safetensors.numpy.load_file(path)
-  except (safetensors.SafetensorError, ValueError) as error:
+  except (safetensors.SafetensorError, ValueError, TypeError) as error:
     raise _damaged(path, error) from error
   model = _check_arrays(metadata, arrays, path)
   if _checksum(arrays) != checksum:
@@ -204,6 +211,12 @@ def with_model_of(config: Any, metadata: WeightsMetadata) -> Any:
   return config
 
 
+def check_sha256(path: pathlib.Path, expected: str) -> None:
+  """Raises ValueError unless a whole file has this SHA-256."""
+  if _sha256(path.read_bytes()) != expected:
+    raise _damaged(path, "its SHA-256 is not the one of this version")
+
+
 def read_weights_metadata(path: str | os.PathLike[str]) -> WeightsMetadata:
   """Reads the metadata of a file of weights; errors as in `load_weights`."""
   return _read_header(pathlib.Path(path))[0]
@@ -217,6 +230,7 @@ def _read_header(path: pathlib.Path) -> tuple[WeightsMetadata, str]:
     raise FileNotFoundError(
       f"Expected a file of weights, found no {path}. Check the path."
     )
+  _check_size(path)
   try:
     with safetensors.safe_open(path, framework="numpy") as file:
       header = file.metadata() or {}
@@ -227,6 +241,10 @@ def _read_header(path: pathlib.Path) -> tuple[WeightsMetadata, str]:
       f"Expected the entry {_ENTRY!r} in the metadata of {path}, got "
       f"{sorted(header)}: another program wrote it. {_WHAT_TO_DO}"
     )
+  # Of the text as it is: in other words it may still be JSON.
+  expected = header.get(_ENTRY_SHA256)
+  if expected not in (None, _sha256(header[_ENTRY].encode())):
+    raise _damaged(path, "the checksum of its metadata is another one")
   try:
     content = json.loads(header[_ENTRY])
     checksum = content.pop("sha256")
@@ -242,6 +260,19 @@ def _read_header(path: pathlib.Path) -> tuple[WeightsMetadata, str]:
       f"Expected the metadata of {path} to be JSON with {names}, got "
       f"something else ({type(error).__name__}: {error}). {_WHAT_TO_DO}"
     ) from error
+
+
+def _check_size(path: pathlib.Path) -> None:
+  """Raises ValueError unless the lengths that a file claims fit its size."""
+  size = path.stat().st_size
+  with path.open("rb") as file:
+    length = int.from_bytes(file.read(8), "little")
+  if size > _MOST_BYTES:
+    raise _damaged(path, f"it has {size:,} bytes, more than {_MOST_BYTES:,}")
+  if not 2 <= length <= min(_MOST_HEADER_BYTES, size - 8):
+    raise _damaged(
+      path, f"it claims a header of {length:,} bytes and has {size:,}"
+    )
 
 
 def _check_arrays(
@@ -275,6 +306,10 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
     digest.update(f"{name}\n".encode())
     digest.update(arrays[name].tobytes())
   return digest.hexdigest()
+
+
+def _sha256(data: bytes) -> str:
+  return hashlib.sha256(data).hexdigest()
 
 
 def _damaged(path: pathlib.Path, reason: object) -> ValueError:

@@ -1,6 +1,7 @@
 """Tests of the weights that come with the package."""
 
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -32,6 +33,22 @@ def test_shipped_weights_load_and_are_small(name):
   path = pathlib.Path(pretrained.__file__).parent / f"{name}.safetensors"
   # It is in every copy of the package.
   assert path.stat().st_size < 5e6
+
+
+def test_a_changed_file_of_the_package_is_an_error(tmp_path, monkeypatch):
+  """Also in metadata, for which these files have no checksum of their own."""
+  directory = pathlib.Path(pretrained.__file__).parent
+  for name in ("quickstart.safetensors", "sha256.json"):
+    shutil.copy(directory / name, tmp_path)
+  path = tmp_path / "quickstart.safetensors"
+  old, new = (rf"\"num_iterations\": {t}".encode() for t in (3, 7))
+  assert old in path.read_bytes()
+  path.write_bytes(path.read_bytes().replace(old, new))
+  monkeypatch.setattr(pretrained, "_DIRECTORY", tmp_path)
+  with pytest.raises(ValueError, match="SHA-256"):
+    sa.pretrained_metadata("quickstart")
+  with pytest.raises(ValueError, match="SHA-256"):
+    sa.load_pretrained("quickstart")
 
 
 def test_model_matches_its_config():

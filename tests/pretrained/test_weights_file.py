@@ -161,6 +161,56 @@ def test_a_flipped_bit_is_an_error(saved):
     weights_file.load_weights(path)
 
 
+def test_a_flipped_bit_in_the_header_changes_no_metadata(saved):
+  """One bit of every byte, each in turn."""
+  path, _ = saved
+  content = path.read_bytes()
+  expected = weights_file.read_weights_metadata(path)
+  header = 8 + int.from_bytes(content[:8], "little")
+  found = 0
+  for i in range(header):
+    path.write_bytes(
+      content[:i] + bytes([content[i] ^ (1 << i % 8)]) + content[i + 1 :]
+    )
+    try:
+      assert weights_file.read_weights_metadata(path) == expected
+    except ValueError:
+      found += 1
+  # Others are in the names and places of arrays, which loading checks.
+  assert found > 0.3 * header
+
+
+def test_a_file_without_a_checksum_of_its_metadata_is_read(saved):
+  path, _ = saved
+  expected = weights_file.read_weights_metadata(path)
+  rewrite(path, lambda arrays, content: None)  # As earlier versions wrote it.
+  assert weights_file.read_weights_metadata(path) == expected
+  weights_file.load_weights(path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2**24 + 1, 2**40, 2**64 - 1])
+def test_lengths_that_do_not_fit_the_file_are_not_believed(saved, length):
+  path, _ = saved
+  path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
+  with pytest.raises(ValueError, match=rf"header of {length:,} bytes and has"):
+    weights_file.load_weights(path)
+
+
+@pytest.mark.parametrize("begin", [-1, 0, 2**62])
+def test_forged_places_of_arrays_are_refused(saved, begin):
+  path, _ = saved
+  content = path.read_bytes()
+  length = int.from_bytes(content[:8], "little")
+  header = json.loads(content[8 : 8 + length])
+  header["params/encoder/conv_0/kernel"]["data_offsets"] = [begin, 2**63]
+  header = json.dumps(header).encode()
+  path.write_bytes(
+    len(header).to_bytes(8, "little") + header + content[8 + length :]
+  )
+  with pytest.raises(ValueError, match="Expected an intact safetensors file"):
+    weights_file.load_weights(path)
+
+
 @pytest.mark.parametrize("left", [0, 7, 100, -10])
 def test_a_truncated_file_is_an_error(saved, left):
   path, _ = saved
