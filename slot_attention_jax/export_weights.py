@@ -210,8 +210,7 @@ def _notes(about: dict[str, Any], step: int) -> str:
 def _last_row(run: pathlib.Path, step: int) -> dict[str, Any]:
   """The last row of the metrics at or before a step."""
   path = run / writers.METRICS_FILE
-  lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-  rows = [json.loads(line) for line in lines]
+  rows = writers.read_rows(path) if path.exists() else []
   rows = [row for row in rows if row["step"] <= step]
   if not rows:
     raise ValueError(
@@ -225,7 +224,7 @@ def _read_json(run: pathlib.Path, name: str, advice: str) -> dict[str, Any]:
   path = run / name
   if not path.exists():
     raise FileNotFoundError(f"Expected {path}, found none. {advice}")
-  return json.loads(path.read_text(encoding="utf-8"))
+  return files.read_json(path, advice)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -27,6 +27,7 @@ _NOTE = (
   "not the images of CLEVR, Multi-dSprites or Tetrominoes: numbers on them are "
   "not numbers on those."
 )
+_REMEDY = "Choose another directory with --workdir, or remove this one."
 
 
 def render(config: Any, workdir: str) -> dict[str, float]:
@@ -150,7 +151,7 @@ def _begin(
   try:
     path.mkdir(parents=True, exist_ok=True)
     found = sorted(p.name for p in path.iterdir() if p.name[0] != ".")
-    saved = json.loads(file.read_text()) if file.exists() else {}
+    saved = files_lib.read_json(file, _REMEDY) if file.exists() else {}
     if found:
       _check_same_export(path, found, saved.get("settings"), settings)
     if saved.get("complete") and all((path / f).exists() for f in files):

@@ -246,6 +246,14 @@ def test_a_run_without_evaluation_is_an_error(run, capsys):
   assert not (run / "weights").exists()
 
 
+@pytest.mark.parametrize(
+  "name", ["metadata.json", "evaluation.json", "config.json"]
+)
+def test_a_damaged_file_of_the_run_is_named(name, run, capsys):
+  (run / name).write_text('{"step": ')
+  assert re.search(rf"run.{name} to be JSON.*damaged", error(run, capsys))
+
+
 def test_a_run_without_a_command_is_an_error(run, capsys):
   edit(run / "metadata.json", recipe="")
   assert "Expected the key 'recipe'" in error(run, capsys)

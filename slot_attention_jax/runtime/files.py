@@ -21,6 +21,35 @@ def jsonable(value: Any) -> Any:
   return value
 
 
+def read_json(path: Any, remedy: str) -> dict[str, Any]:
+  """Reads a JSON object.
+
+  Args:
+    path: a path with `read_text`, local or of etils.epath.
+    remedy: what to do if it is damaged, a sentence.
+
+  Returns:
+    The object.
+
+  Raises:
+    OSError: if it cannot be opened.
+    ValueError: if it is no JSON object; it names the file.
+  """
+  try:
+    content = json.loads(path.read_text(encoding="utf-8"))
+  # Nested a million times, JSON is too deep for Python.
+  except (ValueError, RecursionError) as error:
+    raise ValueError(
+      f"Expected {path} to be JSON, but it is damaged: {error}. {remedy}"
+    ) from error
+  if not isinstance(content, dict):
+    raise ValueError(
+      f"Expected {path} to be a JSON object, got {type(content).__name__}. "
+      f"{remedy}"
+    )
+  return content
+
+
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
   """Writes JSON atomically."""
   text = json.dumps(jsonable(content), indent=2, allow_nan=False)

@@ -104,11 +104,19 @@ class JsonlWriter(MetricWriter):
         dropped; if the process is killed, the old file or the new one is left.
     """
     self._file.close()
-    rows = self._path.read_text(encoding="utf-8").splitlines()
-    kept = [row for row in rows if _step_of(row) <= step]
+    # Damaged bytes must not stop a run; their lines are no rows.
+    text = self._path.read_text(encoding="utf-8", errors="replace")
+    lines = text.splitlines()
+    rows = [(line, _row_of(line)) for line in lines]
+    kept = [line for line, row in rows if row and row["step"] <= step]
     if kept:
       self._seconds_before = json.loads(kept[-1]).get("seconds", 0.0)
-    if dropped := len(rows) - len(kept):
+    # The last line may be one that was being written when a run was killed.
+    if damaged := [n for n, (_, row) in enumerate(rows[:-1], 1) if row is None]:
+      logging.warning(
+        "Damaged lines of %s are dropped: %s.", self._path, damaged
+      )
+    if dropped := len(lines) - len(kept):
       logging.info("Dropped %d rows from %s.", dropped, self._path)
     with (
       files.atomic_write(self._path) as temporary,
@@ -163,15 +171,47 @@ def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
   if not path.exists():
     return []
   lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-  return [json.loads(x) for x in lines if math.isfinite(_step_of(x))]
+  return [row for row in map(_row_of, lines) if row is not None]
 
 
-def _step_of(line: str) -> float:
-  """The step of a row; infinity if the line is no row."""
+def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads the rows of a file of `JsonlWriter`.
+
+  Args:
+    path: of the file. A last line without its end, which a killed run leaves,
+      is passed over.
+
+  Returns:
+    The rows, each with the keys `step` and `time`.
+
+  Raises:
+    ValueError: naming the first line that is no row.
+  """
+  text = path.read_text(encoding="utf-8", errors="replace")
+  complete, _, _ = text.rpartition("\n")
+  rows = []
+  for number, line in enumerate(complete.splitlines(), start=1):
+    row = _row_of(line)
+    if row is None:
+      raise ValueError(
+        f"Expected a row of metrics, JSON with 'step' and 'time', in line "
+        f"{number} of {path}, got {line[:60]!r}: the file is damaged. Remove "
+        "the line."
+      )
+    rows.append(row)
+  return rows
+
+
+def _row_of(line: str) -> dict[str, Any] | None:
+  """A line as a row; None if it is none."""
   try:
-    return json.loads(line)["step"]
-  except (json.JSONDecodeError, TypeError, KeyError):
-    return math.inf
+    row = json.loads(line)
+    datetime.datetime.fromisoformat(row["time"])
+    values = (row["step"], row.get("seconds", 0.0))
+  except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    return None
+  finite = all(type(v) in (int, float) and math.isfinite(v) for v in values)
+  return row if finite else None
 
 
 class LogWriter(MetricWriter):

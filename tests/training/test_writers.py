@@ -254,3 +254,48 @@ def test_importing_needs_no_tensorflow():
     "assert not {'tensorflow', 'clu', 'tensorboard'} & set(sys.modules)"
   )
   subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+def row(step, **scalars):
+  row = {"step": step, "time": "2026-01-01T00:00:00+00:00", "seconds": 2.0}
+  return json.dumps(row | scalars) + "\n"
+
+
+@pytest.mark.parametrize(
+  "damaged",
+  [
+    b"\xff\xfe\n",
+    b"{\n",
+    b"3\n",
+    b'{"step": "2"}\n',
+    b'{"step": 2}\n',
+    b"[" * 100_000 + b"\n",
+    row(2).replace("2.0", '"2"').encode(),
+    row(2).replace("2026", "20x6").encode(),
+    row(2).replace("2,", "NaN,").encode(),
+  ],
+)
+def test_damaged_rows_are_named_and_do_not_stop_a_run(
+  damaged, tmp_path, caplog
+):
+  path = tmp_path / "metrics.jsonl"
+  content = row(1).encode() + damaged + row(3, loss=0.5).encode()
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=r"line 2 of .*metrics\.jsonl"):
+    writers.read_rows(path)
+  writer = writers.JsonlWriter(path)
+  writer.truncate_after(3)
+  writer.close()
+  assert path.read_text() == row(1) + row(3, loss=0.5)
+  assert f"Damaged lines of {path} are dropped: [2]" in caplog.text
+
+
+def test_a_line_that_a_killed_run_left_is_no_damage(tmp_path, caplog):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text(row(1) + '{"step": 2, "ti')
+  assert [r["step"] for r in writers.read_rows(path)] == [1]
+  writer = writers.JsonlWriter(path)
+  writer.truncate_after(2)
+  writer.close()
+  assert path.read_text() == row(1)
+  assert not [r for r in caplog.records if r.levelname == "WARNING"]

@@ -1,11 +1,14 @@
 """Finds what TFDS prepared, without importing TFDS before it is there."""
 
 import hashlib
-import json
 import os
 from typing import Any
 
 from absl import logging
+
+from slot_attention_jax.runtime import files as files_lib
+
+_REMEDY = "Prepare the data again, or copy them once more."
 
 
 def root_directory(data_dir: str | os.PathLike[str] | None) -> str:
@@ -46,7 +49,7 @@ def find_directory(
     description = path / "dataset_info.json"
     if not description.exists():
       continue
-    found = json.loads(description.read_text())
+    found = files_lib.read_json(description, _REMEDY)
     # Datasets without variants have no key, or an empty one.
     keys = ("name", "configName", "version")
     if tuple(found.get(k) or "" for k in keys) == (name, variant, version):
@@ -73,7 +76,14 @@ def find_builder(
   import tensorflow_datasets as tfds
 
   logging.info("Reading %s from %s.", name, path)
-  return tfds.builder_from_directory(path)
+  try:
+    return tfds.builder_from_directory(path)
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    reason = str(error).strip().partition("\n")[0][:200]
+    raise ValueError(
+      f"Expected a dataset of TFDS in {path}, but its dataset_info.json or "
+      f"features.json is damaged: {type(error).__name__}: {reason}. {_REMEDY}"
+    ) from error
 
 
 def find_files(builder: Any, split: str) -> list[Any]:
@@ -90,6 +100,14 @@ def find_files(builder: Any, split: str) -> list[Any]:
     FileNotFoundError: if one of them is missing.
   """
   files = sorted(builder.info.splits[split].filepaths)
+  # Their names come from the description of the data, which may be anyone's.
+  place = os.path.normpath(str(builder.data_dir))
+  for path in files:
+    if os.path.normpath(str(path.parent)) != place or path.name == "..":
+      raise ValueError(
+        f"Expected the files of {builder.info.full_name} in {place}, got "
+        f"{path}. {_REMEDY}"
+      )
   missing = [str(path) for path in files if not path.exists()]
   if missing:
     raise FileNotFoundError(
