@@ -1,8 +1,9 @@
 """Predictions of other codebases, scored like those of the package's models."""
 
 import dataclasses
+import math
+import os
 import pathlib
-import zipfile
 
 import jax
 import numpy as np
@@ -19,7 +20,9 @@ _MAX_RECONSTRUCTION = 4.0
 _KEYS = ("segments", "masks", "reconstruction", "predictions")
 
 
-def load_predictions(path: str) -> dict[str, np.ndarray]:
+def load_predictions(
+  path: str, most_values: int | None = None
+) -> dict[str, np.ndarray]:
   """Reads an `.npz` of predictions.
 
   Args:
@@ -28,6 +31,8 @@ def load_predictions(path: str) -> dict[str, np.ndarray]:
       from 0, or `masks` [N, K, H, W] or [N, K, H, W, 1], of which the largest
       counts; and, if reconstructions are to be scored too, `reconstruction`
       [N, H, W, 3] in [-1, 1]. For set prediction `predictions` [N, K, P].
+    most_values: that an array may have, in any case no more than half of the
+      machine's memory holds: a small file can claim, and hold, any number.
 
   Returns:
     The arrays; `masks` become `segments`, and `num_slots` is K.
@@ -44,8 +49,14 @@ def load_predictions(path: str) -> dict[str, np.ndarray]:
       content = np.load(stream)
       if not isinstance(content, np.lib.npyio.NpzFile):
         raise ValueError("it holds a single array")
-      arrays = {k: content[k] for k in content.files if k in _KEYS}
-  except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+      names = [k for k in content.files if k in _KEYS]
+      for name in names:
+        _check_size(content, name, most_values)
+      arrays = {name: content[name] for name in names}
+  # zipfile, zlib and numpy raise many kinds on damaged files.
+  except Exception as error:
+    if isinstance(error, MemoryError | PermissionError):
+      raise
     raise ValueError(
       f"Expected {file} to be an .npz of arrays, which numpy.savez writes, but "
       f"it cannot be read: {error}."
@@ -71,6 +82,43 @@ def load_predictions(path: str) -> dict[str, np.ndarray]:
   elif arrays["predictions"].ndim == 3:
     arrays["num_slots"] = np.array(arrays["predictions"].shape[1])
   return arrays
+
+
+def _memory() -> int:
+  """Bytes of memory that the machine has."""
+  if hasattr(os, "sysconf"):  # Windows has none.
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  return 16 * 2**30
+
+
+def _check_size(
+  content: np.lib.npyio.NpzFile, name: str, most_values: int | None
+) -> None:
+  """Raises ValueError on an array that is too large, before it is read."""
+  if content.zip is None:
+    raise ValueError("it is closed")
+  members = content.zip.namelist()
+  member = f"{name}.npy" if f"{name}.npy" in members else name
+  with content.zip.open(member) as stream:
+    version = np.lib.format.read_magic(stream)
+    read = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in read:
+      raise ValueError(f"{name} has the unknown format {version}")
+    shape, _, dtype = read[version](stream)
+  if dtype.hasobject:
+    raise ValueError(f"{name} has Python objects, which are not read")
+  count = math.prod(shape)
+  claimed = content.zip.getinfo(member).file_size
+  most = _memory() // 2 // max(1, dtype.itemsize)
+  most_values = most if most_values is None else min(most, most_values)
+  if count > most_values or count * dtype.itemsize > claimed:
+    raise ValueError(
+      f"{name} claims the shape {list(shape)} in {claimed:,} bytes, where at "
+      f"most {most_values:,} values can be meant"
+    )
 
 
 def _check_values(name: str, values: np.ndarray, file: pathlib.Path) -> None:
@@ -131,7 +179,11 @@ def score(
     ValueError: if the predictions do not fit the data.
   """
   _check_one_process()
-  arrays = load_predictions(path)
+  height, width, _ = dataset.info.image_shape
+  per_example = max(height * width, 256) * _MAX_SEGMENTS
+  arrays = load_predictions(
+    path, (dataset.info.num_examples or 1) * per_example
+  )
   arrays = _select(arrays, task.prediction_shapes, dataset.info, path)
   task = dataclasses.replace(task, num_slots=int(arrays.pop("num_slots")))
   step = jax.jit(task.score)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from slot_attention_jax.data import cache, prefetch, tfrecord, transforms, types
-from slot_attention_jax.data.images import tfds_files
+from slot_attention_jax.data.images import pixels, tfds_files
 
 VERSION = "3.1.0"
 MAX_OBJECTS = 10
@@ -117,7 +117,6 @@ def _records(builder: Any, split: str, files: list[Any]) -> Iterator[bytes]:
 
 def _example(record: bytes, images: transforms.ImageSpec) -> dict[str, Any]:
   """Decodes one serialized `tf.train.Example` into the cache's arrays."""
-  from PIL import Image
   from tensorflow_datasets.proto import tf_example_pb2
 
   example = tf_example_pb2.Example.FromString(record)  # pyright: ignore
@@ -128,7 +127,8 @@ def _example(record: bytes, images: transforms.ImageSpec) -> dict[str, Any]:
       f"Expected file names of up to {_NAME_BYTES} bytes, got {name!r}."
     )
   # The archive's images are RGBA; as in TensorFlow, alpha is dropped.
-  with Image.open(io.BytesIO(feature["image"].bytes_list.value[0])) as image:
+  encoded = io.BytesIO(feature["image"].bytes_list.value[0])
+  with pixels.open_image(encoded, f"the image of {name!r}", ("PNG",)) as image:
     raw = np.asarray(image.convert("RGB"))
   image = transforms.preprocess_image(raw, images.resolution, images.crop)
   target, count = encode_objects(feature, name)

@@ -1,9 +1,16 @@
 """Pixels of image files, whatever their number of bits."""
 
 import pathlib
+import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+FORMATS = ("PNG", "JPEG")
+"""What is decoded: others have had more holes, and nobody stores scenes so."""
+MOST_PIXELS = 2**26
+"""Of one image: a small file can claim, and fill, any amount of memory."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GRAY = 0  # The color type of a PNG that has gray values alone.
 
@@ -45,6 +52,8 @@ def read_values(path: pathlib.Path) -> np.ndarray:
   Raises:
     ValueError: if it is not an image, or one whose values Pillow would round.
   """
+  if not path.is_file():
+    raise ValueError(f"Expected {path} to be a file, got something else.")
   with path.open("rb") as file:
     header = file.read(26)
   if header.startswith(_PNG) and header[24] == 16 and header[25] != _GRAY:
@@ -57,14 +66,47 @@ def read_values(path: pathlib.Path) -> np.ndarray:
 
 
 def _open(path: pathlib.Path):
-  """Opens and decodes an image; ValueError if it cannot be read."""
+  """Opens and decodes the image in a file."""
+  if not path.is_file():  # Opening a named pipe would wait for ever.
+    raise ValueError(f"Expected {path} to be a file, got something else.")
+  return open_image(path, str(path))
+
+
+def open_image(source: Any, name: str, formats: Sequence[str] = FORMATS) -> Any:
+  """Opens and decodes an image, by these decoders alone.
+
+  Args:
+    source: a path or a binary file.
+    name: what it is, for the message.
+    formats: of Pillow.
+
+  Returns:
+    An image of Pillow.
+
+  Raises:
+    ValueError: if it is no such image, is damaged, or has more than
+      `MOST_PIXELS`, of which none is decoded.
+  """
   from PIL import Image
 
+  image = None
   try:
-    image = Image.open(path)
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+      image = Image.open(source, formats=list(formats))
+    if image.width * image.height > MOST_PIXELS:
+      raise ValueError(
+        f"it has {image.width} x {image.height} pixels, more than {MOST_PIXELS}"
+      )
     image.load()
-  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+  # Pillow's decoders raise many kinds.
+  except Exception as error:
+    if image is not None:
+      image.close()
+    if isinstance(error, MemoryError):
+      raise
     raise ValueError(
-      f"Expected {path} to be an image, but it cannot be read: {error}."
+      f"Expected {name} to be an image ({', '.join(formats)}), but it cannot "
+      f"be read: {error}."
     ) from error
   return image

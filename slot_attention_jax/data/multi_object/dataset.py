@@ -19,7 +19,7 @@ from slot_attention_jax.data import (
   transforms,
   types,
 )
-from slot_attention_jax.data.images import clevr_records, tfds_files
+from slot_attention_jax.data.images import clevr_records, pixels, tfds_files
 from slot_attention_jax.data.multi_object import layouts, splits
 
 VERSION = "1.0.0"
@@ -256,7 +256,6 @@ def _decode(
   number: int, record: bytes, name: str, images: transforms.ImageSpec
 ) -> dict[str, Any]:
   """Decodes one serialized example into the cache's arrays."""
-  from PIL import Image
   from tensorflow_datasets.proto import tf_example_pb2
 
   example = tf_example_pb2.Example.FromString(record)  # pyright: ignore
@@ -269,7 +268,9 @@ def _decode(
     )
 
   def read_png(key: str) -> np.ndarray:
-    with Image.open(io.BytesIO(feature[key].bytes_list.value[0])) as image:
+    encoded = io.BytesIO(feature[key].bytes_list.value[0])
+    name = f"{key} of record {number}"
+    with pixels.open_image(encoded, name, ("PNG",)) as image:
       return np.asarray(image)
 
   image = transforms.preprocess_image(
