@@ -7,6 +7,7 @@ nor TensorFlow Datasets, orbax or matplotlib; training lives in
 
 from slot_attention_jax import interop
 from slot_attention_jax.config.load import load_config
+from slot_attention_jax.data.transforms import preprocess
 from slot_attention_jax.data.types import CLEVR_LAYOUT, Property, PropertyLayout
 from slot_attention_jax.losses import (
   pairwise_huber,

@@ -204,6 +204,52 @@ def preprocess_image(
   return np.clip(resize_bilinear(image, resolution), -1.0, 1.0)
 
 
+def preprocess(
+  images: np.ndarray,
+  resolution: tuple[int, int] | None = None,
+  crop: Crop = None,
+) -> np.ndarray:
+  """Makes the input of a model of images as files have them.
+
+  Args:
+    images: [B, H, W, 3] uint8, or [H, W, 3] of one image.
+    resolution: (h, w) that the model takes, in pixels; None: (H, W), or the
+      size of the crop.
+    crop: which part is resized: `"center"`, the largest square; `"paper"`, the
+      paper's window of CLEVR, scaled to the image; `"literal"`, rows 29:221
+      and columns 64:256; None: all.
+
+  Returns:
+    [B, h, w, 3] float32 in [-1, 1], with B = 1 for one image.
+
+  Raises:
+    ValueError: on other shapes or dtypes, or a crop that does not fit.
+
+  Example:
+    >>> import numpy as np
+    >>> import slot_attention_jax as sa
+    >>> image = np.full((240, 320, 3), 255, np.uint8)
+    >>> x = sa.preprocess(image, (128, 128), crop="center")
+    >>> x.shape, float(x.max())
+    ((1, 128, 128, 3), 1.0)
+  """
+  images = np.asarray(images)
+  if images.ndim == 3:
+    images = images[None]
+  if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+    remedy = ""
+    if images.dtype.kind == "f":
+      remedy = " Floats in [-1, 1] need no preprocessing but the right size."
+    raise ValueError(
+      "Expected images [B, H, W, 3] or one [H, W, 3] of uint8, got "
+      f"{images.shape} {images.dtype}.{remedy}"
+    )
+  if not len(images):
+    raise ValueError("Expected at least one image, got none.")
+  size = resolution or _cropped(images[0], crop).shape[:2]
+  return np.stack([preprocess_image(x, size, crop) for x in images])
+
+
 def preprocess_segmentation(
   segmentation: np.ndarray, resolution: tuple[int, int], crop: Crop
 ) -> np.ndarray:

@@ -192,16 +192,11 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
       An `AutoEncoderOutput`.
 
     Raises:
-      ValueError: if the images are not of the module's resolution, or the
+      ValueError: if the images are not of the module's resolution, have no
+        batch axis or are integers, or the
         decoder's layers do not lead to it.
     """
-    size = self.resolution
-    if images.ndim != 4 or (size and images.shape[1:3] != tuple(size)):
-      h, w = size or ("H", "W")
-      raise ValueError(
-        f"Expected images [B, {h}, {w}, C], got {images.shape}. Resize them or "
-        "set `resolution`."
-      )
+    encoder_lib.check_images(images, self.resolution)
     slots, attention = self.encode(images, **slot_options)
     reconstruction, slot_images, masks = self.decode(slots)
     if reconstruction.shape != images.shape:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Self
 import jax
 from flax import linen as nn
 
+from slot_attention_jax.modules import encoder as encoder_lib
+
 # Fields that keep their name as an option of the model; others are prefixed
 # with the name of their part, unless that is `slot_attention`.
 _UNPREFIXED = ("broadcast_size", "num_properties", "dtype", "param_dtype")
@@ -199,9 +201,11 @@ class SlotModel(nn.Module):
       A pair (slots [B, K, D], attention [B, T, K, N]).
 
     Raises:
-      ValueError: if the encoder's result is not [B, N, F], or that of slot
+      ValueError: if the images are no batch of floats, the encoder's result is
+        not [B, N, F], or that of slot
         attention no pair of the shapes above.
     """
+    encoder_lib.check_images(images)
     inputs = self.encoder(images)
     if inputs.ndim != 3 or inputs.shape[0] != images.shape[0]:
       raise ValueError(

@@ -23,6 +23,34 @@ def check_lengths(**layers: Sequence[int]) -> None:
     )
 
 
+def check_images(
+  images: jax.Array, size: tuple[int, int] | None = None
+) -> None:
+  """Raises ValueError unless an array can be a batch of images in [-1, 1].
+
+  Args:
+    images: what was given as [B, H, W, C].
+    size: (H, W) that it must have; None: any.
+  """
+  h, w = size or ("H", "W")
+  expected = f"Expected images [B, {h}, {w}, C]"
+  if images.ndim == 3:
+    raise ValueError(
+      f"{expected}, got {images.shape}, without a batch axis. Add one: "
+      "images[None]."
+    )
+  if images.ndim != 4 or (size and images.shape[1:3] != tuple(size)):
+    raise ValueError(
+      f"{expected}, got {images.shape}. Resize them, as "
+      "slot_attention_jax.preprocess does, or set `resolution`."
+    )
+  if not jnp.issubdtype(images.dtype, jnp.floating):
+    raise ValueError(
+      f"{expected} of floats in [-1, 1], got {images.dtype}. Convert uint8 by "
+      "x / 127.5 - 1, as slot_attention_jax.preprocess does."
+    )
+
+
 class CNNEncoder(nn.Module):
   """CNN, position embedding, LayerNorm and a per-location MLP.
 
@@ -75,16 +103,15 @@ class CNNEncoder(nn.Module):
       the last MLP width.
 
     Raises:
-      ValueError: if the images do not have four axes or the lists of layers
-        differ in length.
+      ValueError: if the images do not have four axes or are integers, or the
+        lists of layers differ in length.
     """
     check_lengths(
       channels=self.channels,
       kernel_sizes=self.kernel_sizes,
       strides=self.strides,
     )
-    if images.ndim != 4:
-      raise ValueError(f"Expected images [B, H, W, C], got {images.shape}.")
+    check_images(images)
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     weights, inputs = [], images.shape[-1]
     for i, features in enumerate(self.channels):

@@ -8,6 +8,12 @@ from flax import linen as nn
 from flax.linen import dtypes
 
 
+def _orthogonal(key, shape, dtype):
+  """Orthogonal rows; LAPACK has no QR of 16-bit numbers."""
+  wide = jnp.promote_types(jnp.float32, dtype)
+  return nn.initializers.orthogonal()(key, shape, wide).astype(dtype)
+
+
 class GRUCell(nn.Module):
   r"""Gated recurrent unit as Keras' `GRUCell(reset_after=True)`.
 
@@ -47,7 +53,7 @@ class GRUCell(nn.Module):
     )
     recurrent_kernel = self.param(
       "recurrent_kernel",
-      nn.initializers.orthogonal(),
+      _orthogonal,
       (d, 3 * d),
       self.param_dtype,
     )

@@ -216,12 +216,15 @@ def _kernel_gradient(inputs, gradient, kernel, stride):
       inputs, gradient, kernel.shape[:2], stride, padding
     ).astype(kernel.dtype)
 
+  # A batch of any size, as in an exported program, has no number of pieces.
+  counted = isinstance(inputs.shape[0], int)
+  plain = functools.partial(transpose_of, _plain)
   return jax.lax.platform_dependent(
     inputs,
     gradient,
-    cpu=in_pieces,
+    cpu=in_pieces if counted else plain,
     tpu=functools.partial(transpose_of, dense_lib.conv2d),
-    default=functools.partial(transpose_of, _plain),
+    default=plain,
   )
 
 
