@@ -83,10 +83,12 @@ def set_prediction_loss(
   r"""Huber loss of two sets under their best matching.
 
   .. math::
-    L = \min_\pi \sum_{m=1}^{M} C_{\pi(m)}, \qquad M = \min(K, O),
+    L = \min_\pi \sum_{m=1}^{M} C_{\pi(m)}, \qquad M = O,
 
   with the :math:`C` of `pairwise_huber`: the matching minimizes the loss
-  itself. Padding rows are matched, too, which trains the confidence. The
+  itself. Padding rows are matched, too, which trains the confidence. Where
+  there are fewer predictions than targets, rows of zeros stand for those that
+  are missing, so that objects cannot be missed for nothing. The
   gradient flows through the matched costs, not through the choice of pairs.
 
   Args:
@@ -120,6 +122,11 @@ def set_prediction_loss(
     `hungarian_huber_loss` in `slot_attention/utils.py`.
   """
   cost = pairwise_huber(predictions, targets, weights)  # [B, K, O]
+  if (missing := cost.shape[2] - cost.shape[1]) > 0:
+    # Every target counts: what no prediction is left for, one of zeros gets.
+    nothing = jnp.zeros((cost.shape[0], 1, predictions.shape[2]))
+    absent = pairwise_huber(nothing, targets, weights)  # [B, 1, O]
+    cost = jnp.concatenate([cost, jnp.repeat(absent, missing, axis=1)], axis=1)
   rows, cols = matching.hungarian_match(cost)  # [B, M], [B, M]
   # vmap, because the partitioner keeps a gather per example on its device.
   matched = jax.vmap(lambda c, row, col: c[row, col])(

@@ -171,7 +171,7 @@ def _average_precision(
   envelope = jax.lax.cummax(precision, axis=1, reverse=True)
   # The recall grows by 1 / (real objects) at each hit and nowhere else.
   area = _pairwise_sum(jnp.where(hits, envelope, 0.0))  # [T]
-  return area / jnp.maximum(jnp.sum(real), 1)
+  return area / jnp.maximum(jnp.sum(real), 1).astype(area.dtype)
 
 
 def _nearest_match(

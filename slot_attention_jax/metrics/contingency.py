@@ -5,9 +5,11 @@ slots. A pixel with an id outside `[0, num_groups)` on either side is left out.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def contingency_table(
@@ -54,10 +56,9 @@ def contingency_table(
         f"Expected {name} to be integers, got {ids.dtype}; take the argmax of "
         "masks over the slots."
       )
-  shape = (true_ids.shape[0], -1)
-  # int32, because both forms count the groups in the dtype of the ids.
-  true_ids = jnp.asarray(true_ids, jnp.int32).reshape(shape)  # [B, N]
-  pred_ids = jnp.asarray(pred_ids, jnp.int32).reshape(shape)  # [B, N]
+  shape = (true_ids.shape[0], math.prod(true_ids.shape[1:]))
+  true_ids = _to_int32(true_ids, num_true_groups).reshape(shape)  # [B, N]
+  pred_ids = _to_int32(pred_ids, num_pred_groups).reshape(shape)  # [B, N]
   sizes = {"num_true": num_true_groups, "num_pred": num_pred_groups}
   # A CPU counts pixel by pixel in less than a tenth of the time of the product.
   # Elsewhere the product stays: additions that are scattered over few numbers
@@ -68,6 +69,16 @@ def contingency_table(
     cpu=functools.partial(_by_counting, **sizes),
     default=functools.partial(_by_matrix_product, **sizes),
   )
+
+
+def _to_int32(ids, num_groups):
+  """The same ids as int32, in whose dtype groups are counted; -1: in none."""
+  if ids.dtype.itemsize < 4 or ids.dtype == jnp.int32:
+    return jnp.asarray(ids, jnp.int32)
+  # Compared before they are converted: 2^63 would become 0, a group.
+  numpy = np if isinstance(ids, np.ndarray) else jnp
+  inside = (ids >= 0) & (ids < num_groups)
+  return jnp.asarray(numpy.where(inside, ids.astype(np.int32), np.int32(-1)))
 
 
 def _by_counting(true_ids, pred_ids, *, num_true, num_pred):

@@ -221,4 +221,5 @@ def segmentation_covering_from_table(
 
 def _divide(total: jax.Array, weight: jax.Array) -> jax.Array:
   """Means [B] over objects from sums [B]; 1 where there is no object."""
+  weight = weight.astype(total.dtype)
   return jnp.where(weight > 0, total / jnp.maximum(weight, 1), 1.0)
