@@ -585,7 +585,7 @@ def test_no_checkpoint_is_an_error(arg, tmp_path):
 @pytest.mark.parametrize(
   ("arg", "message"),
   [
-    ("eval.checkpoint=first", r"'last' or 'best', got 'first'"),
+    ("eval.checkpoint=first", r"\('last', 'best'\), got 'first'"),
     ("eval.batch_size=5", r"eval.batch_size .*got 5"),
   ],
 )

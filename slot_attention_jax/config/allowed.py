@@ -5,6 +5,7 @@ What only the data or the model can tell is checked where they are made.
 """
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -216,8 +217,10 @@ def check_values(config: Any) -> None:
   values = dict(arguments.flatten(config))
   problems = {}
   for key in [key for key in values if key not in ALLOWED]:
-    near = arguments.suggest(key, [*ALLOWED])
-    if near or not key.startswith("data."):
+    # A dataset of one's own may read keys of its own, but no misspelled ones.
+    slip = difflib.get_close_matches(key, ALLOWED, n=1, cutoff=0.85)
+    if slip or not key.startswith("data."):
+      near = arguments.suggest(key, [*ALLOWED])
       problems[key] = f"expected no such key.{near}"
   problems |= {
     key: "expected a value, got none" for key in ALLOWED if key not in values

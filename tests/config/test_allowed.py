@@ -111,7 +111,7 @@ TOGETHER = [
   (PREDICTION, {"data.variant": "binarized"}),
   (PREDICTION, {"data.crop": "center"}),
   (PREDICTION, {"data.crop": "literal", "data.scenes.frame": (64, 64)}),
-  (PREDICTION, {"data.scenes.num_objects": (3, 11)}),
+  (PREDICTION, {"data.scenes.num_objects": (3, 99)}),
   (PREDICTION, {"data.name": "clevr", "data.data_dir": "/no/such"}),
   (PREDICTION, {"data.name": "multi_dsprites", "data.fallback": False}),
   (
