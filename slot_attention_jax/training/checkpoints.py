@@ -21,6 +21,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from slot_attention_jax.runtime import arrays as arrays_lib
+from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import checkpoint_digests, checkpoint_manager
 from slot_attention_jax.training import state as state_lib
 
@@ -234,7 +235,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     Args:
       abstract_state: a state of `jax.ShapeDtypeStruct`; their shardings say
         where arrays go, without one (`jax.eval_shape` gives none) to the first
-        local device.
+        device or, with several processes, to all.
       step: which checkpoint; None is the latest.
 
     Returns:
@@ -255,7 +256,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     """Restores the parameters alone, a nested dict; needs no optimizer.
 
     Args and errors are those of `restore`, of parameters; with None for
-    `abstract_params` whatever was saved goes to the first local device.
+    `abstract_params` whatever was saved goes to these places.
     """
     return self._restore(step, params=abstract_params).params
 
@@ -328,8 +329,12 @@ def _train_item(state: state_lib.TrainState) -> dict[str, PyTree]:
 
 
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
-  """Adds the first local device to an abstract array that has no sharding."""
+  """Adds a place to an abstract array that has none."""
   place = leaf.sharding
-  if not isinstance(place, jax.sharding.Sharding):
+  if isinstance(place, jax.sharding.Sharding):
+    pass
+  elif jax.process_count() > 1:  # Orbax reads together.
+    place = mesh_lib.replicated(mesh_lib.create_mesh())
+  else:
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
