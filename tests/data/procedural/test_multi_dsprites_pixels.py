@@ -28,9 +28,15 @@ def scene_of(sprites, background=(0.0, 0.0, 0.0)):
   )
 
 
+render = jax.jit(
+  lambda family, scene, resolution: family.render(scene, resolution),
+  static_argnums=(0, 2),
+)
+
+
 def draw(sprites, resolution=(64, 64)):
   family = procedural.MultiDSprites(num_objects=(1, len(sprites)))
-  return jax.device_get(family.render(scene_of(sprites), resolution))
+  return jax.device_get(render(family, scene_of(sprites), resolution))
 
 
 def outline(shape):

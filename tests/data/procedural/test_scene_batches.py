@@ -47,24 +47,43 @@ def with_default_emitters(data):
   return data
 
 
+def geometry(scene, rendering):
+  """All but the image: what is seen, without light and shadows."""
+  return {
+    "target": FAMILY.targets(scene),
+    "segmentation": rendering.segmentation,
+  }
+
+
 @pytest.fixture(scope="module")
 def on_four():
-  return with_default_emitters(dataset(4, seed=3))
+  return with_default_emitters(dataset(4, seed=3, describe=geometry))
 
 
-def test_batches_are_the_same_on_1_and_4_devices_bit_for_bit(
-  on_four, monkeypatch
-):
-  batch = on_four.batch(5)
-  assert len(batch["image"].sharding.device_set) == 4
+def assert_same_on_one_device(data, monkeypatch, **options):
+  batch = data.batch(5)
+  assert len(batch["target"].sharding.device_set) == 4
   # On one device in chunks of two scenes, as large batches are rendered.
   monkeypatch.setattr(scenes, "_CHUNK_PIXELS", 2 * 24 * 32)
-  single = with_default_emitters(dataset(1, seed=3)).batch(5)
-  assert set(single) == set(batch) == {"image", "segmentation", "target"}
+  single = with_default_emitters(dataset(1, seed=3, **options)).batch(5)
+  assert set(single) == set(batch)
   for name, values in single.items():
     np.testing.assert_array_equal(values, batch[name], err_msg=name)
-  other = on_four.batch(6)
-  assert not np.array_equal(other["target"], batch["target"])
+
+
+def test_scenes_are_the_same_on_1_and_4_devices_bit_for_bit(
+  on_four, monkeypatch
+):
+  assert_same_on_one_device(on_four, monkeypatch, describe=geometry)
+  targets = [on_four.batch(i)["target"] for i in (5, 6)]
+  assert not np.array_equal(*targets)
+
+
+@pytest.mark.slow
+def test_images_are_the_same_on_1_and_4_devices_bit_for_bit(monkeypatch):
+  data = with_default_emitters(dataset(4, seed=3))
+  assert set(data.batch(5)) == {"image", "segmentation", "target"}
+  assert_same_on_one_device(data, monkeypatch)
 
 
 def test_devices_render_without_communication(on_four):
@@ -74,6 +93,7 @@ def test_devices_render_without_communication(on_four):
   assert not re.search(collectives, program)
 
 
+@pytest.mark.slow
 def test_evaluation_scenes_do_not_depend_on_seed_or_batch_size():
   def targets(scene, _):
     return {"target": FAMILY.targets(scene)}

@@ -78,6 +78,12 @@ def many():
   return draw(NUM_SCENES)
 
 
+@pytest.fixture(scope="module")
+def counted(many):
+  """Visible pixels of the objects of `many`, and of each alone."""
+  return count(fields(many))
+
+
 class TestRules:
   def test_objects_stand_apart(self, many):
     check_rules(many, 0.4)
@@ -101,8 +107,8 @@ class TestRules:
     for name in ("coords", "rotation", "size", "material", "shape", "color"):
       assert not getattr(many, name)[~many.present].any(), name
 
-  def test_every_object_can_be_seen(self, many):
-    pixels, _ = count(fields(many))
+  def test_every_object_can_be_seen(self, many, counted):
+    pixels, _ = counted
     least = np.where(many.present, pixels, 9999).min(axis=1)
     assert least.min() >= 200
     # There are scenes near the bound: no more is asked than the rule does.
@@ -318,7 +324,7 @@ class TestOriginal:
     shapes = [np.bincount(x.ravel()) for x in (shape, ours.shape)]
     assert stats.chi2_contingency(shapes).pvalue > ALPHA
 
-  def test_scenes_of_the_original_generator(self, many, calibration):
+  def test_scenes_of_the_original_generator(self, many, counted, calibration):
     """40 scenes and as many of ours for each as there are of its number."""
     number = many.present.sum(axis=1)
     theirs, ours = {}, {}
@@ -328,7 +334,7 @@ class TestOriginal:
     theirs["pixels"] = exact[real]
     # Both by the estimate: a mask's error would tell them apart near 0.
     theirs["hidden"] = 1 - (pixels / np.maximum(alone, 1))[real]
-    our_pixels, our_alone = count(fields(many))
+    our_pixels, our_alone = counted
     share = our_pixels / np.maximum(our_alone, 1)
     rows = np.concatenate(
       [np.flatnonzero(number == n)[:40] for n in calibration["num_objects"]]
