@@ -455,7 +455,7 @@ def test_a_workdir_in_a_bucket_is_rejected(cache):
 
 def test_distributed_outside_a_cluster_is_an_error(tmp_path, cache):
   with start(tmp_path / "run", 1, cache, "--distributed") as processes:
-    assert processes.codes() == [1]
+    assert processes.codes() == [2]
     log = processes.logs[0].read_text()
   assert "Elsewhere give each process --coordinator_address=HOST:PORT" in log
 

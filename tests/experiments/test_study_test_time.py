@@ -44,6 +44,7 @@ def run(workdir, capsys, *arguments):
   return result, lines
 
 
+@pytest.mark.slow
 def test_all_combinations_are_evaluated(workdir, capsys):
   result, lines = run(
     workdir, capsys, "--iterations=1", "--slots=4,6", "--objects=2,3"

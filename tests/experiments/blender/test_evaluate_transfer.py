@@ -340,6 +340,7 @@ def test_scenes_outside_the_configs_range_are_left_out(
   assert row["metrics"] == list(rows.values())[1]["metrics"]
 
 
+@pytest.mark.slow
 def test_weights_are_evaluated_with_their_config(
   runs, images, tmp_path, capsys
 ):

@@ -103,6 +103,7 @@ def test_pixel_coordinates_match_blender(known, blender):
     np.testing.assert_array_equal(got[len(told) :], 0.0)
 
 
+@pytest.mark.slow
 def test_comparison_with_blender(tmp_path, blender):
   images, masks, _ = blender
   data = tmp_path / "images.npz"
