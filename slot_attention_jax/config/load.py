@@ -115,9 +115,11 @@ def _unknown(file: str) -> str:
 
   names = config_names()
   stem = re.split(r"[\\/]", file)[-1].removesuffix(".py")
+  is_path = stem != file
   return (
     f"Expected a config out of {names} or the path of a Python file, got "
-    f"{file!r}.{arguments.suggest(stem, names)}"
+    f"{file!r}{', a file that does not exist' if is_path else ''}."
+    f"{arguments.suggest(stem, names)}"
   )
 
 

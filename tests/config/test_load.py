@@ -113,7 +113,9 @@ def test_an_unknown_config_lists_all_and_suggests_the_nearest(name, suggestion):
   with pytest.raises(ValueError, match=r"\['clevr_discovery', .*\] or") as info:
     load.find_config(name)
   message = str(info.value)
-  assert message.endswith(f"got {name.partition(':')[0]!r}.{suggestion}")
+  file = name.partition(":")[0]
+  missing = ", a file that does not exist" if ".py" in file else ""
+  assert message.endswith(f"got {file!r}{missing}.{suggestion}")
 
 
 def test_an_argument_without_a_default_is_empty_without_variants(tmp_path):
