@@ -68,6 +68,7 @@ def test_the_wheel_has_all_that_runs_and_no_more(wheel):
     *package.rglob("*.py"),
     *weights.glob("*.safetensors"),
     *weights.glob("*.md"),
+    weights / "sha256.json",
     package / "py.typed",
   ]
   files = {path.relative_to(ROOT).as_posix() for path in expected}
