@@ -65,13 +65,4 @@ def _of_scenes(config: Any, split: str) -> types.DatasetInfo:
       f"Expected a split of {family.name} out of {known[1:]}, got {split!r}. "
       "Set eval.split."
     )
-  return types.DatasetInfo(
-    name=family.name,
-    split=split,
-    image_shape=(*config.data.resolution, 3),
-    num_examples=None,
-    layout=family.layout,
-    max_objects=family.max_objects,
-    has_segmentation=True,
-    own_scenes=True,
-  )
+  return scenes.dataset_info(family, split, tuple(config.data.resolution))

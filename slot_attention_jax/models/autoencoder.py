@@ -193,8 +193,7 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
 
     Raises:
       ValueError: if the images are not of the module's resolution, have no
-        batch axis or are integers, or the
-        decoder's layers do not lead to it.
+        batch axis or are integers, or the decoder's layers do not lead to it.
     """
     encoder_lib.check_images(images, self.resolution)
     slots, attention = self.encode(images, **slot_options)

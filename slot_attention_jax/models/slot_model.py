@@ -201,9 +201,8 @@ class SlotModel(nn.Module):
       A pair (slots [B, K, D], attention [B, T, K, N]).
 
     Raises:
-      ValueError: if the images are no batch of floats, the encoder's result is
-        not [B, N, F], or that of slot
-        attention no pair of the shapes above.
+      ValueError: if the images are not a batch of floats, the encoder's result
+        is not [B, N, F], or slot attention does not return the pair above.
     """
     encoder_lib.check_images(images)
     inputs = self.encoder(images)

@@ -18,10 +18,10 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
-from jax.experimental import multihost_utils
 
 from slot_attention_jax.runtime import arrays as arrays_lib
 from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.runtime import processes
 from slot_attention_jax.training import checkpoint_digests, checkpoint_manager
 from slot_attention_jax.training import state as state_lib
 
@@ -186,7 +186,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     if finite and self._manager.metrics(step) is None:
       if jax.process_index() == 0:
         checkpoint_manager.write_metrics(self.directory / str(step), finite)
-      multihost_utils.sync_global_devices("add_metrics")
+      processes.wait_for_all("add_metrics")
       self._manager.reload()
 
   def all_steps(self) -> list[int]:

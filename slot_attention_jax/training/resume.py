@@ -228,16 +228,10 @@ def read_metadata(path: pathlib.Path) -> dict[str, Any]:
   file = path / "metadata.json"
   if not file.exists():
     return {}
-  try:
-    content = json.loads(file.read_text(encoding="utf-8"))
-  except ValueError as error:
-    raise ValueError(
-      f"Expected JSON in {file}, got something else ({error}). If the run is "
-      "sound otherwise, delete the file: training writes it again."
-    ) from error
-  if not isinstance(content, dict):
-    raise ValueError(f"Expected a JSON object in {file}. Delete the file.")
-  return content
+  return files.read_json(
+    file,
+    "If the run is sound otherwise, delete the file: training writes it again.",
+  )
 
 
 def _check_changes(path, step, changes, allow, also=()) -> None:

@@ -119,6 +119,36 @@ def _root_key(seed: int, split: str, fixed: bool = True) -> jax.Array:
   )
 
 
+def dataset_info(
+  family: SceneFamily,
+  split: str,
+  resolution: tuple[int, int],
+  num_examples: int | None = None,
+) -> types.DatasetInfo:
+  """Describes a split of synthetic scenes.
+
+  Args:
+    family: the distribution of scenes.
+    split: name of the split.
+    resolution: (H, W).
+    num_examples: length of a fixed list of scenes; None if it is endless or not
+      known yet.
+
+  Returns:
+    The description.
+  """
+  return types.DatasetInfo(
+    name=family.name,
+    split=split,
+    image_shape=(resolution[0], resolution[1], 3),
+    num_examples=num_examples,
+    layout=family.layout,
+    max_objects=family.max_objects,
+    has_segmentation=True,
+    own_scenes=True,
+  )
+
+
 @functools.lru_cache(maxsize=32)
 def _batch_program(
   family: SceneFamily,
@@ -227,7 +257,7 @@ class SceneDataset:
     """
     size = resolution or family.resolution
     check_resolution(size)
-    size = (size[0], size[1])  # A list is no key of a cache.
+    size = (size[0], size[1])  # Lists are not hashable.
     endless = num_examples is None
     root = _root_key(seed, split, not endless)
     if (endless and split != "train") or (not endless and num_examples < 1):
@@ -236,20 +266,11 @@ class SceneDataset:
         f"got {num_examples} for split {split!r}."
       )
     self.batch_size = batch_size
-    self.info = types.DatasetInfo(
-      name=family.name,
-      split=split,
-      image_shape=(size[0], size[1], 3),
-      num_examples=num_examples,
-      layout=family.layout,
-      max_objects=family.max_objects,
-      has_segmentation=True,
-      own_scenes=True,
-    )
+    self.info = dataset_info(family, split, size, num_examples)
 
     chunk = max(1, _CHUNK_PIXELS // (size[0] * size[1]))
     arguments = (family, size, batch_size, sharding, describe, chunk)
-    # Compiled once for all splits and seeds, if the family can be a key.
+    # Compiled once for all splits and seeds if the family is hashable.
     try:
       self._program = _batch_program(*arguments)
     except TypeError:
