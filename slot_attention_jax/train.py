@@ -117,16 +117,8 @@ def train(
       f"{run.dataset.info.name}/train", config.logging.every_steps
     )
     stack.enter_context(signals.deferred())
-    metrics: dict[str, float] = {}
-    if evaluations.is_missing(start):
-      spent.on("evaluation")
-      metrics = _complete_evaluation(evaluations, state, checkpointer)
-    elif start >= total:
-      logging.info("All %d steps of this run are done already.", total)
-      spent.on("evaluation")
-      metrics, signal = evaluations.evaluate(start, state.params, write=False)
-      if signal:
-        _end(signal, "after the last step")
+    spent.on("evaluation")
+    metrics = _evaluate_before_steps(evaluations, state, total, checkpointer)
     for step in range(start + per_call, total + 1, per_call):
       spent.on("data")
       _, batch = next(batches)
@@ -275,6 +267,20 @@ def _make_step(config, run, start):
   return per_call, multi_step.make_step(
     run.task, run.optimizer, run.schedule, run.mesh, run.dataset, per_call
   )
+
+
+def _evaluate_before_steps(evaluations, state, total, checkpointer):
+  """Evaluates what a signal prevented or, if no step is left, the end."""
+  start = int(state.step)
+  if evaluations.is_missing(start):
+    return _complete_evaluation(evaluations, state, checkpointer)
+  if start < total:
+    return {}
+  logging.info("All %d steps of this run are done already.", total)
+  metrics, signal = evaluations.evaluate(start, state.params, write=False)
+  if signal:
+    _end(signal, "after the last step")
+  return metrics
 
 
 def _complete_evaluation(evaluations, state, checkpointer) -> dict[str, float]:
