@@ -1,4 +1,4 @@
-"""Installs slot_attention_jax; extras: cuda, tpu, tf, dev."""
+"""Installs slot_attention_jax; extras: cuda, tpu, tf, trackio, wandb, dev."""
 
 import pathlib
 import re
@@ -79,8 +79,10 @@ setuptools.setup(
   extras_require={
     "cuda": ["jax[cuda13]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
-    # TensorFlow reads tfrecords; the summaries need tensorboard beside it.
+    # TensorFlow reads tfrecords; clu's summaries need tensorboard beside it.
     "tf": ["tensorboard>=2.19", "tensorflow>=2.19"],
+    "trackio": ["trackio>=0.20"],
+    "wandb": ["wandb>=0.19"],
     "dev": [
       "matplotlib>=3.9",
       "pyright>=1.1.390",

@@ -21,6 +21,7 @@ from slot_attention_jax.training import (
   checkpoints,
   checks,
   goodput,
+  loggers,
   metadata,
   multi_step,
   optimizers,
@@ -304,13 +305,14 @@ def _end(signal: int, when: str) -> NoReturn:
 
 def _open_writer(config, run, start, began):
   return contextlib.closing(
-    writers.create_writer(
+    loggers.create_writer(
       run.path,
       total_steps=config.train.num_steps,
+      names=loggers.enabled(config.logging),
       process_index=jax.process_index(),
-      tensorboard=config.logging.tensorboard,
       resume_step=start,
       began=began,
+      config=files.jsonable(config.to_dict()),
     )
   )
 

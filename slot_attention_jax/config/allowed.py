@@ -86,6 +86,15 @@ def _in_order(rule: Rule) -> Rule:
   )
 
 
+def _different(rule: Rule) -> Rule:
+  """A tuple, which may be empty, of different values that a rule accepts."""
+  each = _each(rule, fewest=0)
+  return Rule(
+    f"{each.expected}, none twice",
+    lambda value: each.accepts(value) and len(set(value)) == len(value),
+  )
+
+
 def _thresholds() -> Rule:
   def accepts(value):
     numbers_alone = isinstance(value, tuple | list) and all(
@@ -111,6 +120,9 @@ _WIDTH = _integer(1, 2**16)
 _WIDTHS = _each(_WIDTH)
 _KERNELS = _each(_integer(1, 255))
 _STRIDES = _each(_integer(1, 64))
+
+WRITERS = ("jsonl", "tensorboard", "clu", "wandb", "trackio")
+"""Where metrics go, see `training.loggers`."""
 
 ALLOWED: Mapping[str, Rule] = {
   "task": _one_of("discovery", "set_prediction"),
@@ -187,6 +199,7 @@ ALLOWED: Mapping[str, Rule] = {
   "checkpoint.best_mode": _one_of("min", "max"),
   "logging.every_steps": _STEPS,
   "logging.num_images": _integer(0, 1000),
+  "logging.writers": _different(_one_of(*WRITERS)),
   "logging.tensorboard": _BOOL,
 }
 """What each key of `base.base_config` may be."""

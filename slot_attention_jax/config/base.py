@@ -242,6 +242,10 @@ def _logging() -> ml_collections.ConfigDict:
   log.every_steps = 100
   # Examples in the image that each evaluation draws; 0: no image.
   log.num_images = 6
-  # Also write TensorBoard files, where TensorFlow is installed.
+  # Where metrics and images go besides the log: "jsonl" (metrics.jsonl, always
+  # written), "tensorboard" (needs nothing else), "clu" (TensorBoard by clu and
+  # TensorFlow), "wandb", "trackio" (extras of these names).
+  log.writers = ("jsonl", "tensorboard")
+  # Older key: False takes "tensorboard" out of the writers.
   log.tensorboard = True
   return log

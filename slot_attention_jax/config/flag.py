@@ -121,11 +121,13 @@ class _ValueParser(flags.ArgumentParser):
 
 
 class _TupleParser(tuple_parser.TupleParser):
-  """Reads `(inf, 1.0)`, too, which is how defaults are printed."""
+  """Reads `(inf, 1.0)`, too, which is how defaults are printed; and `a,b`."""
 
   def parse(self, argument: Any) -> tuple[Any, ...]:
     """Returns a tuple; of one value if the text is no tuple."""
     if isinstance(argument, str):
+      if re.fullmatch(r"(?!inf\b)[a-z_]+(,[a-z_]+)*", argument):
+        return tuple(argument.split(","))
       try:
         value = arguments.read_literal(argument)
       except (SyntaxError, ValueError) as error:

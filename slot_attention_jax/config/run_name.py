@@ -9,9 +9,14 @@ from typing import Any
 
 from slot_attention_jax.config import arguments, load
 
-# These say how long a process works, where it keeps files and which checkpoint
-# an evaluation reads: no other run.
-_NOT_IN_NAME = ("train.max_minutes", "data.cache_dir", "eval.checkpoint")
+# These say how long a process works, where it keeps files, where metrics go and
+# which checkpoint an evaluation reads: no other run.
+_NOT_IN_NAME = (
+  "train.max_minutes",
+  "data.cache_dir",
+  "eval.checkpoint",
+  "logging.writers",
+)
 # An evaluation may have others than the training had.
 _OF_EVALUATION = ("eval.", "logging.", "data.on_device", "data.scenes.num_eval")
 _LONGEST = 80
@@ -23,8 +28,8 @@ def run_name(
   """Names a run: config, variants, seed and a hash of the other overrides.
 
   Two configs that differ in anything but `train.max_minutes`,
-  `data.cache_dir` and `eval.checkpoint` have two names; how an override was
-  spelled, behind the colon or as a flag, makes no difference.
+  `data.cache_dir`, `eval.checkpoint` and `logging.writers` have two names; how
+  an override was spelled, behind the colon or as a flag, makes no difference.
 
   Args:
     config: the resolved config.

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import jax
+
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.config import allowed
 from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.training import loggers
 
 
 def check(config: Any, num_devices: int) -> None:
@@ -17,9 +20,12 @@ def check(config: Any, num_devices: int) -> None:
 
   Raises:
     FileNotFoundError: if there are no data where they should be.
-    ValueError: on a config that cannot be run.
+    ValueError: on a config that cannot be run, or whose writers need a package
+      that is not installed.
   """
   check_evaluation(config, num_devices)
+  if jax.process_index() == 0:
+    loggers.check_installed(loggers.enabled(config.logging))
   mesh_lib.check_batch_size(
     "train.batch_size", config.train.batch_size, num_devices
   )

@@ -56,6 +56,7 @@ _RECORDS = (
   "config.json",
   "metadata.json",
   "metrics.jsonl",
+  "trackers.json",
   "evaluation.json",
   "evaluation.md",
 )

@@ -1,12 +1,11 @@
-"""Where metrics go: a JSON lines file, the log, TensorBoard.
+"""What takes metrics: a JSON lines file and the log; `loggers` has the others.
 
 `metrics.jsonl` is the record of a run: a run that was killed and resumed leaves
-the same rows as one that was not. TensorBoard needs TensorFlow, the rest not.
+the same rows as one that was not.
 """
 
 import contextlib
 import datetime
-import importlib.util
 import json
 import math
 import os
@@ -143,7 +142,7 @@ def seconds_after(path: pathlib.Path, step: int) -> float:
     Seconds; 0 if nothing was lost.
   """
   before = after = 0.0
-  for row in _rows(path):
+  for row in complete_rows(path):
     seconds = row.get("seconds", 0.0)
     before, after = seconds if row["step"] <= step else before, seconds
   return max(0.0, after - before)
@@ -162,12 +161,12 @@ def has_metrics(path: pathlib.Path, step: int, prefix: str) -> bool:
   """
   return any(
     row["step"] == step and any(name.startswith(prefix) for name in row)
-    for row in _rows(path)
+    for row in complete_rows(path)
   )
 
 
-def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The rows of a file that are whole."""
+def complete_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The rows of a file that are whole; none if it does not exist."""
   if not path.exists():
     return []
   lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -252,53 +251,3 @@ class MultiWriter(MetricWriter):
     with contextlib.ExitStack() as stack:
       for writer in self._writers:
         stack.callback(writer.close)
-
-
-def _tensorboard_writer(workdir: str) -> MetricWriter:
-  import tensorflow as tf
-
-  # Otherwise TensorFlow takes the memory of the GPUs that JAX computes on.
-  tf.config.set_visible_devices([], "GPU")
-  from clu import metric_writers
-
-  return metric_writers.SummaryWriter(workdir)
-
-
-def create_writer(
-  workdir: str | os.PathLike[str],
-  *,
-  total_steps: int,
-  process_index: int = 0,
-  tensorboard: bool = True,
-  resume_step: int = 0,
-  began: float | None = None,
-) -> MetricWriter:
-  """Makes the writers of a run: `metrics.jsonl`, the log and TensorBoard.
-
-  Args:
-    workdir: directory of the run, local; made if it does not exist.
-    total_steps: steps of the whole run.
-    process_index: `jax.process_index()`; all but process 0 write nothing.
-    tensorboard: whether to write TensorBoard's files where that is installed.
-    resume_step: of the checkpoint that the run resumes from; later rows of
-      `metrics.jsonl` are dropped. With 0 the run starts anew: all are.
-    began: `time.monotonic()` when this process began the run; None: now.
-
-  Returns:
-    The writer; close it when the run ends.
-  """
-  if process_index != 0:
-    return MultiWriter()
-  jsonl = JsonlWriter(pathlib.Path(workdir) / METRICS_FILE, began)
-  # A new run measures step 0 again.
-  jsonl.truncate_after(resume_step if resume_step > 0 else -1)
-  writers: list[MetricWriter] = [LogWriter(total_steps), jsonl]
-  if tensorboard:
-    needed = ("tensorflow", "tensorboard")
-    if all(importlib.util.find_spec(name) for name in needed):
-      writers.append(_tensorboard_writer(os.fspath(workdir)))
-    else:
-      logging.info(
-        "No TensorBoard files: not both of %s are installed.", needed
-      )
-  return MultiWriter(writers)

@@ -99,6 +99,7 @@ VALUES = {
   "checkpoint.best_mode": ["most"],
   "logging.every_steps": [0, -1],
   "logging.num_images": [-1, 0.5],
+  "logging.writers": [("json",), ("jsonl", "jsonl"), "jsonl", (1,)],
   "logging.tensorboard": ["yes"],
 }
 # What is wrong together.

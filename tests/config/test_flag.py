@@ -133,6 +133,20 @@ def test_thresholds_are_read_behind_the_colon_as_they_are_printed(parse):
 
 
 @pytest.mark.parametrize(
+  ("text", "expected"),
+  [
+    ("jsonl", ("jsonl",)),
+    ("jsonl,wandb", ("jsonl", "wandb")),
+    ("('jsonl', 'wandb')", ("jsonl", "wandb")),
+    ("()", ()),
+  ],
+)
+def test_names_are_read_without_brackets(text, expected, parse):
+  config = parse("--config=quickstart", f"--config.logging.writers={text}")
+  assert config.logging.writers == expected
+
+
+@pytest.mark.parametrize(
   ("flags_given", "expected"),
   [
     ("--config=quickstart", "quickstart"),
@@ -145,6 +159,7 @@ def test_thresholds_are_read_behind_the_colon_as_they_are_printed(parse):
     ("--config=quickstart --config.seed=0", "quickstart"),
     ("--config=quickstart --config.train.max_minutes=8", "quickstart"),
     ("--config=quickstart:data.cache_dir=/a", "quickstart"),
+    ("--config=quickstart --config.logging.writers=jsonl", "quickstart"),
   ],
 )
 def test_the_name_of_a_run_is_readable(flags_given, expected, parse):

@@ -16,7 +16,7 @@ data.cache_dir data.fallback data.on_device eval.batch_size eval.checkpoint
 model.remat_decoder model.unroll train.max_minutes train.steps_per_call
 checkpoint.every_steps checkpoint.keep checkpoint.keep_best
 checkpoint.best_metric checkpoint.best_mode
-logging.every_steps logging.num_images logging.tensorboard
+logging.every_steps logging.num_images logging.tensorboard logging.writers
 """
 WITH_FLAG = """
 data.data_dir data.scenes.num_eval eval.split eval.every_steps eval.num_slots

@@ -1,7 +1,6 @@
 """Tests of the metric writers."""
 
 import datetime
-import importlib.util
 import json
 import logging
 import pathlib
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from absl import logging as absl_logging
 
-from slot_attention_jax.training import writers
+from slot_attention_jax.training import loggers, writers
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -95,9 +94,7 @@ def test_jsonl_rejects_names_of_columns(tmp_path, name):
 )
 def test_a_resumed_run_leaves_the_rows_of_an_uninterrupted_one(tmp_path, torn):
   def run(directory, steps, **options):
-    writer = writers.create_writer(
-      directory, total_steps=4, tensorboard=False, **options
-    )
+    writer = loggers.create_writer(directory, total_steps=4, **options)
     for step in steps:
       writer.write_scalars(step, {"loss": 1 / (step + 1)})
     writer.close()
@@ -177,81 +174,11 @@ def test_multi_writer_closes_the_others_if_one_fails():
   assert first.calls == last.calls == [("close",)]
 
 
-def test_other_processes_write_nothing(tmp_path):
-  writer = writers.create_writer(
-    tmp_path / "run", total_steps=1, process_index=1
-  )
-  writer.write_scalars(1, {"a": 1.0})
-  writer.close()
-  assert not (tmp_path / "run").exists()
-
-
-def test_without_tensorflow(tmp_path, monkeypatch, caplog):
-  absl_logging.get_absl_logger().setLevel(logging.INFO)
-  find_spec = importlib.util.find_spec
-  monkeypatch.setattr(
-    importlib.util,
-    "find_spec",
-    lambda name: None if name == "tensorflow" else find_spec(name),
-  )
-  monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-  writer = writers.create_writer(tmp_path, total_steps=1)
-  writer.write_scalars(1, {"a": 1.0})
-  writer.close()
-  assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
-  assert "tensorflow" not in sys.modules
-  assert caplog.records[0].getMessage() == (
-    "No TensorBoard files: not both of ('tensorflow', 'tensorboard') are "
-    "installed."
-  )
-
-
-TENSORBOARD = """
-import glob, sys
-import numpy as np
-from slot_attention_jax.training import writers
-assert "tensorflow" not in sys.modules
-writer = writers.create_writer(sys.argv[1], total_steps=9)
-import tensorflow as tf
-assert tf.config.get_visible_devices("GPU") == []
-writer.write_scalars(3, {"loss": 0.5})
-writer.write_images(3, {"slots": np.full((4, 5, 3), 7, np.uint8)})
-writer.flush()
-writer.close()
-(path,) = glob.glob(sys.argv[1] + "/events*")
-found = {}
-for event in tf.compat.v1.train.summary_iterator(path):
-  for value in event.summary.value:
-    found[value.tag] = event.step, tf.make_ndarray(value.tensor)
-step, loss = found["loss"]
-assert (step, float(loss)) == (3, 0.5), found
-step, image = found["slots"]
-np.testing.assert_array_equal(tf.io.decode_png(image[2]), np.full((4, 5, 3), 7))
-print("TensorBoard is right")
-"""
-
-
-@pytest.mark.skipif(
-  not all(map(importlib.util.find_spec, ("tensorflow", "tensorboard"))),
-  reason="needs tensorflow and tensorboard",
-)
-def test_tensorboard(tmp_path):
-  # In another process: these tests run without TensorFlow.
-  result = subprocess.run(
-    [sys.executable, "-c", TENSORBOARD, str(tmp_path)],
-    capture_output=True,
-    text=True,
-    cwd=ROOT,
-    check=False,
-  )
-  assert "TensorBoard is right" in result.stdout, result.stderr
-  assert without_time(tmp_path / "metrics.jsonl") == [{"step": 3, "loss": 0.5}]
-
-
 def test_importing_needs_no_tensorflow():
   program = (
-    "import sys; from slot_attention_jax.training import writers; "
-    "assert not {'tensorflow', 'clu', 'tensorboard'} & set(sys.modules)"
+    "import sys; from slot_attention_jax.training import loggers; "
+    "assert not {'tensorflow', 'clu', 'tensorboard', 'wandb', 'trackio'} "
+    "& set(sys.modules)"
   )
   subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
