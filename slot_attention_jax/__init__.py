@@ -46,6 +46,7 @@ from slot_attention_jax.modules.decoder import SpatialBroadcastDecoder
 from slot_attention_jax.modules.encoder import CNNEncoder
 from slot_attention_jax.modules.position import SoftPositionEmbed
 from slot_attention_jax.modules.slot_attention import SlotAttention
+from slot_attention_jax.predict.predictions import Predictions, predict
 from slot_attention_jax.pretrained import (
   WeightsFacts,
   WeightsMetadata,

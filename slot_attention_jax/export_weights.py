@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from slot_attention_jax.data import types
+from slot_attention_jax.data import from_config, types
 from slot_attention_jax.pretrained import model_card, weights_file
 from slot_attention_jax.runtime import files, user_errors
 from slot_attention_jax.training import trained_run, writers
@@ -174,6 +174,7 @@ def _metadata(
     license="",
     versions=about["versions"],
     notes=_notes(about, step),
+    crop=from_config.crop_of(config["data"]["name"], config["data"]["crop"]),
   )
 
 

@@ -1,7 +1,10 @@
-"""Command line: train, evaluate, render or export, as a config says."""
+"""Command line: train, evaluate, render or export, as a config says.
+
+`slot-attention predict --help` explains the subcommand `predict`, which needs
+no config.
+"""
 
 import functools
-import os
 import pathlib
 import sys
 
@@ -10,7 +13,13 @@ from absl import app, flags, logging
 
 from slot_attention_jax import evaluate, render, train
 from slot_attention_jax.config import arguments, flag
-from slot_attention_jax.runtime import processes, signals, user_errors
+from slot_attention_jax.predict import command_line as predict_command
+from slot_attention_jax.runtime import (
+  compilation,
+  processes,
+  signals,
+  user_errors,
+)
 
 _CONFIG = flag.define_config_flag(
   "A config by name, as quickstart or clevr_set:small (variant small), or the "
@@ -80,7 +89,7 @@ _PROCESS_ID = flags.DEFINE_integer(
 )
 _COMPILATION_CACHE = flags.DEFINE_string(
   "compilation_cache",
-  os.path.join("~", ".cache", "slot_attention_jax", "xla"),
+  compilation.DIRECTORY,
   "Directory in which compiled programs are kept between runs; empty: none.",
 )
 
@@ -88,7 +97,10 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 def main(argv: list[str]) -> None:
   """Runs the mode that the flags ask for."""
   if len(argv) > 1:
-    raise ValueError(f"Expected only flags, got {argv[1:]}.")
+    raise ValueError(
+      f"Expected only flags, got {argv[1:]}. Subcommands, which come first, "
+      f"are {sorted(_SUBCOMMANDS)}."
+    )
   if _PRINT_CONFIG.value:
     print(f"# {flag.command()}\n{arguments.to_text(_CONFIG.value)}")
     return
@@ -168,11 +180,7 @@ def _start_jax(workdir: str) -> None:
     num_processes=_NUM_PROCESSES.value,
     process_id=_PROCESS_ID.value,
   )
-  if _COMPILATION_CACHE.value:
-    jax.config.update(
-      "jax_compilation_cache_dir",
-      os.path.expanduser(_COMPILATION_CACHE.value),
-    )
+  compilation.keep_programs(_COMPILATION_CACHE.value)
   logging.info(
     "JAX %s, process %d of %d, devices %s, workdir %s.",
     jax.__version__,
@@ -183,8 +191,14 @@ def _start_jax(workdir: str) -> None:
   )
 
 
+_SUBCOMMANDS = {"predict": predict_command.main}
+
+
 def entry_point() -> None:
-  """Starts `main` under absl, with log lines on standard error."""
+  """Starts a subcommand, or `main` under absl, with its log on stderr."""
+  if len(sys.argv) > 1 and sys.argv[1] in _SUBCOMMANDS:
+    _SUBCOMMANDS[sys.argv[1]](sys.argv[2:])
+    return
   # --help shows the flags of the script that was started, by its path.
   for key_flag in flags.FLAGS.get_key_flags_for_module(__name__):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], key_flag)

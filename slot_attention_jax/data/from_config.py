@@ -281,9 +281,13 @@ def create_family(config: Any) -> procedural.SceneFamily:
 
 def resolve_crop(config: Any) -> transforms.Crop:
   """The crop of `data.crop`, as `transforms.preprocess_image` takes it."""
-  name, crop = config.data.name, config.data.crop
+  return crop_of(config.data.name, config.data.crop)
+
+
+def crop_of(name: str, crop: str) -> transforms.Crop:
+  """The crop that `data.name` and `data.crop` stand for."""
   if crop != "auto":
-    return crop or None
+    return crop or None  # pyright: ignore
   if name == "folder":
     return "center"
   return "paper" if name.startswith("clevr") else None

@@ -291,20 +291,39 @@ def preprocess_segmentation(
   return segmentation[rows[:, None], columns[None]].astype(np.int32)
 
 
-def _cropped(image: np.ndarray, crop: Crop) -> np.ndarray:
-  """The window of an image or a segmentation; ValueError if there is none."""
+def crop_box(height: int, width: int, crop: Crop) -> tuple[int, int, int, int]:
+  """The part of an image that a crop keeps.
+
+  Args:
+    height: rows of the image.
+    width: columns of the image.
+    crop: see `preprocess_image`.
+
+  Returns:
+    `(top, bottom, left, right)`: the part is `[top:bottom, left:right]`.
+
+  Raises:
+    ValueError: if the crop is unknown or does not lie within the image.
+
+  Example:
+    >>> from slot_attention_jax.data import transforms
+    >>> transforms.crop_box(240, 320, "center")
+    (0, 240, 40, 280)
+  """
   if crop not in (None, "paper", "literal", "center"):
     raise ValueError(
       f"Expected a crop of 'paper', 'literal', 'center' or None, got {crop!r}."
     )
   if crop is None:
-    return image
-  height, width = image.shape[:2]
+    return 0, height, 0, width
   if crop == "center":
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return image[top : top + side, left : left + side]
-  top, bottom, left, right = crop_window(
-    height, width, literal=crop == "literal"
-  )
+    return top, top + side, left, left + side
+  return crop_window(height, width, literal=crop == "literal")
+
+
+def _cropped(image: np.ndarray, crop: Crop) -> np.ndarray:
+  """The part of an image or a segmentation that a crop keeps."""
+  top, bottom, left, right = crop_box(*image.shape[:2], crop)
   return image[top:bottom, left:right]

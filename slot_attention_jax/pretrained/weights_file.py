@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 from flax import traverse_util
 
 from slot_attention_jax import models
-from slot_attention_jax.data import types
+from slot_attention_jax.data import transforms, types
 from slot_attention_jax.models import from_config
 from slot_attention_jax.runtime import arrays as arrays_lib
 from slot_attention_jax.runtime import files
@@ -74,6 +75,7 @@ class WeightsMetadata:
     versions: of the packages that trained it, by name.
     notes: what else a user should know, such as how it was chosen; may be
       empty.
+    crop: of the images, before they are resized; as of `sa.preprocess`.
   """
 
   task: str
@@ -94,6 +96,7 @@ class WeightsMetadata:
   license: str
   versions: Mapping[str, str]
   notes: str
+  crop: transforms.Crop = None
 
   def __getattr__(self, name: str) -> Any:
     """Reads fields by the names that they have in files and once had here."""
@@ -252,6 +255,7 @@ def _read_header(path: pathlib.Path) -> tuple[WeightsMetadata, str]:
       content["layout"] = types.layout_from_dict(content["layout"])
     content["resolution"] = tuple(content["resolution"])
     content = {_FIELDS.get(k, k): v for k, v in content.items()}
+    content.setdefault("crop", _crop_of_older(content))
     return WeightsMetadata(**content), checksum
   except (KeyError, TypeError, AttributeError, ValueError) as error:
     names = [field.name for field in dataclasses.fields(WeightsMetadata)]
@@ -260,6 +264,17 @@ def _read_header(path: pathlib.Path) -> tuple[WeightsMetadata, str]:
       f"Expected the metadata of {path} to be JSON with {names}, got "
       f"something else ({type(error).__name__}: {error}). {_WHAT_TO_DO}"
     ) from error
+
+
+def _crop_of_older(content: Mapping[str, Any]) -> str | None:
+  """The crop of weights whose file does not say it: that of their command."""
+  given = re.search(r"\bdata\.crop=['\"]?(\w*)", content["command"])
+  if given and given[1] != "auto":
+    return given[1] or None
+  if content["data"].startswith("folder:"):
+    return "center"
+  clevr = content["data"].startswith("clevr")
+  return "paper" if clevr and content["task"] == "discovery" else None
 
 
 def _check_size(path: pathlib.Path) -> None:

@@ -1,0 +1,108 @@
+"""Pictures of predictions: segments, overlay, slots, marks."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from slot_attention_jax.evaluation import palette
+from slot_attention_jax.runtime import files
+
+# Pictures are enlarged by whole factors to about this height in pixels.
+_MIN_SIZE = 384
+
+
+def save_segments(path: pathlib.Path, numbers: np.ndarray) -> None:
+  """Writes slot numbers [H, W] uint8 as a PNG with a palette, lossless.
+
+  A pixel's index is the number of its slot, from 1, or 0 outside the window;
+  viewers show the slots' colors.
+  """
+  from PIL import Image
+
+  colors = np.zeros((256, 3), np.uint8)
+  colors[1:] = palette.slot_colors(np.arange(255))
+  image = Image.fromarray(np.ascontiguousarray(numbers))
+  image.putpalette(colors.tobytes())
+  with files.atomic_write(path) as temporary:
+    image.save(temporary, format="PNG")
+
+
+def overlay(image: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+  """Slots over an image, enlarged if it is small.
+
+  Args:
+    image: [H, W, 3] uint8.
+    numbers: [H, W] uint8 slot numbers from 1; 0 outside the window.
+
+  Returns:
+    [H', W', 3] uint8: tinted with the slots' colors, with outlines; darkened
+    outside the window.
+  """
+  factor = enlargement(image)
+  image, numbers = (_enlarge(x, factor) for x in (image, numbers))
+  colors = palette.slot_colors(numbers.astype(np.int32) - 1)
+  colors = np.where(numbers[..., None] > 0, colors, np.uint8(0))
+  mixed = (6 * image.astype(np.uint16) + 4 * colors.astype(np.uint16)) // 10
+  edge = palette.outlines(numbers)[..., None]
+  return np.where(edge, np.uint8(255), mixed.astype(np.uint8))
+
+
+def save_slot(path: pathlib.Path, image: np.ndarray, mask: np.ndarray) -> None:
+  """Writes an image [H, W, 3] uint8 with a mask [H, W] as its opacity."""
+  alpha = np.round(255 * np.clip(mask, 0, 1)).astype(np.uint8)
+  files.save_png(path, np.concatenate([image, alpha[..., None]], axis=-1))
+
+
+def marks(
+  image: np.ndarray, objects: list[dict[str, Any]], *, most: int = 40
+) -> np.ndarray:
+  """Draws predicted objects at their positions.
+
+  Args:
+    image: [H, W, 3] uint8.
+    objects: as of `tables.rows`, with `slot`, `pixel_x` and `pixel_y`.
+    most: characters of a label.
+
+  Returns:
+    [H', W', 3] uint8, enlarged if it was small: a ring and a label each.
+  """
+  from PIL import Image, ImageDraw, ImageFont
+
+  factor = enlargement(image)
+  canvas = Image.fromarray(_enlarge(image, factor))
+  draw = ImageDraw.Draw(canvas)
+  unit = max(canvas.height, canvas.width) / 40
+  font = ImageFont.load_default(size=max(11, round(1.1 * unit)))
+  for row in objects:
+    color = tuple(int(c) for c in palette.slot_colors(row["slot"] - 1))
+    x, y = factor * row["pixel_x"], factor * row["pixel_y"]
+    for radius, fill in ((unit + 2, (0, 0, 0)), (unit, color)):
+      box = (x - radius, y - radius, x + radius, y + radius)
+      draw.ellipse(box, outline=fill, width=max(2, round(unit / 4)))
+    text = label(row)[:most]
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    x = min(max(2, x + unit + 4), canvas.width - (right - left) - 4)
+    y = min(max(2, y - (bottom - top) / 2), canvas.height - bottom - 2)
+    draw.rectangle(
+      (x - 2, y + top - 2, x + right - left + 2, y + bottom + 2),
+      fill=(255, 255, 255),
+      outline=color,
+    )
+    draw.text((x - left, y), text, fill=(0, 0, 0), font=font)
+  return np.asarray(canvas)
+
+
+def label(row: dict[str, Any]) -> str:
+  """The words of an object: slot and the names of its classes."""
+  words = [v for v in row.values() if isinstance(v, str)]
+  return " ".join([f"{row['slot']}", *words])
+
+
+def enlargement(image: np.ndarray) -> int:
+  """The whole factor by which an image [H, W, ...] is enlarged."""
+  return max(1, round(_MIN_SIZE / image.shape[0]))
+
+
+def _enlarge(image: np.ndarray, factor: int) -> np.ndarray:
+  return image.repeat(factor, axis=0).repeat(factor, axis=1)
