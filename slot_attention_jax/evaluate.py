@@ -139,12 +139,13 @@ def _check_no_run(path: pathlib.Path, source: Source) -> None:
 def _write(path, content, image):
   """Writes `evaluation.json`, `evaluation.md` and the image."""
   text = table.markdown(content)
+  # First, so that a disk that cannot be written to costs no numbers.
+  logging.info("%s:\n%s", path / "evaluation.md", text)
   files.write_json(path / "evaluation.json", content)
   with files.atomic_write(path / "evaluation.md") as temporary:
     temporary.write_text(text, encoding="utf-8")
   if image is not None:
     files.save_png(path / "images" / "evaluation.png", image)
-  logging.info("%s:\n%s", path / "evaluation.md", text)
 
 
 def export_split(config: Any, workdir: str) -> dict[str, float]:

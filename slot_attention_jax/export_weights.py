@@ -20,7 +20,7 @@ import jax
 
 from slot_attention_jax.data import from_config, types
 from slot_attention_jax.pretrained import model_card, weights_file
-from slot_attention_jax.runtime import files, user_errors
+from slot_attention_jax.runtime import files, signals, user_errors
 from slot_attention_jax.training import trained_run, writers
 
 
@@ -257,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   arguments = parser.parse_args(argv)
   output_dir = pathlib.Path(arguments.workdir) / "weights"
-  with user_errors.exit_on_user_error(argv):
+  with user_errors.exit_on_user_error(argv), signals.handled():
     report = export_weights(
       arguments.workdir,
       arguments.name,

@@ -205,8 +205,14 @@ def entry_point() -> None:
   flags.mark_flag_as_required("config")
   jax.config.config_with_absl()
   logging.set_verbosity(logging.INFO)
-  with user_errors.exit_on_user_error():
-    app.run(main, flags_parser=flags.FLAGS)
+  try:
+    with user_errors.exit_on_user_error():
+      app.run(main, flags_parser=flags.FLAGS)
+  except SystemExit as reason:
+    if reason.code == user_errors.EXIT_CODE:
+      # Orbax's threads would wait five minutes for a save that failed.
+      processes.exit_now(reason)
+    raise
 
 
 if __name__ == "__main__":

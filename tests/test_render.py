@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from slot_attention_jax import data, render
 from slot_attention_jax.data import procedural, types
 from slot_attention_jax.data.multi_object import layouts
 from slot_attention_jax.evaluation import visualize
-from slot_attention_jax.runtime import files, mesh
+from slot_attention_jax.runtime import files, mesh, signals
 
 NAME = "tetrominoes_scenes_validation"
 SCENES = 6
@@ -239,13 +240,13 @@ def test_metadata_says_the_scenes_are_synthetic(export):
 
 
 def cut_off(monkeypatch, after):
-  """Makes the writing of images fail after this many."""
+  """Sends SIGTERM once this many images are written."""
   written = []
   save_png = files.save_png
 
   def failing(path, image):
     if len(written) == after:
-      raise KeyboardInterrupt
+      os.kill(os.getpid(), signal.SIGTERM)
     written.append(path)
     save_png(path, image)
 
@@ -256,7 +257,7 @@ def test_an_interrupted_export_is_completed(export, tmp_path, monkeypatch):
   whole, metrics = export
   with monkeypatch.context() as patch:
     cut_off(patch, after=5)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(signals.Stopped), signals.handled():
       render.render(settings(), str(tmp_path))
   found = {p.name for p in tmp_path.iterdir()}
   # Nothing that looks whole but is not.

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from types import SimpleNamespace
 
 import jax
@@ -306,6 +307,26 @@ def test_a_signal_in_the_last_evaluation_loses_nothing(
   assert len(rows_of(workdir)) == len(rows_of(whole[0])) - 1
   assert train.train(tiny(), str(workdir)) == whole[1]
   assert rows_of(workdir) == rows_of(whole[0])
+
+
+def test_a_directory_that_is_moved_away_ends_the_run(tmp_path, monkeypatch):
+  workdir, moved = tmp_path / "run", tmp_path / "moved"
+  update = progress.Progress.update
+
+  def move(bar, done, **values):
+    update(bar, done, **values)
+    if done == 3 and bar._description == "Training":
+      while not (workdir / "checkpoints" / "2").exists():
+        time.sleep(0.01)
+      workdir.rename(moved)
+
+  monkeypatch.setattr(progress.Progress, "update", move)
+  # The second one if Orbax had something left to do for the checkpoint of 2.
+  with pytest.raises(FileNotFoundError, match=r"removed or moved|Cannot save"):
+    train.train(tiny(), str(workdir))
+  # It is not made again, with the rest of the run alone in it.
+  assert not workdir.exists()
+  assert (moved / "checkpoints" / "2").is_dir()
 
 
 def test_a_run_tells_what_its_time_went_into(whole, tmp_path, caplog):

@@ -18,6 +18,7 @@ import numpy as np
 from absl import logging
 
 from slot_attention_jax.runtime import checksums, progress
+from slot_attention_jax.runtime import files as files_lib
 
 _ENVIRONMENT = "SLOT_ATTENTION_JAX_CACHE"
 # Part of every fingerprint: raise it when the files change their meaning.
@@ -201,7 +202,8 @@ def _build(
     tempfile.mkdtemp(prefix=f"{path.name}.tmp-", dir=path.parent)
   )
   try:
-    files = _write(temporary, specs, examples, label)
+    with files_lib.naming_errors(temporary):
+      files = _write(temporary, specs, examples, label)
     metadata = {"fingerprint": fingerprint, "files": files}
     file = temporary / _METADATA
     with file.open("w", encoding="utf-8") as opened:

@@ -9,8 +9,9 @@ PNG images, which need a fraction of the space and of the time. Neither
 TensorFlow nor a second copy of the file is needed. The last line is one JSON
 object: what was prepared, and its counts.
 
-While it runs a few scenes are in memory. A run that failed leaves nothing but a
-hidden lock file; leftovers of a killed one are removed by the next.
+While it runs a few scenes are in memory. A run that failed, or got a signal to
+end, leaves nothing but a hidden lock file; leftovers of a killed one are
+removed by the next.
 """
 
 import argparse
@@ -20,7 +21,6 @@ import json
 import os
 import pathlib
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -36,7 +36,7 @@ from slot_attention_jax.data.multi_object import (
   layouts,
   remote_file,
 )
-from slot_attention_jax.runtime import progress, user_errors
+from slot_attention_jax.runtime import progress, signals, user_errors
 
 _MEGABYTE = 1e6
 _INCOMPLETE = "incomplete."
@@ -288,11 +288,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   arguments = vars(parser.parse_args(argv))
   del arguments["traceback"]
   logging.set_verbosity(logging.INFO)
-  try:
-    with user_errors.exit_on_user_error(argv):
-      report = prepare(**arguments)
-  except KeyboardInterrupt:
-    sys.exit("Interrupted. Nothing is left of the preparation.")
+  with user_errors.exit_on_user_error(argv), signals.handled():
+    report = prepare(**arguments)
   print(json.dumps(report))
 
 

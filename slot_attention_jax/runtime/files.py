@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -66,14 +67,46 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
   Yields:
     Path of the temporary file, in the same directory.
+
+  Raises:
+    OSError: naming `path`, if it cannot be written; it is as it was then.
   """
-  path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.tmp")
+  with naming_errors(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      yield temporary
+      temporary.replace(path)
+    finally:
+      with contextlib.suppress(OSError):  # What failed first is the reason.
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Gives a path to errors of the system that name none, as of a full disk.
+
+  Args:
+    path: what is written or read within the context.
+
+  Raises:
+    OSError: of the same kind, with a filename.
+
+  Example:
+    >>> import errno
+    >>> from slot_attention_jax.runtime import files
+    >>> with files.naming_errors("x.json"):
+    ...   raise OSError(errno.ENOSPC, "No space left on device")
+    Traceback (most recent call last):
+      ...
+    OSError: [Errno 28] No space left on device: 'x.json'
+  """
   try:
-    yield temporary
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+    yield
+  except OSError as error:
+    if error.errno is None or error.filename is not None or not error.strerror:
+      raise
+    raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def save_png(path: str | pathlib.Path, image: np.ndarray) -> None:

@@ -154,7 +154,7 @@ def exit_together_on_error() -> Iterator[None]:
     if jax.process_count() == 1 or (stopped and error.together):
       raise
     if stopped:
-      _exit(error)
+      exit_now(error)
     users = user_errors.is_users(error)
     logging.error(
       "Process %d of %d failed, %s: %s",
@@ -164,11 +164,11 @@ def exit_together_on_error() -> Iterator[None]:
       user_errors.describe(error) if users else error,
       exc_info=not users or user_errors.FLAG in sys.argv,
     )
-    _exit(SystemExit(user_errors.EXIT_CODE if users else 1))
+    exit_now(SystemExit(user_errors.EXIT_CODE if users else 1))
 
 
-def _exit(reason: SystemExit) -> None:
-  """Ends the process without waiting for others."""
+def exit_now(reason: SystemExit) -> None:
+  """Ends the process without waiting for other processes or for threads."""
   python_logging.shutdown()
   sys.stdout.flush()
   sys.stderr.flush()

@@ -87,6 +87,14 @@ def handled() -> Iterator[None]:
   watcher.start()
   try:
     yield
+  except Stopped as stopped:
+    if not stopped.together:
+      logging.warning(
+        "Ended by %s. What was being done is left out, what was finished is "
+        "kept: run the same command again.",
+        name(stopped.number),
+      )
+    raise
   finally:
     signal.set_wakeup_fd(old)
     for number, handler in before.items():

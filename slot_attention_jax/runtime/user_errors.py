@@ -3,6 +3,7 @@
 import contextlib
 import dis
 import errno
+import os
 import pathlib
 import sys
 import traceback
@@ -17,6 +18,17 @@ FLAG = "--traceback"
 """Shows the traceback of a user's error, too."""
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+_SPACE = " Free some space, then run the same command again."
+REMEDIES = {
+  errno.ENOSPC: _SPACE,
+  errno.EDQUOT: _SPACE,
+  errno.EFBIG: _SPACE,
+  errno.ENOENT: " Check the path.",
+  errno.EROFS: " Choose a directory on a disk that can be written to.",
+  errno.EACCES: " Choose a directory that this user may use.",
+  errno.EPERM: " Choose a directory that this user may use.",
+}
+"""What to do about errors of the operating system, by `errno`."""
 # One screen.
 _MOST_LINES = 20
 _MOST_CHARACTERS = 3000
@@ -84,10 +96,13 @@ def is_users(error: BaseException) -> bool:
 def describe(error: BaseException) -> str:
   """The message of an error that `is_users`, of one screen at most."""
   message = str(error).strip()
-  if isinstance(error, OSError) and error.filename and error.strerror:
-    message = f"Cannot read or write {error.filename}: {error.strerror}."
-    if error.errno == errno.ENOSPC:
-      message += " Free some space, then run the same command again."
+  if isinstance(error, OSError) and error.strerror:
+    message = error.strerror
+    if error.filename:
+      message = f"Cannot read or write {error.filename}: {message}."
+    # Otherwise the text is a message of this package.
+    if error.filename or message == os.strerror(error.errno or 0):
+      message += REMEDIES.get(error.errno or 0, "")
   elif isinstance(error, ModuleNotFoundError):
     message = f"{message}. Install it, see the README."
   elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in message:

@@ -29,13 +29,14 @@ def _drop_orbax_info(record: python_logging.LogRecord) -> bool:
   """False for the 60 lines that Orbax logs with each save.
 
   One of them is a warning, of checkpoints that were not evaluated: most of a
-  run's, on purpose.
+  run's, on purpose. Errors in its threads are raised as well; it logs each
+  three times, with a traceback.
   """
   if _ORBAX not in record.pathname:
     return True
   if "did not provide metrics" in str(record.msg):
     return False
-  return record.levelno >= python_logging.WARNING
+  return record.levelno >= python_logging.WARNING and not record.exc_info
 
 
 class _Manager(ocp.CheckpointManager):

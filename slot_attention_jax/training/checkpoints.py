@@ -22,17 +22,18 @@ from etils import epath
 from slot_attention_jax.runtime import arrays as arrays_lib
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.runtime import processes
-from slot_attention_jax.training import checkpoint_digests, checkpoint_manager
+from slot_attention_jax.training import (
+  checkpoint_digests,
+  checkpoint_errors,
+  checkpoint_manager,
+)
 from slot_attention_jax.training import state as state_lib
 
 PyTree = Any
 
 ITEMS = ("params", "train", "config")
 """What a training resumes from."""
-
-
-class DamagedCheckpointError(ValueError):
-  """A checkpoint that cannot be read, or is not as it was saved."""
+DamagedCheckpointError = checkpoint_errors.DamagedCheckpointError
 
 
 class Checkpointer(contextlib.AbstractContextManager):
@@ -137,6 +138,8 @@ class Checkpointer(contextlib.AbstractContextManager):
     Raises:
       ValueError: if the config is not JSON, if metrics lack `best_metric`, or
         if there are later checkpoints, which the run would resume from.
+      OSError: if the disk refuses this checkpoint or, begun in the background,
+        the one before it.
     """
     step = int(state.step)
     try:
@@ -151,7 +154,8 @@ class Checkpointer(contextlib.AbstractContextManager):
     finite = self._finite(metrics or {})
     if not self._writes:
       self._writes = True
-      self.reopen()
+      with self._writing():
+        self.reopen()
     steps = self.all_steps()
     if step in steps:
       logging.info("%s exists, not saved again.", self.directory / str(step))
@@ -170,9 +174,10 @@ class Checkpointer(contextlib.AbstractContextManager):
       checksums=ocp.args.JsonSave(digests),
     )
     # Unforced, Orbax skips a step before the latest and tells nobody.
-    return self._manager.save(
-      step, args=items, metrics=finite or None, force=True
-    )
+    with self._writing():
+      return self._manager.save(
+        step, args=items, metrics=finite or None, force=True
+      )
 
   def add_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
     """Adds metrics to a checkpoint that was saved before its evaluation.
@@ -266,11 +271,16 @@ class Checkpointer(contextlib.AbstractContextManager):
 
   def wait(self) -> None:
     """Blocks until all that `save` began is written; raises if that failed."""
-    self._manager.wait_until_finished()
+    with self._writing():
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits for what is being saved and ends the background threads."""
-    self._manager.close()
+    with self._writing():
+      self._manager.close()
+
+  def _writing(self) -> contextlib.AbstractContextManager[None]:
+    return checkpoint_errors.writing(self.directory)
 
   def _restore(self, step: int | None, **items: PyTree) -> Any:
     """Restores items; those of arrays into abstract arrays, None as saved."""
@@ -307,21 +317,9 @@ class Checkpointer(contextlib.AbstractContextManager):
           checkpoint_digests.check(name, restored[name], digests)
       return restored
 
-  @contextlib.contextmanager
-  def _reading(self, step: int):
-    try:
-      yield
-    except Exception as error:  # Orbax's layers raise many kinds.
-      path = self.directory / str(step)
-      before = max((s for s in self.all_steps() if s < step), default=None)
-      reason = str(error).strip().partition("\n")[0][:150]
-      if isinstance(error, MemoryError | PermissionError):
-        raise
-      raise DamagedCheckpointError(
-        f"Cannot read the checkpoint {path}, it may be damaged: "
-        f"{type(error).__name__}: {reason}. If it is, delete {path} and start "
-        f"again; the checkpoint before it is of step {before}."
-      ) from error
+  def _reading(self, step: int) -> contextlib.AbstractContextManager[None]:
+    before = max((s for s in self.all_steps() if s < step), default=None)
+    return checkpoint_errors.reading(self.directory / str(step), before)
 
 
 def _train_item(state: state_lib.TrainState) -> dict[str, PyTree]:

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from slot_attention_jax.data import tfrecord
+from slot_attention_jax.runtime import files
 from slot_attention_jax.training import writers
 
 _PREFIX = "events.out.tfevents."
@@ -89,7 +90,8 @@ class TensorBoardWriter(writers.MetricWriter):
   def _write(self, step: int, content: bytes) -> None:
     now = _tag(_WALL_TIME, _FIXED64) + struct.pack("<d", time.time())
     event = now + _varint_field(_STEP, int(step)) + content
-    self._file.write(tfrecord.frame(event))
+    with files.naming_errors(self._file.name):
+      self._file.write(tfrecord.frame(event))
 
 
 def _new_file(directory: pathlib.Path) -> pathlib.Path:

@@ -6,6 +6,7 @@ the same rows as one that was not.
 
 import contextlib
 import datetime
+import errno
 import json
 import math
 import os
@@ -72,8 +73,9 @@ class JsonlWriter(MetricWriter):
     self._path = pathlib.Path(path)
     self._began = time.monotonic() if began is None else began
     self._seconds_before = 0.0
-    self._path.parent.mkdir(parents=True, exist_ok=True)
-    self._file = self._open()
+    with files.naming_errors(self._path):
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      self._file = self._open()
 
   def _open(self) -> TextIO:
     # Line buffered: a row is one write to the file.
@@ -93,7 +95,22 @@ class JsonlWriter(MetricWriter):
     for name, scalar in scalars.items():
       value = float(scalar)
       row[name] = value if math.isfinite(value) else str(value)
-    self._file.write(json.dumps(row, allow_nan=False) + "\n")
+    self.flush()
+    with files.naming_errors(self._path):
+      self._file.write(json.dumps(row, allow_nan=False) + "\n")
+
+  def flush(self) -> None:
+    """Raises FileNotFoundError if the file is no longer where it was."""
+    # Rows would go to a file without a name, and be lost.
+    with contextlib.suppress(FileNotFoundError):
+      if os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
+        return
+    raise FileNotFoundError(
+      errno.ENOENT,
+      f"Expected {self._path}, which this run writes, found it gone: its "
+      "directory was removed or moved. Nothing is written any more. Put it "
+      "back, then run the same command again.",
+    )
 
   def truncate_after(self, step: int) -> None:
     """Drops what a killed run wrote after the checkpoint it resumes from.
@@ -128,7 +145,8 @@ class JsonlWriter(MetricWriter):
 
   def close(self) -> None:
     """Closes the file."""
-    self._file.close()
+    with files.naming_errors(self._path):  # What failed is tried again.
+      self._file.close()
 
 
 def seconds_after(path: pathlib.Path, step: int) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from slot_attention_jax.data import cache
+from slot_attention_jax.runtime import signals
 
 _ARRAYS = {"x": ((2,), np.float32), "name": ((), "S8")}
 
@@ -120,13 +121,17 @@ def test_damage_is_rebuilt(tmp_path, caplog, damage):
   assert len(_directories(tmp_path)) == 1
 
 
-def test_interrupted_build_starts_again(tmp_path):
+def test_interrupted_build_starts_again(tmp_path, caplog):
   def interrupted():
-    yield from _examples(3)
-    raise KeyboardInterrupt
+    for i, example in enumerate(_examples(5)):
+      if i == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+      yield example
 
-  with pytest.raises(KeyboardInterrupt):
+  with pytest.raises(signals.Stopped) as stopped, signals.handled():
     _build(tmp_path, examples=interrupted)
+  assert stopped.value.code == 143
+  assert "Ended by SIGTERM. What was being done is left out" in caplog.text
   assert _directories(tmp_path) == []
   _check(_build(tmp_path))
 

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -496,8 +497,7 @@ def test_the_command_ends_with_a_line_of_json(tmp_path):
   assert not (tmp_path / "tetrominoes").exists()
 
 
-def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
-  """Ctrl-C raises KeyboardInterrupt wherever the main thread is."""
+def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, caplog):
   file = tmp_path / "x.tfrecords"
   masks_files.write_scenes(file, "tetrominoes", "", [3] * 200)
   read = tfrecord.read_records
@@ -506,14 +506,16 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     for i, record in enumerate(read(*args)):
       if i == 150:
         assert list(tmp_path.glob("d/*/incomplete.*/**/*.array_record*"))
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGTERM)
       yield record
 
   monkeypatch.setattr(tfrecord, "read_records", interrupted)
-  with pytest.raises(SystemExit, match="Nothing is left"):
+  with pytest.raises(SystemExit) as ended:
     prepare.main(
       ["--name=tetrominoes", f"--source={file}", f"--data_dir={tmp_path / 'd'}"]
     )
+  assert ended.value.code == 143
+  assert "Ended by SIGTERM. What was being done is left out" in caplog.text
   assert left_in(tmp_path / "d") == []
 
 

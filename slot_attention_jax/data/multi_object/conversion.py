@@ -1,5 +1,6 @@
 """Converts records to the examples of a TFDS builder, and counts them."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from slot_attention_jax.data import prefetch
+from slot_attention_jax.runtime import user_errors
 
 _BATCH = 64  # TFDS writes its description once for each.
 
@@ -54,6 +56,7 @@ def write(
 
   Raises:
     ValueError: if they are not of the builder's dataset.
+    OSError: if they cannot be written, as on a full disk.
   """
   # They need TFDS, which takes seconds to import.
   import tensorflow_datasets as tfds
@@ -71,7 +74,8 @@ def write(
   batch: list[dict[str, Any]] = []
 
   def flush():
-    writer.add_examples({builder.SPLIT: batch})
+    with _raising_os_errors(builder.data_dir):
+      writer.add_examples({builder.SPLIT: batch})
     batch.clear()
 
   convert = functools.partial(builder.convert, source=source)
@@ -81,5 +85,18 @@ def write(
     if len(batch) == _BATCH:
       flush()
   flush()
-  writer.close_all()
+  with _raising_os_errors(builder.data_dir):
+    writer.close_all()
   return stats
+
+
+@contextlib.contextmanager
+def _raising_os_errors(path: Any) -> Iterator[None]:
+  """Raises what array_record says in words only as an error of the system."""
+  try:
+    yield
+  except RuntimeError as error:
+    for number in user_errors.REMEDIES:
+      if f"failed: {os.strerror(number)}" in str(error):
+        raise OSError(number, os.strerror(number), os.fspath(path)) from error
+    raise

@@ -1,0 +1,85 @@
+"""What Orbax raises on damaged checkpoints and disks, in words of this package.
+
+Its layers, and tensorstore below them, raise many kinds of errors.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+
+from etils import epath
+
+from slot_attention_jax.runtime import user_errors
+
+# As tensorstore writes them.
+_CODE = re.compile(r"\[os_error_code='(\d+)'\]")
+
+
+class DamagedCheckpointError(ValueError):
+  """A checkpoint that cannot be read, or is not as it was saved."""
+
+
+@contextlib.contextmanager
+def reading(path: epath.Path, before: int | None) -> Iterator[None]:
+  """Raises DamagedCheckpointError if a checkpoint cannot be read.
+
+  Args:
+    path: of the checkpoint.
+    before: step of the checkpoint before it, for the message.
+  """
+  try:
+    yield
+  except Exception as error:
+    if isinstance(error, MemoryError | PermissionError):
+      raise
+    reason = str(error).strip().partition("\n")[0][:150]
+    raise DamagedCheckpointError(
+      f"Cannot read the checkpoint {path}, it may be damaged: "
+      f"{type(error).__name__}: {reason}. If it is, delete {path} and start "
+      f"again; the checkpoint before it is of step {before}."
+    ) from error
+
+
+@contextlib.contextmanager
+def writing(directory: epath.Path) -> Iterator[None]:
+  """Raises OSError, with a message, if the disk refuses a checkpoint.
+
+  Args:
+    directory: of all checkpoints.
+  """
+  try:
+    yield
+  except Exception as error:
+    number = _os_error(error)
+    if number is None:
+      raise
+    remedy = user_errors.REMEDIES.get(
+      number, " Check the disk, then run the same command again."
+    )
+    steps = _complete(directory)
+    left = f"those of steps {steps} are complete" if steps else "none is left"
+    raise OSError(
+      number,
+      f"Cannot save a checkpoint in {directory}: {os.strerror(number)}; {left}."
+      f"{remedy}",
+    ) from error
+
+
+def _complete(directory: epath.Path) -> list[int]:
+  """Steps whose checkpoints are complete: others have longer names."""
+  try:
+    return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
+  except OSError:
+    return []
+
+
+def _os_error(error: BaseException | None) -> int | None:
+  """The number of the system's error behind an error; None if there is none."""
+  while error is not None:
+    if isinstance(error, OSError) and error.errno:
+      return error.errno
+    if found := _CODE.search(str(error)):
+      return int(found[1])
+    error = error.__cause__ or error.__context__
+  return None
