@@ -1,6 +1,7 @@
 """Settings that must be made before any test touches JAX."""
 
 import atexit
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -36,6 +37,13 @@ jax.config.update("jax_legacy_prng_key", "error")
 jax.config.update("jax_default_matmul_precision", "float32")
 
 _DIFFERENCE = "difference from the reference"
+
+
+def pytest_configure(config):
+  """Leaves out what cannot even be imported here, of the doctests."""
+  if importlib.util.find_spec("torch") is None:
+    twin = "slot_attention_jax/interop/pytorch_twin.py"
+    config.option.ignore = [*(config.option.ignore or []), twin]
 
 
 @pytest.fixture(scope="module")

@@ -62,10 +62,14 @@ HEAVY = (
   "matplotlib",
   "PIL",
   "clu.metric_writers",
+  "torch",
 )
 
 # Modules that are nothing without such a package are heavy themselves.
-MADE_OF_HEAVY = {"data.multi_object.tfds_builders": ("tensorflow_datasets",)}
+MADE_OF_HEAVY = {
+  "data.multi_object.tfds_builders": ("tensorflow_datasets",),
+  "interop.pytorch_twin": ("torch",),
+}
 
 
 def all_modules():

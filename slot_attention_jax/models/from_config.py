@@ -22,12 +22,14 @@ _ADDED = {
   "background_grid": 0,
 }
 # Options that no setting gives: `precision` decides the dtype, the dataset the
-# sizes of images and property vectors.
+# sizes of images and property vectors; LayerNorm's epsilon is the reference's.
 _NOT_SETTINGS = (
   "dtype",
   "param_dtype",
   "num_properties",
   "decoder_output_channels",
+  "layer_norm_epsilon",
+  "encoder_layer_norm_epsilon",
 )
 
 

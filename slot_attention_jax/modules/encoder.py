@@ -61,6 +61,7 @@ class CNNEncoder(nn.Module):
     mlp_sizes: widths of the per-location MLP, ReLU between layers.
     dtype: dtype of the computation; None: that of inputs and parameters.
     param_dtype: dtype of the parameters.
+    layer_norm_epsilon: added to the variance by LayerNorm.
 
   Example:
     >>> import jax
@@ -83,6 +84,7 @@ class CNNEncoder(nn.Module):
   mlp_sizes: Sequence[int] = (64, 64)
   dtype: Any = None
   param_dtype: Any = jnp.float32
+  layer_norm_epsilon: float = LAYER_NORM_EPSILON
 
   def feature_grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
     """The grid (h, w) of the N = h * w outputs for images of (H, W) pixels."""
@@ -125,7 +127,7 @@ class CNNEncoder(nn.Module):
     x = position.SoftPositionEmbed(name="position", **dtypes)(x)
     x = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, N, C]
     x = nn.LayerNorm(
-      epsilon=LAYER_NORM_EPSILON,
+      epsilon=self.layer_norm_epsilon,
       use_fast_variance=False,
       name="norm",
       **dtypes,

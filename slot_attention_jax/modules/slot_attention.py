@@ -67,6 +67,8 @@ class SlotAttention(nn.Module):
       instead of T, and learned initial slots get no gradient.
       `"implicit_start"`: the gradient of the last iteration's initial slots is
       also given to the first's, as if these were the same.
+    layer_norm_epsilon: added to the variance by LayerNorm; the reference's is
+      Keras' default, 1e-3, PyTorch's is 1e-5.
 
   Example:
     >>> import jax
@@ -103,6 +105,7 @@ class SlotAttention(nn.Module):
   slot_update: str = "gru"
   normalization: str = "mean"
   gradient: str = "unrolled"
+  layer_norm_epsilon: float = LAYER_NORM_EPSILON
 
   def setup(self):
     for name, known in (
@@ -129,7 +132,7 @@ class SlotAttention(nn.Module):
 
     def norm(name):
       return nn.LayerNorm(
-        epsilon=LAYER_NORM_EPSILON,
+        epsilon=self.layer_norm_epsilon,
         use_fast_variance=False,
         name=name,
         **options,
