@@ -83,6 +83,12 @@ setuptools.setup(
     "tf": ["tensorboard>=2.19", "tensorflow>=2.19"],
     "trackio": ["trackio>=0.20"],
     "wandb": ["wandb>=0.19"],
+    # Builds the site of the documentation, see mkdocs.yml.
+    "docs": [
+      "latex2mathml>=3.77",
+      "mkdocs-material>=9.5",
+      "mkdocstrings[python]>=0.27",
+    ],
     "dev": [
       "matplotlib>=3.9",
       "pyright>=1.1.390",

@@ -1,5 +1,6 @@
 """The documentation: links lead somewhere, examples run, commands exist."""
 
+import json
 import pathlib
 import re
 import shlex
@@ -53,6 +54,41 @@ def test_the_guide_s_own_config_loads(tmp_path):
   path.write_text(code)
   assert sa.load_config(str(path)).model.num_slots == 9
   assert sa.load_config(f"{path}:debug").train.num_steps == 2
+
+
+def test_one_iteration_written_out_is_the_module_s():
+  (code,) = re.findall(
+    r"```python\n(.*?)```", text_of("docs/concepts.md"), re.DOTALL
+  )
+  variables = {}
+  exec(compile(code, "docs/concepts.md", "exec"), variables)  # noqa: S102
+  assert variables["slots"].shape == (2, 4, 64)
+
+
+def run_notebook(page, num_steps):
+  """Runs the cells of a notebook, returns its variables."""
+  pyplot = pytest.importorskip("matplotlib.pyplot")
+  pyplot.switch_backend("agg")
+  variables = {}
+  for i, cell in enumerate(json.loads(text_of(page))["cells"]):
+    if cell["cell_type"] == "code":
+      code = "".join(cell["source"])
+      code = re.sub(r"(?m)^(NUM_STEPS = ).*", rf"\g<1>{num_steps}", code)
+      exec(compile(code, f"{page} cell {i}", "exec"), variables)  # noqa: S102
+  pyplot.close("all")
+  return variables
+
+
+def test_the_notebook_runs_from_top_to_bottom():
+  variables = run_notebook("docs/tour.ipynb", num_steps=3)
+  assert len(variables["losses"]) == 3
+  assert variables["scores"]["FG-ARI"].mean() > 0.8
+
+
+@pytest.mark.slow
+def test_the_notebook_s_training_learns():
+  losses = run_notebook("docs/tour.ipynb", num_steps=100)["losses"]
+  assert losses[-1] < 0.5 * losses[0]
 
 
 def commands(page):

@@ -179,7 +179,9 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
     reconstruction = (masks * images.astype(jnp.float32)).sum(axis=1)
     return reconstruction, images, masks
 
-  def __call__(self, images: jax.Array, **slot_options) -> AutoEncoderOutput:
+  def __call__(
+    self, images: jax.Array, **slot_options: Any
+  ) -> AutoEncoderOutput:
     """Encodes and decodes images.
 
     Args:

@@ -122,7 +122,9 @@ class SlotAttentionClassifier(slot_model.SlotModel):
     parts = {"encoder": encoder, "slot_attention": slot_attention, "head": head}
     slot_model.init_fields(self, parts, options)
 
-  def __call__(self, images: jax.Array, **slot_options) -> ClassifierOutput:
+  def __call__(
+    self, images: jax.Array, **slot_options: Any
+  ) -> ClassifierOutput:
     """Predicts the objects of images.
 
     Args:
