@@ -61,7 +61,7 @@ def test_one_iteration_written_out_is_the_module_s():
     r"```python\n(.*?)```", text_of("docs/concepts.md"), re.DOTALL
   )
   variables = {}
-  exec(compile(code, "docs/concepts.md", "exec"), variables)  # noqa: S102
+  exec(compile(code, "docs/concepts.md", "exec"), variables)
   assert variables["slots"].shape == (2, 4, 64)
 
 
@@ -74,7 +74,7 @@ def run_notebook(page, num_steps):
     if cell["cell_type"] == "code":
       code = "".join(cell["source"])
       code = re.sub(r"(?m)^(NUM_STEPS = ).*", rf"\g<1>{num_steps}", code)
-      exec(compile(code, f"{page} cell {i}", "exec"), variables)  # noqa: S102
+      exec(compile(code, f"{page} cell {i}", "exec"), variables)
   pyplot.close("all")
   return variables
 

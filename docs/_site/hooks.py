@@ -27,16 +27,36 @@ PAGES = (
 """What the site has beside the API reference and the sources it links to."""
 
 ROOMS = {
-  "Modules": ("modules/slot_attention", "modules/encoder", "modules/decoder")
-  + ("modules/position", "modules/background", "modules/slot_init"),
+  "Modules": (
+    "modules/slot_attention",
+    "modules/encoder",
+    "modules/decoder",
+    "modules/position",
+    "modules/background",
+    "modules/slot_init",
+  ),
   "Models": ("models/autoencoder", "models/set_predictor"),
   "Losses and matching": ("losses", "matching"),
-  "Metrics": ("metrics/ari", "metrics/overlap", "metrics/segmentation")
-  + ("metrics/masks", "metrics/reconstruction", "metrics/average_precision")
-  + ("metrics/attributes", "metrics/standard_errors"),
-  "Data": ("data/transforms", "data/types", "data/properties")
-  + ("data/cached_dataset", "data/procedural/tetrominoes")
-  + ("data/procedural/multi_dsprites", "data/procedural/scenes"),
+  "Metrics": (
+    "metrics/ari",
+    "metrics/overlap",
+    "metrics/segmentation",
+    "metrics/masks",
+    "metrics/reconstruction",
+    "metrics/average_precision",
+    "metrics/attributes",
+    "metrics/standard_errors",
+  ),
+  "Prediction": ("predict/predictions",),
+  "Data": (
+    "data/transforms",
+    "data/types",
+    "data/properties",
+    "data/cached_dataset",
+    "data/procedural/scenes",
+    "data/procedural/tetrominoes",
+    "data/procedural/multi_dsprites",
+  ),
   "Tasks": ("tasks/task", "tasks/object_discovery", "tasks/set_prediction"),
   "Training": ("training/steps", "training/optimizers", "runtime/mesh"),
   "Weights": ("pretrained/__init__", "pretrained/weights_file"),
