@@ -325,5 +325,6 @@ def crop_box(height: int, width: int, crop: Crop) -> tuple[int, int, int, int]:
 
 def _cropped(image: np.ndarray, crop: Crop) -> np.ndarray:
   """The part of an image or a segmentation that a crop keeps."""
-  top, bottom, left, right = crop_box(*image.shape[:2], crop)
+  height, width = image.shape[:2]
+  top, bottom, left, right = crop_box(height, width, crop)
   return image[top:bottom, left:right]
