@@ -1,4 +1,4 @@
-"""Installs slot_attention_jax; extras: cuda, tpu, tf, trackio, wandb, dev."""
+"""Installs slot_attention_jax and its extras, which `extras_require` lists."""
 
 import pathlib
 import re
@@ -81,6 +81,7 @@ setuptools.setup(
     "tpu": ["jax[tpu]>=0.10"],
     # TensorFlow reads tfrecords; clu's summaries need tensorboard beside it.
     "tf": ["tensorboard>=2.19", "tensorflow>=2.19"],
+    "hub": ["huggingface_hub>=0.34"],
     "trackio": ["trackio>=0.20"],
     "wandb": ["wandb>=0.19"],
     # Builds the site of the documentation, see mkdocs.yml.

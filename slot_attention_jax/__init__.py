@@ -55,6 +55,7 @@ from slot_attention_jax.pretrained import (
   pretrained_facts,
   pretrained_metadata,
   pretrained_names,
+  push_to_hub,
   read_weights_facts,
   read_weights_metadata,
 )

@@ -6,6 +6,7 @@ no config.
 
 import functools
 import pathlib
+import re
 import sys
 
 import jax
@@ -164,7 +165,9 @@ def _default_workdir(source: evaluate.Source) -> pathlib.Path:
   if _MODE.value == "render":
     return runs / f"{first}_scenes"
   if source.kind != "checkpoint":
-    return runs / f"{first}_{source.kind}_{source.name}"
+    # "hf://owner/name" becomes one part of a path.
+    name = re.sub(r"[^\w.-]+", "_", source.name)
+    return runs / f"{first}_{source.kind}_{name}"
   found = [runs / first]
   if _MODE.value == "evaluate":
     found += [runs / name for name in others]

@@ -10,7 +10,8 @@ import pathlib
 import jax
 
 from slot_attention_jax import models
-from slot_attention_jax.pretrained import weights_file
+from slot_attention_jax.pretrained import hub, weights_file
+from slot_attention_jax.pretrained.hub import push_to_hub
 from slot_attention_jax.pretrained.weights_file import (
   WeightsMetadata,
   load_weights,
@@ -38,11 +39,14 @@ def load_pretrained(
   models.SlotAttentionAutoEncoder | models.SlotAttentionClassifier,
   dict[str, dict[str, jax.Array]],
 ]:
-  """Loads a trained model that comes with the package.
+  """Loads a trained model that comes with the package, or from the Hub.
 
   Args:
     name: one of `pretrained_names()`. The model card `pretrained/<name>.md`
-      says how it was trained, on what, and how good it is.
+      says how it was trained, on what, and how good it is. Or
+      `"hf://owner/name"`, a repository on the Hugging Face Hub that
+      `push_to_hub` made (extra `hub`); `"hf://owner/name@revision"` is a
+      branch, tag or commit of it.
 
   Returns:
     A pair (model, params) for `model.apply(params, images, ...)`, images
@@ -51,6 +55,8 @@ def load_pretrained(
 
   Raises:
     ValueError: on an unknown name or a damaged file.
+    FileNotFoundError: if the Hub has no such repository, or cannot be reached
+      and nothing was downloaded before.
 
   Example:
     >>> import jax
@@ -85,10 +91,13 @@ read_weights_facts = read_weights_metadata
 
 
 def _path_of(name: str) -> pathlib.Path:
+  if hub.is_hub(name):
+    return hub.download(name)
   if name not in pretrained_names():
     raise ValueError(
       f"Expected pretrained weights out of {list(pretrained_names())}, got "
-      f"{name!r}. Use load_weights(path) for a file of your own."
+      f"{name!r}. Use load_weights(path) for a file of your own, and "
+      "hf://owner/name for the Hugging Face Hub."
     )
   path = _DIRECTORY / f"{name}.safetensors"
   # These were written before files had a checksum of their metadata.

@@ -1,6 +1,8 @@
 """The model card of weights: their metadata as Markdown."""
 
+import json
 import textwrap
+from typing import Any
 
 from slot_attention_jax.config import aliases
 from slot_attention_jax.pretrained import weights_file
@@ -14,6 +16,11 @@ _LIMITS = {
     "The model was trained on the data above at {height}x{width} pixels and on "
     "their properties alone. On other images its predictions mean nothing."
   ),
+}
+# What the Hub calls them, and what we do.
+_TASKS = {
+  "discovery": ("image-segmentation", "object discovery"),
+  "set_prediction": ("object-detection", "set prediction"),
 }
 _SYNTHETIC = (
   "The scenes are synthetic: the package renders them. No number on them is a "
@@ -84,6 +91,68 @@ def model_card(name: str, metadata: weights_file.WeightsMetadata) -> str:
   if metadata.notes:
     lines += ["", "## Notes", "", *textwrap.wrap(metadata.notes, 80)]
   return "\n".join(lines) + "\n"
+
+
+def hub_card(repository: str, metadata: weights_file.WeightsMetadata) -> str:
+  """Writes the `README.md` of a repository on the Hugging Face Hub.
+
+  Args:
+    repository: `"owner/name"`.
+    metadata: of the weights.
+
+  Returns:
+    The card, with a front matter in YAML that the Hub reads: license, tags,
+    and the metrics under the name of the data they were measured on.
+  """
+  name = repository.rpartition("/")[2]
+  first, separator, rest = model_card(name, metadata).partition("\n\n")
+  usage = [
+    "```python",
+    "import slot_attention_jax as sa",
+    "",
+    f'model, params = sa.load_pretrained("hf://{repository}")',
+    "```",
+  ]
+  matter = _yaml(_front_matter(name, metadata))
+  return "\n".join(
+    ["---", *matter, "---", "", first, "", *usage, separator.strip(), rest]
+  )
+
+
+def _front_matter(name, metadata) -> dict[str, Any]:
+  """What the Hub shows and searches."""
+  task, task_name = _TASKS[metadata.task]
+  by_data: dict[tuple[str, str], list[dict[str, Any]]] = {}
+  for full_name, value in metadata.metrics.items():
+    data, _, rest = full_name.rpartition("/")
+    data, _, split = data.rpartition("/")
+    if isinstance(value, int | float):  # Text is what JSON has no number for.
+      metric = {"type": rest, "name": rest, "value": value}
+      by_data.setdefault((data, split), []).append(metric)
+  return {
+    "license": metadata.license.lower(),
+    "library_name": "slot_attention_jax",
+    "pipeline_tag": task,
+    "tags": ["slot-attention", "object-centric-learning", "jax", "flax"],
+    "model-index": [
+      {
+        "name": name,
+        "results": [
+          {
+            "task": {"type": task, "name": task_name},
+            "dataset": {"type": data, "name": data, "split": split},
+            "metrics": metrics,
+          }
+          for (data, split), metrics in by_data.items()
+        ],
+      }
+    ],
+  }
+
+
+def _yaml(content: dict[str, Any]) -> list[str]:
+  """Lines of YAML: one for each key, with its value as JSON, which is YAML."""
+  return [f"{key}: {json.dumps(value)}" for key, value in content.items()]
 
 
 def _steps(metadata: weights_file.WeightsMetadata) -> str:
