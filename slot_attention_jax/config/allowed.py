@@ -165,6 +165,8 @@ ALLOWED: Mapping[str, Rule] = {
   "model.background_grid": _integer(0, 1024),
   "model.foreground_weight": _number(0, 1e6),
   "model.train_iterations": _in_order(_each(_integer(0, 1000), 2)),
+  "model.early_iterations": _in_order(_each(_integer(0, 1000), 2)),
+  "model.early_steps": _integer(0, 10**9),
   "model.remat_decoder": _BOOL,
   "model.head_hidden_size": _WIDTH,
   "model.position_weight": _number(0, 1e6),
@@ -282,6 +284,7 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
       f"{values['model.train_iterations']} needs, got "
       f"{values['model.gradient']!r}"
     )
+  problems |= _early_iterations(values)
   if discovery and values["model.background_grid"]:
     for key in ("model.num_slots", "eval.num_slots"):
       if values[key] == 1:
@@ -290,3 +293,17 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
           f"(model.background_grid={values['model.background_grid']}), got 1"
         )
   return problems
+
+
+def _early_iterations(values: Mapping[str, Any]) -> dict[str, str]:
+  """What is wrong with the iterations of the first steps."""
+  steps, early = values["model.early_steps"], values["model.early_iterations"]
+  if bool(steps) != bool(early[1]):
+    key = "model.early_steps" if early[1] else "model.early_iterations"
+    return {key: "expected both or none of early_steps and early_iterations"}
+  if steps and not values["model.train_iterations"][1]:
+    return {
+      "model.train_iterations": "expected (fewest, most) of the steps after "
+      f"the {steps} of model.early_steps, got (0, 0)"
+    }
+  return {}

@@ -147,6 +147,11 @@ def _model() -> ml_collections.ConfigDict:
   # (fewest, most) iterations in training, drawn uniformly for each example;
   # (0, 0): always num_iterations.
   model.train_iterations = (0, 0)
+  # The same in the first `early_steps` steps; (0, 0): train_iterations. With 1
+  # among them, a slot's start decides what it takes, and the background, which
+  # looks alike in all images, stays in one slot.
+  model.early_iterations = (0, 0)
+  model.early_steps = 0
   # Discovery: recompute the decoder in the backward pass, to save memory.
   model.remat_decoder = False
   # Set prediction: hidden size of the head.

@@ -38,6 +38,8 @@ def create_task(
   kwargs = {
     "extended": extended,
     "train_iterations": (fewest, most),
+    "early_iterations": tuple(model.early_iterations),
+    "early_steps": model.early_steps,
     "num_slots": evaluation.num_slots or model.num_slots,
     "num_iterations": evaluation.num_iterations or model.num_iterations,
   }

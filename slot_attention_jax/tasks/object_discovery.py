@@ -45,6 +45,8 @@ class ObjectDiscovery(task.Task):
     num_iterations: T at evaluation.
     extended: whether evaluation computes all metrics.
     train_iterations: fewest and most iterations of an example in training.
+    early_iterations: the same in the first `early_steps` steps.
+    early_steps: how many these are; 0: none.
     foreground_weight: weight in the loss of the fraction of the image that is
       covered by slots other than slot 0.
   """

@@ -35,6 +35,8 @@ class SetPrediction(task.Task):
     num_iterations: T at evaluation.
     extended: whether evaluation also scores each property on its own.
     train_iterations: fewest and most iterations of an example in training.
+    early_iterations: the same in the first `early_steps` steps.
+    early_steps: how many these are; 0: none.
   """
 
   layout: types.PropertyLayout

@@ -54,6 +54,8 @@ class Task(abc.ABC):
       followed during training.
     train_iterations: fewest and most iterations of an example in training;
       (0, 0): the model's T.
+    early_iterations: the same in the first `early_steps` steps.
+    early_steps: how many these are; 0: none.
   """
 
   model: Any
@@ -62,6 +64,8 @@ class Task(abc.ABC):
   num_iterations: int
   extended: bool = False
   train_iterations: tuple[int, int] = (0, 0)
+  early_iterations: tuple[int, int] = (0, 0)
+  early_steps: int = 0
 
   def init(self, key: jax.Array) -> Any:
     """Initial parameters."""
@@ -81,13 +85,16 @@ class Task(abc.ABC):
       params, images, noise=noise, num_iterations=self.num_iterations
     )
 
-  def draw_noise(self, params: Any, batch_size: int, key: jax.Array) -> Any:
+  def draw_noise(
+    self, params: Any, batch_size: int, key: jax.Array, step: Any = 0
+  ) -> Any:
     """Draws what is random in a training batch, for `loss`.
 
     Args:
       params: parameters of the model.
       batch_size: B.
       key: of the training step.
+      step: how many steps were done before; read if there are `early_steps`.
 
     Returns:
       Slot noise [B, K, D], as the model draws it. If `train_iterations` are
@@ -100,6 +107,12 @@ class Task(abc.ABC):
       return noise
     # A stream of its own, so that the slot noise is the same in any case.
     key = jax.random.fold_in(key, 1)
+    if self.early_steps:
+      fewest, most = jnp.where(
+        step < self.early_steps,
+        jnp.asarray(self.early_iterations),
+        jnp.asarray(self.train_iterations),
+      )
     counts = jax.random.randint(key, (batch_size,), fewest, most + 1)
     return noise, counts
 
@@ -107,7 +120,7 @@ class Task(abc.ABC):
     self, params: Any, images: jax.Array, noise: Any
   ) -> Any:
     """Runs the model as in training, with what `draw_noise` drew."""
-    most = self.train_iterations[1]
+    most = max(self.train_iterations[1], self.early_iterations[1])
     if not most:
       return self.model.apply(params, images, noise=noise)
     noise, counts = noise

@@ -48,6 +48,8 @@ WITH_FLAG = (
 )
 _MODEL = ("task", "model.")
 _IN_TRAINING_ONLY = (
+  "model.early_iterations",
+  "model.early_steps",
   "model.foreground_weight",
   "model.gradient",
   "model.train_iterations",

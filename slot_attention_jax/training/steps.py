@@ -117,7 +117,7 @@ def update_function(
     key = jax.random.fold_in(state.key, state.step)
     # For the whole batch: the same noise on any number of devices.
     batch_size = jax.tree.leaves(batch)[0].shape[0]
-    noise = task.draw_noise(state.params, batch_size, key)
+    noise = task.draw_noise(state.params, batch_size, key, state.step)
     loss, grads = loss_and_grads(state.params, batch, noise)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -100,11 +100,34 @@ def test_iterations_are_drawn_for_each_example_beside_the_noise():
   np.testing.assert_allclose(loss, np.mean(alone), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+  ("step", "expected"), [(0, {1, 2}), (9, {1, 2}), (10, {3, 4}), (99, {3, 4})]
+)
+def test_the_first_steps_draw_other_iterations(step, expected):
+  task = create(
+    train_iterations=(3, 4), early_iterations=(1, 2), early_steps=10
+  )
+  params = jax.jit(task.init)(jax.random.key(0))
+  key = jax.random.key(1)
+  noise, counts = task.draw_noise(params, 100, key, step)
+  assert set(np.asarray(counts).tolist()) == expected
+  plain, _ = create(train_iterations=(3, 4)).draw_noise(params, 100, key)
+  np.testing.assert_array_equal(noise, plain)
+
+
+def test_the_most_iterations_of_any_step_are_run():
+  task = create(
+    train_iterations=(1, 2), early_iterations=(1, 4), early_steps=10
+  )
+  _, output, _ = loss_of(task)
+  assert output.attention.shape[1] == 4
+
+
 def test_iterations_are_split_over_the_devices_as_the_noise_is():
   mesh = jax.make_mesh(
     (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
   )
-  task = create(train_iterations=(1, 3))
+  task = create(train_iterations=(1, 3), early_iterations=(1, 2), early_steps=5)
   optimizer, schedule = optimizers.create_optimizer(base.base_config().optim)
   step = steps.make_train_step(task, optimizer, schedule, mesh)
   # Lowering fails unless each device gets the counts of its own examples.
@@ -129,3 +152,4 @@ def test_all_is_off_by_default():
   assert task.model.background is None
   assert task.foreground_weight == 0
   assert task.train_iterations == (0, 0)
+  assert task.early_steps == 0
