@@ -3,7 +3,7 @@
 import ast
 import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -94,11 +94,11 @@ def suggest(name: str, known: list[str]) -> str:
 
 
 def flatten(
-  config: ml_collections.ConfigDict, prefix: str = ""
+  config: ml_collections.ConfigDict | Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
   """Yields each (dotted key, value), in the order of declaration."""
   for key, value in config.items():
-    if isinstance(value, ml_collections.ConfigDict):
+    if isinstance(value, ml_collections.ConfigDict | Mapping):
       yield from flatten(value, f"{prefix}{key}.")
     else:
       yield f"{prefix}{key}", value

@@ -16,8 +16,8 @@ def expected_info(config: Any, split: str) -> types.DatasetInfo | None:
     split: as for `create_dataset`.
 
   Returns:
-    What `create_dataset` will say, but for its name and `num_examples`; None
-    for folders, whose files must be read, and datasets of one's own.
+    What `create_dataset` will say, but for its name, `num_examples` and, of
+    folders, `max_objects`; None for datasets of one's own.
 
   Raises:
     FileNotFoundError: if there are no data where they should be.
@@ -34,8 +34,8 @@ def expected_info(config: Any, split: str) -> types.DatasetInfo | None:
   from_config.check_unread(data, data.name)
   train = split == "train"
   if data.name == "folder":
-    folder.check_split(data.folder.train_split if train else split)
-    return None
+    split = data.folder.train_split if train else split
+    return folder.describe(data.data_dir, split, resolution)
   if data.name == "clevr":
     annotated = clevr.check_split(split, config.task, max_objects)
     clevr.find_builder(data.data_dir or None)

@@ -24,8 +24,9 @@ import numpy as np
 from flax import traverse_util
 
 from slot_attention_jax import models
-from slot_attention_jax.data import transforms, types
+from slot_attention_jax.data import types
 from slot_attention_jax.models import from_config
+from slot_attention_jax.pretrained import weights_metadata
 from slot_attention_jax.runtime import arrays as arrays_lib
 from slot_attention_jax.runtime import files
 
@@ -36,86 +37,12 @@ _ENTRY_SHA256 = f"{_ENTRY}.sha256"
 # lengths in a file are not believed before they are compared with its size.
 _MOST_HEADER_BYTES = 16 * 2**20
 _MOST_BYTES = 4 * 2**30
-# Fields whose names in files are older; files keep them.
-_FIELDS = {
-  "recipe": "command",
-  "own_scenes": "synthetic_scenes",
-  "updates": "steps",
-  "planned_updates": "planned_steps",
-}
-_FILE_KEYS = {field: key for key, field in _FIELDS.items()}
 _WHAT_TO_DO = (
   "Install the package again, or write the file again with "
   "python -m slot_attention_jax.export_weights."
 )
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WeightsMetadata:
-  """What builds a model, and how it was trained.
-
-  Attributes:
-    task: `"discovery"` or `"set_prediction"`.
-    model: the `model` group of the config.
-    resolution: (H, W) of the images in training, in pixels.
-    layout: meaning of the predictions of a set predictor; None in discovery.
-    command: flags that make the config of the training.
-    data: name of the training data.
-    synthetic_scenes: whether these are scenes that the package renders.
-    seed: of the training.
-    steps: training steps done.
-    planned_steps: training steps that the config asks for.
-    hardware: what it was trained on.
-    minutes: wall time of startup, compilation, training and evaluations,
-      without pauses of a run that was resumed; None if it is not known.
-    evaluation: `num_slots`, `num_iterations`, `num_examples` of the metrics.
-    metrics: by full name, data/split/metric.
-    date: of the last step, ISO 8601.
-    license: SPDX name of the license of the weights.
-    versions: of the packages that trained it, by name.
-    notes: what else a user should know, such as how it was chosen; may be
-      empty.
-    crop: of the images, before they are resized; as of `sa.preprocess`.
-  """
-
-  task: str
-  model: Mapping[str, Any]
-  resolution: tuple[int, int]
-  layout: types.PropertyLayout | None
-  command: str
-  data: str
-  synthetic_scenes: bool
-  seed: int
-  steps: int
-  planned_steps: int
-  hardware: str
-  minutes: float | None
-  evaluation: Mapping[str, int]
-  metrics: Mapping[str, Any]
-  date: str
-  license: str
-  versions: Mapping[str, str]
-  notes: str
-  crop: transforms.Crop = None
-
-  def __getattr__(self, name: str) -> Any:
-    """Reads fields by the names that they have in files and once had here."""
-    if name in _FIELDS:
-      return getattr(self, _FIELDS[name])
-    raise AttributeError(
-      f"{type(self).__name__!r} object has no attribute {name!r}"
-    )
-
-  def create_model(
-    self,
-  ) -> models.SlotAttentionAutoEncoder | models.SlotAttentionClassifier:
-    """Builds the model; errors as in `from_config.create_model`."""
-    return from_config.create_model(
-      self.task,
-      self.model,
-      resolution=self.resolution,
-      num_properties=self.layout.size if self.layout else None,
-    )
+WeightsMetadata = weights_metadata.WeightsMetadata
 
 
 def save_weights(
@@ -139,7 +66,9 @@ def save_weights(
   arrays = _by_name(params)
   _check_arrays(metadata, arrays, path)
   content = dataclasses.asdict(metadata)
-  content = {_FILE_KEYS.get(k, k): v for k, v in content.items()}
+  content = {
+    weights_metadata.FILE_KEYS.get(k, k): v for k, v in content.items()
+  }
   content["sha256"] = _checksum(arrays)
   text = json.dumps(content, allow_nan=False)
   with files.atomic_write(path) as temporary:
@@ -254,12 +183,18 @@ def _read_header(path: pathlib.Path) -> tuple[WeightsMetadata, str]:
     if content["layout"] is not None:
       content["layout"] = types.layout_from_dict(content["layout"])
     content["resolution"] = tuple(content["resolution"])
-    content = {_FIELDS.get(k, k): v for k, v in content.items()}
+    content = {weights_metadata.FIELDS.get(k, k): v for k, v in content.items()}
     content.setdefault("crop", _crop_of_older(content))
     return WeightsMetadata(**content), checksum
-  except (KeyError, TypeError, AttributeError, ValueError) as error:
+  except (
+    KeyError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    RecursionError,
+  ) as error:
     names = [field.name for field in dataclasses.fields(WeightsMetadata)]
-    names = [_FILE_KEYS.get(name, name) for name in names]
+    names = [weights_metadata.FILE_KEYS.get(name, name) for name in names]
     raise ValueError(
       f"Expected the metadata of {path} to be JSON with {names}, got "
       f"something else ({type(error).__name__}: {error}). {_WHAT_TO_DO}"
@@ -297,6 +232,8 @@ def _check_arrays(
 ) -> models.SlotAttentionAutoEncoder | models.SlotAttentionClassifier:
   """Builds the model; raises ValueError if the arrays do not fit it."""
   try:
+    shapes = {name: array.shape for name, array in arrays.items()}
+    weights_metadata.check_settings(metadata, shapes)
     model = metadata.create_model()
     keys = {"params": jax.random.key(0), "slots": jax.random.key(1)}
     images = jax.ShapeDtypeStruct((1, *metadata.resolution, 3), jnp.float32)

@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import logging
 
-from slot_attention_jax.config import aliases, base
+from slot_attention_jax.config import aliases, arguments, base
 from slot_attention_jax.data import types
 from slot_attention_jax.runtime import files
 from slot_attention_jax.training import checkpoints, sound_checkpoints
@@ -114,9 +114,9 @@ def changed_keys(
     The keys that differ and may not do so without a word; a key that the run
     did not know yet has its default there.
   """
-  old = _flatten(files.jsonable(base.base_config().to_dict()))
-  old |= _flatten(aliases.update_saved(saved))
-  new = _flatten(files.jsonable(dict(config)))
+  old = dict(arguments.flatten(files.jsonable(base.base_config().to_dict())))
+  old |= arguments.flatten(aliases.update_saved(saved))
+  new = dict(arguments.flatten(files.jsonable(dict(config))))
   return {
     key: (old.get(key, _ABSENT), value)
     for key, value in new.items()
@@ -289,14 +289,3 @@ def _equal(key: str, old: Any, new: Any) -> bool:
   if key in _PATHS and old and new:
     old, new = (pathlib.Path(p).expanduser().absolute() for p in (old, new))
   return old == new
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Nested groups as one dict with dotted keys."""
-  flat = {}
-  for name, value in config.items():
-    if isinstance(value, Mapping):
-      flat |= _flatten(value, f"{prefix}{name}.")
-    else:
-      flat[f"{prefix}{name}"] = value
-  return flat

@@ -211,6 +211,53 @@ def test_forged_places_of_arrays_are_refused(saved, begin):
     weights_file.load_weights(path)
 
 
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"encoder_channels": [4] * 10**5}, "encoder_channels to be at most"),
+    ({"decoder_strides": [1] * 10**5}, "decoder_strides to be at most"),
+    ({"slot_size": 65_000}, "slot_size to be at most 24"),
+    ({"encoder_channels": [60_000]}, "encoder_channels to be at most 24"),
+    ({"decoder_kernel_sizes": [3, 200]}, "decoder_kernel_sizes to be at most"),
+    ({"slot_size": 10**9}, "slot_size to be an integer from 1"),
+    ({"num_slots": 10**9}, "num_slots to be an integer from 1"),
+    ({"num_iterations": 10**9}, "num_iterations to be an integer"),
+    ({"broadcast_size": [10**6, 10**6]}, "broadcast_size to be a pair"),
+    ({"slot_size": "64"}, "slot_size to be an integer"),
+    ({"epsilon": float("nan")}, "epsilon to be a number"),
+  ],
+)
+def test_a_model_larger_than_its_arrays_is_not_built(
+  changes, message, saved, monkeypatch
+):
+  path, _ = saved
+
+  def build(*unused_arguments, **unused_options):
+    raise AssertionError("It was built.")
+
+  monkeypatch.setattr(weights_file.from_config, "create_model", build)
+  rewrite(path, lambda _, content: content["model"].update(changes))
+  with pytest.raises(ValueError, match=message) as refused:
+    weights_file.load_weights(path)
+  assert len(str(refused.value)) < 500
+
+
+def test_images_larger_than_any_are_refused(saved):
+  path, _ = saved
+  rewrite(path, lambda _, content: content.update(resolution=[10**9, 8]))
+  with pytest.raises(ValueError, match="resolution to be a pair"):
+    weights_file.load_weights(path)
+
+
+def test_metadata_nested_too_deep_is_refused(saved):
+  path, _ = saved
+  arrays = safetensors.numpy.load_file(path)
+  deep = "[" * 100_000 + "]" * 100_000
+  safetensors.numpy.save_file(arrays, path, {"slot_attention_jax": deep})
+  with pytest.raises(ValueError, match="Expected the metadata"):
+    weights_file.read_weights_metadata(path)
+
+
 @pytest.mark.parametrize("left", [0, 7, 100, -10])
 def test_a_truncated_file_is_an_error(saved, left):
   path, _ = saved

@@ -93,15 +93,45 @@ def open(
       f"{len(examples)} images (data.max_objects is {max_objects or 0}). Add "
       f"more, make a folder {split!r} in it, or use the split 'all'."
     )
-  info = types.DatasetInfo(
+  info = dataclasses.replace(
+    _info(root, split, images.resolution, has_masks), num_examples=len(rows)
+  )
+  if has_masks:
+    most = int(cached.arrays["num_objects"].max())
+    info = dataclasses.replace(info, max_objects=most)
+  return cached_dataset.from_cache(cached, np.array(rows), info, batching)
+
+
+def describe(
+  data_dir: str | os.PathLike[str], split: str, resolution: tuple[int, int]
+) -> types.DatasetInfo:
+  """Says what a split will be, without decoding anything.
+
+  Args:
+    data_dir: as for `open`, like `split`; the errors are the same.
+    split: name of the split.
+    resolution: (H, W).
+
+  Returns:
+    What `open` will say, but for `num_examples` and, if there are masks, the
+    number of objects, which is that of one here.
+  """
+  check_split(split)
+  root = pathlib.Path(data_dir).expanduser().absolute()
+  return _info(root, split, resolution, _find(root)[0].mask is not None)
+
+
+def _info(
+  root: pathlib.Path, split: str, resolution: tuple[int, int], has_masks: bool
+) -> types.DatasetInfo:
+  return types.DatasetInfo(
     name=f"folder:{root.name}",
     split=split,
-    image_shape=(*images.resolution, 3),
-    num_examples=len(rows),
-    max_objects=int(cached.arrays["num_objects"].max()) if has_masks else 0,
+    image_shape=(*resolution, 3),
+    num_examples=None,
+    max_objects=int(has_masks),
     has_segmentation=has_masks,
   )
-  return cached_dataset.from_cache(cached, np.array(rows), info, batching)
 
 
 def check_split(split: str) -> None:

@@ -7,7 +7,7 @@ from jax.experimental import multihost_utils
 
 from slot_attention_jax.data import cached_dataset
 from slot_attention_jax.data.procedural import scenes
-from slot_attention_jax.runtime import progress
+from slot_attention_jax.runtime import memory, progress
 
 # Number of scenes that a device renders at once.
 _RENDER_BATCH = 64
@@ -23,7 +23,7 @@ def create_fixed_scenes(
 
   This saves the time for rendering, a good part of a step on a CPU, and shows
   how a model learns from a limited number of images. Each process holds all
-  scenes in memory; a 64x64 image takes 12 KiB.
+  scenes in memory; one of 64x64 takes 16 KiB and its targets.
 
   Args:
     family: the distribution of scenes.
@@ -37,9 +37,10 @@ def create_fixed_scenes(
     image files.
 
   Raises:
-    ValueError: if there are no scenes, or the batch does not divide over the
-      devices.
+    ValueError: if there are no scenes, they do not fit into memory, or the
+      batch does not divide over the devices.
   """
+  _check_memory(family, num_scenes, resolution)
   rendered = scenes.SceneDataset(
     family,
     split="train",
@@ -48,7 +49,7 @@ def create_fixed_scenes(
     resolution=resolution,
     num_examples=num_scenes,
   )
-  parts: dict[str, list[np.ndarray]] = {}
+  arrays: dict[str, np.ndarray] = {}
   with progress.Progress(
     num_scenes, f"Rendering {family.name}", "scenes", log=True
   ) as bar:
@@ -56,10 +57,13 @@ def create_fixed_scenes(
       batch = _compact(rendered.batch(i))
       if jax.process_count() > 1:
         batch = multihost_utils.process_allgather(batch, tiled=True)
+      first = i * rendered.batch_size
+      last = min(first + rendered.batch_size, num_scenes)
       for name, values in jax.device_get(batch).items():
-        parts.setdefault(name, []).append(values)
-      bar.update(min((i + 1) * rendered.batch_size, num_scenes))
-  arrays = {k: np.concatenate(v)[:num_scenes] for k, v in parts.items()}
+        if name not in arrays:
+          arrays[name] = np.empty((num_scenes, *values.shape[1:]), values.dtype)
+        arrays[name][first:last] = values[: last - first]
+      bar.update(last)
   return cached_dataset.CachedDataset(
     arrays,
     np.arange(num_scenes),
@@ -70,6 +74,23 @@ def create_fixed_scenes(
     shuffle=True,
     on_device=batching.on_device,
   )
+
+
+def _check_memory(
+  family: scenes.SceneFamily, num_scenes: int, resolution: tuple[int, int]
+) -> None:
+  """Raises ValueError if scenes do not fit into memory, before any is made."""
+  height, width = resolution
+  # uint8 images and segmentations, float32 targets.
+  each = 4 * height * width + 4 * family.max_objects * family.layout.size
+  available = memory.available_bytes()
+  if available is not None and num_scenes * each > available:
+    raise ValueError(
+      f"Expected data.scenes.num_train scenes that fit into memory, got "
+      f"{num_scenes:,} of {height}x{width}, {num_scenes * each / 1e9:.1f} GB, "
+      f"with {available / 1e9:.1f} GB available. Lower data.scenes.num_train, "
+      "or set it to 0 for new scenes in each step, which need no memory."
+    )
 
 
 @jax.jit

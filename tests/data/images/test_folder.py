@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import slot_attention_jax as sa
 from slot_attention_jax.data import cached_dataset, transforms
 from slot_attention_jax.data.images import folder
+from slot_attention_jax.training import checks
 
 SIZE = (12, 16)
 
@@ -326,3 +328,30 @@ def test_folders_of_one_name_do_not_share_a_cache(create, tmp_path):
   assert size == (tmp_path / "x" / "mine" / "0.png").stat().st_size
   assert levels_of(create(tmp_path / "x" / "mine")) == [20]
   assert levels_of(create(tmp_path / "y" / "mine")) == [200]
+
+
+def folder_config(root, best_metric):
+  config = sa.load_config("quickstart:debug")
+  config.data.name = "folder"
+  config.data.data_dir = str(root)
+  config.checkpoint.best_metric = best_metric
+  return config
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_the_best_metric_is_checked_before_anything_is_decoded(masks, tmp_path):
+  root = tmp_path / "mine"
+  for name in ("a.png", "b.png"):
+    path = root / "images" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"no image")
+    if masks:
+      save(root / "masks" / name, np.zeros(SIZE, np.uint8))
+  checks.check(folder_config(root, "mse"), 1)
+  with pytest.raises(ValueError, match=r"best_metric out of .*got 'ap'"):
+    checks.check(folder_config(root, "ap"), 1)
+  if masks:
+    checks.check(folder_config(root, "fg_ari"), 1)
+  else:
+    with pytest.raises(ValueError, match=r"got 'fg_ari'"):
+      checks.check(folder_config(root, "fg_ari"), 1)

@@ -8,6 +8,7 @@ import slot_attention_jax as sa
 from slot_attention_jax import data as data_lib
 from slot_attention_jax.data import cached_dataset, procedural
 from slot_attention_jax.data.procedural import fixed_scenes
+from slot_attention_jax.runtime import memory
 from slot_attention_jax.runtime import mesh as mesh_lib
 
 FAMILY = procedural.Tetrominoes()
@@ -45,6 +46,22 @@ def epoch(data, num_scenes=10):
 @pytest.fixture(scope="module")
 def scenes():
   return create()
+
+
+def test_more_scenes_than_memory_are_refused_before_they_are_made(monkeypatch):
+  def render(*unused_arguments, **unused_options):
+    raise AssertionError("It was rendered.")
+
+  monkeypatch.setattr(procedural, "SceneDataset", render)
+  monkeypatch.setattr(fixed_scenes.scenes, "SceneDataset", render)
+  with pytest.raises(
+    ValueError, match=r"fit into memory, got 1,000,000,000 of 35x35, .* GB"
+  ):
+    create(num_scenes=10**9)
+  # Elsewhere than on Linux it is not known.
+  monkeypatch.setattr(memory, "available_bytes", lambda: None)
+  with pytest.raises(AssertionError, match="was rendered"):
+    create(num_scenes=10**9)
 
 
 def test_an_epoch_is_the_fixed_list_rounded_to_8_bits(scenes):
