@@ -91,6 +91,8 @@ setuptools.setup(
       "mkdocstrings[python]>=0.27",
     ],
     "dev": [
+      # Makes up inputs for tests against oracles.
+      "hypothesis>=6.100",
       "matplotlib>=3.9",
       "pyright>=1.1.390",
       "pytest>=8.0",

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -206,6 +207,29 @@ def test_two_killed_and_resumed_processes_train_as_one(alone, cache, tmp_path):
   metadata = json.loads((workdir / "metadata.json").read_text())
   assert metadata["processes"] == 2
   assert metadata["devices"] == "2 x cpu"
+
+
+@pytest.mark.slow
+def test_two_processes_leave_a_damaged_checkpoint(alone, cache, tmp_path):
+  workdir = shutil.copytree(alone, tmp_path / "run")
+  saved = workdir / "checkpoints"
+  # Intact files, other numbers: only the checksums tell.
+  shutil.rmtree(saved / str(STEPS) / "params")
+  shutil.copytree(
+    saved / str(STEPS - 2) / "params", saved / str(STEPS) / "params"
+  )
+  for arguments in (["--mode=evaluate"], []):
+    with start(workdir, 2, cache, *arguments) as processes:
+      processes.printed()
+      logs = [path.read_text() for path in processes.logs]
+    for log in logs:
+      assert f"DAMAGED CHECKPOINT: Cannot read the checkpoint {saved}" in log
+      assert f"THE CHECKPOINT OF STEP {STEPS - 2} IS USED INSTEAD" in log
+    # Only a training moves it, once.
+    moved = ["Moved the damaged" in log for log in logs]
+    assert moved == [not arguments, False]
+  assert (workdir / "damaged_checkpoints" / str(STEPS) / "params").is_dir()
+  assert_same_run(workdir, alone)
 
 
 @pytest.mark.slow
