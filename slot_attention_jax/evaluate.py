@@ -12,6 +12,7 @@ from absl import logging
 
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
+from slot_attention_jax.config import preset
 from slot_attention_jax.data import from_config, types
 from slot_attention_jax.evaluation import (
   examples,
@@ -66,6 +67,7 @@ def evaluate_model(
   weights = _load_weights(source)
   if weights is not None:
     config = with_model_of(config, weights[0])
+  config = preset.resolve(config)
   mesh = mesh_lib.create_mesh()
   dataset = _dataset(config, mesh)
   info = dataset.info

@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 
 from slot_attention_jax import evaluate, render, train
-from slot_attention_jax.config import arguments, flag
+from slot_attention_jax.config import arguments, flag, preset
 from slot_attention_jax.predict import command_line as predict_command
 from slot_attention_jax.runtime import (
   compilation,
@@ -102,8 +102,9 @@ def main(argv: list[str]) -> None:
       f"Expected only flags, got {argv[1:]}. Subcommands, which come first, "
       f"are {sorted(_SUBCOMMANDS)}."
     )
+  config = preset.resolve(_CONFIG.value, flag.overridden_keys())
   if _PRINT_CONFIG.value:
-    print(f"# {flag.command()}\n{arguments.to_text(_CONFIG.value)}")
+    print(f"# {flag.command()}\n{arguments.to_text(config)}")
     return
   source = _source()
   workdir = _workdir(source)
@@ -126,12 +127,12 @@ def main(argv: list[str]) -> None:
       (
         _MODE.value,
         workdir,
-        _CONFIG.value.to_dict(),
+        config.to_dict(),
         _RESUME_CHANGED.value,
       ),
       "Start all with the same flags but --process_id.",
     )
-    metrics = run[_MODE.value](_CONFIG.value, workdir)
+    metrics = run[_MODE.value](config, workdir)
   if jax.process_index() == 0:
     for name, value in metrics.items():
       print(f"{name}: {value:.6g}")

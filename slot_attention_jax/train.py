@@ -13,6 +13,7 @@ from absl import logging
 
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
+from slot_attention_jax.config import preset
 from slot_attention_jax.data import prefetch, types
 from slot_attention_jax.evaluation import in_training
 from slot_attention_jax.runtime import files, processes, progress, signals
@@ -82,6 +83,7 @@ def train(
       `signals.handled`.
   """
   began = time.monotonic()
+  config = preset.resolve(config)
   path = pathlib.Path(workdir).expanduser().absolute()
   with contextlib.ExitStack() as stack:
     # A config that cannot be run makes no directory.

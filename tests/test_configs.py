@@ -9,7 +9,7 @@ import pytest
 
 import slot_attention_jax as sa
 from slot_attention_jax import models, tasks
-from slot_attention_jax.config import arguments, base
+from slot_attention_jax.config import arguments, base, preset
 from slot_attention_jax.data import from_config, procedural, types
 from slot_attention_jax.data.multi_object import dataset
 from slot_attention_jax.training import checks, optimizers
@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 NAMES = [
   "clevr_discovery",
   "clevr_set",
+  "folder",
   "multi_dsprites",
   "objects_room",
   "quickstart",
@@ -99,7 +100,13 @@ def test_each_file_states_what_it_trains(name):
     "data.name",
     "data.resolution",
     *(f"model.{k}" for k in ("num_slots", "num_iterations", "slot_size")),
-    *(f"model.encoder_{k}" for k in ("channels", "kernel_sizes", "strides")),
+    *(
+      ["model.preset"]
+      if sa.load_config(name).model.preset
+      else [
+        f"model.encoder_{k}" for k in ("channels", "kernel_sizes", "strides")
+      ]
+    ),
     *(f"optim.{k}" for k in ("name", "learning_rate", "warmup_steps")),
     "train.batch_size",
     "train.num_steps",
@@ -201,7 +208,7 @@ def shapes_of(config):
 
 @pytest.mark.parametrize("name", [*NAMES, *VARIANTS])
 def test_models_give_the_shapes_of_the_data(name):
-  config = sa.load_config(name)
+  config = preset.resolve(sa.load_config(name))
   (h, w), k, n, num_params = SHAPES.get(name) or shapes_of(config)
   assert config.data.resolution == (h, w)
   model = tasks.create_task(config, info_of(config)).model

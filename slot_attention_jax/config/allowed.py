@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from slot_attention_jax.config import arguments, base
+from slot_attention_jax.config import arguments, base, preset
 
 _MOST_LINES = 10
 
@@ -145,6 +145,7 @@ ALLOWED: Mapping[str, Rule] = {
   "data.tfds.train_split": _NAME,
   "data.tfds.num_train_eval": _integer(1, 69_999),  # Of 70,000.
   "data.folder.train_split": _one_of("train", "all"),
+  "model.preset": _one_of(*preset.PRESETS),
   "model.num_slots": _integer(1, 1000),
   "model.num_iterations": _integer(1, 1000),
   "model.slot_size": _WIDTH,

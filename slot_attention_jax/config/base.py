@@ -103,6 +103,12 @@ def _data() -> ml_collections.ConfigDict:
 def _model() -> ml_collections.ConfigDict:
   """The architecture."""
   model = _Group()
+  # Decides the layers of encoder and decoder, the keys from `encoder_channels`
+  # to `decoder_strides`, for any data.resolution: "auto", or "strided1",
+  # "strided2", "strided4", "strided8", a grid of features with that part of the
+  # image's side; with "_wide", as "auto_wide", for a GPU. "": these keys count.
+  # See docs/choosing.md.
+  model.preset = ""
   # K, T and D.
   model.num_slots = 7
   model.num_iterations = 3

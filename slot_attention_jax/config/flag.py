@@ -59,6 +59,15 @@ def run_names(config: Any) -> list[str]:
   return [*run_name.evaluated_run_names(config, *config_file())]
 
 
+def overridden_keys() -> list[str]:
+  """Dotted keys that the command sets, by flags or behind the colon."""
+  _, arg = config_file()
+  items = [item.partition("=") for item in arg.split(",")]
+  behind_colon = [key.strip() for key, equals, _ in items if equals]
+  overrides = config_flags.get_override_values(flags.FLAGS["config"])
+  return [*behind_colon, *overrides]
+
+
 def command() -> str:
   """The flags that make the config, without what is of this machine only."""
   path, arg = config_file()

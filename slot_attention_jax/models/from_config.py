@@ -20,6 +20,7 @@ _ADDED = {
   "normalization": "mean",
   "gradient": "unrolled",
   "background_grid": 0,
+  "preset": "",
 }
 # Options that no setting gives: `precision` decides the dtype, the dataset the
 # sizes of images and property vectors; LayerNorm's epsilon is the reference's.

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from slot_attention_jax.config import preset
 from slot_attention_jax.data import types
 from slot_attention_jax.models import from_config
 from slot_attention_jax.modules import slot_init
@@ -28,6 +29,7 @@ def create_task(
     ValueError: on an unknown task or precision, numbers of slots or iterations
       that cannot be, or a dataset without what the task needs.
   """
+  config = preset.resolve(config)
   model, evaluation = config.model, config.eval
   fewest, most = model.train_iterations
   if (fewest, most) != (0, 0) and not 1 <= fewest <= most:

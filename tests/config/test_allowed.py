@@ -57,6 +57,7 @@ VALUES = {
   "model.epsilon": [-1.0, NAN, INF, 2.0],
   "model.encoder_channels": [(), *LAYERS],
   "model.encoder_kernel_sizes": [(), *LAYERS],
+  "model.preset": ["strided3", "strided", "wide"],
   "model.encoder_strides": [(), *LAYERS],
   "model.encoder_mlp_sizes": [(0,), (-1,), (1.5,)],
   "model.broadcast_size": [*SIZES, (7, 14)],

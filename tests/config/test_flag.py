@@ -237,3 +237,15 @@ def test_the_command_names_a_file_by_its_directory(parse, tmp_path):
   )
   parse(f"--config={path}")
   assert flag.command() == "--config=mine/my_config.py"
+
+
+@pytest.mark.parametrize(
+  "flags_given",
+  [
+    ["--config=quickstart:debug,model.encoder_channels=(8, 8)"],
+    ["--config=quickstart", "--config.model.encoder_channels=(8, 8)"],
+  ],
+)
+def test_the_command_knows_which_keys_it_sets(flags_given, parse):
+  parse(*flags_given)
+  assert flag.overridden_keys() == ["model.encoder_channels"]
