@@ -84,6 +84,8 @@ setuptools.setup(
     "hub": ["huggingface_hub>=0.34"],
     "trackio": ["trackio>=0.20"],
     "wandb": ["wandb>=0.19"],
+    # The local page of `slot-attention demo`.
+    "demo": ["gradio>=6.0"],
     # Builds the site of the documentation, see mkdocs.yml.
     "docs": [
       "latex2mathml>=3.77",

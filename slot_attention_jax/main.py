@@ -1,7 +1,7 @@
 """Command line: train, evaluate, render or export, as a config says.
 
-`slot-attention predict --help` explains the subcommand `predict`, which needs
-no config.
+`slot-attention predict --help` and `slot-attention demo --help` explain the
+subcommands, which need no config.
 """
 
 import functools
@@ -14,6 +14,7 @@ from absl import app, flags, logging
 
 from slot_attention_jax import evaluate, render, train
 from slot_attention_jax.config import arguments, flag, preset
+from slot_attention_jax.demo import command_line as demo_command
 from slot_attention_jax.predict import command_line as predict_command
 from slot_attention_jax.runtime import (
   compilation,
@@ -195,7 +196,7 @@ def _start_jax(workdir: str) -> None:
   )
 
 
-_SUBCOMMANDS = {"predict": predict_command.main}
+_SUBCOMMANDS = {"predict": predict_command.main, "demo": demo_command.main}
 
 
 def entry_point() -> None:

@@ -39,6 +39,7 @@ FLOORS = {
   "render": 6,
   "export_weights": 6,
   "predict.": 6,
+  "demo.": 6,
   "main": 7,
 }
 # These need nothing but numerics, besides the package and Python's own.

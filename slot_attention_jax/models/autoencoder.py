@@ -140,15 +140,15 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
     own = {"resolution": resolution, "remat_decoder": remat_decoder}
     slot_model.init_fields(self, parts, options | own)
 
-  def decode(self, slots: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Renders slots.
+  def decode_each(self, slots: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Decodes each slot on its own, before the slots compete for pixels.
 
     Args:
       slots: [B, K, D].
 
     Returns:
-      A triple (reconstruction [B, H, W, C], images [B, K, H, W, C],
-      masks [B, K, H, W, 1]); see `AutoEncoderOutput`.
+      A pair (images [B, K, H, W, C], alpha logits [B, K, H, W, 1]). The softmax
+      of the logits over any of the slots gives the masks of a scene of these.
 
     Raises:
       ValueError: if the decoder's results have other shapes.
@@ -175,6 +175,22 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
       images, alpha_logits = background_lib.put_behind(
         behind, images, alpha_logits
       )
+    return images, alpha_logits
+
+  def decode(self, slots: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Renders slots.
+
+    Args:
+      slots: [B, K, D].
+
+    Returns:
+      A triple (reconstruction [B, H, W, C], images [B, K, H, W, C],
+      masks [B, K, H, W, 1]); see `AutoEncoderOutput`.
+
+    Raises:
+      ValueError: if the decoder's results have other shapes.
+    """
+    images, alpha_logits = self.decode_each(slots)
     masks = nn.softmax(alpha_logits.astype(jnp.float32), axis=1)
     reconstruction = (masks * images.astype(jnp.float32)).sum(axis=1)
     return reconstruction, images, masks

@@ -1,0 +1,1 @@
+"""A local page on which slots are looked at, exchanged and decoded."""
