@@ -66,6 +66,8 @@ setuptools.setup(
     # tensorflow-datasets imports it without declaring it.
     "importlib_resources>=6.0",
     "jax>=0.10",
+    # Figures; runs without it draw none.
+    "matplotlib>=3.9",
     "ml-collections>=1.1",
     "numpy>=2.0",
     "optax>=0.2.7",
@@ -95,7 +97,6 @@ setuptools.setup(
     "dev": [
       # Makes up inputs for tests against oracles.
       "hypothesis>=6.100",
-      "matplotlib>=3.9",
       "pyright>=1.1.390",
       "pytest>=8.0",
       "pytest-xdist>=3.5",

@@ -15,6 +15,7 @@ from slot_attention_jax import tasks
 from slot_attention_jax.config import preset
 from slot_attention_jax.data import from_config, types
 from slot_attention_jax.evaluation import (
+  draw,
   examples,
   predictions,
   protocol,
@@ -41,7 +42,7 @@ def evaluate_model(
 
   K, T, the split, thresholds and the data may differ from training. Writes
   `evaluation.json` and, as a table, `evaluation.md` into `workdir`, and of
-  models the image `images/evaluation.png`.
+  models `images/evaluation.png` and, as PNG and SVG, `figures/evaluation`.
 
   Args:
     config: a config of `configs/`; `eval.checkpoint` says which checkpoint. Of
@@ -72,7 +73,7 @@ def evaluate_model(
   dataset = _dataset(config, mesh)
   info = dataset.info
   task = tasks.create_task(config, info, extended=True)
-  step, num_iterations, checksum, image = None, None, None, None
+  step, num_iterations, checksum, shown = None, None, None, None
   if source.predictions:
     task, results = predictions.score(task, source.predictions, dataset)
   else:
@@ -82,7 +83,7 @@ def evaluate_model(
     results = examples.evaluate_examples(
       examples.make_eval_step(task, mesh), params, dataset, config.eval.seed
     )
-    image = examples.draw(
+    shown = examples.show(
       task, params, dataset, config.logging.num_images, config.eval.seed
     )
   count = len(next(iter(results.values())))
@@ -108,7 +109,11 @@ def evaluate_model(
     ),
   }
   if jax.process_index() == 0:
-    _write(path, content, image)
+    _write(path, content)
+    if shown is not None:
+      draw.write(
+        path, "evaluation", task, shown, info, step=step, results=results
+      )
   return content["metrics"]
 
 
@@ -138,16 +143,14 @@ def _check_no_run(path: pathlib.Path, source: Source) -> None:
     )
 
 
-def _write(path, content, image):
-  """Writes `evaluation.json`, `evaluation.md` and the image."""
+def _write(path, content):
+  """Writes `evaluation.json` and `evaluation.md`."""
   text = table.markdown(content)
   # First, so that a disk that cannot be written to costs no numbers.
   logging.info("%s:\n%s", path / "evaluation.md", text)
   files.write_json(path / "evaluation.json", content)
   with files.atomic_write(path / "evaluation.md") as temporary:
     temporary.write_text(text, encoding="utf-8")
-  if image is not None:
-    files.save_png(path / "images" / "evaluation.png", image)
 
 
 def export_split(config: Any, workdir: str) -> dict[str, float]:

@@ -71,6 +71,8 @@ def assert_trains_and_evaluates(config, workdir, names, **options):
   rows = (workdir / "metrics.jsonl").read_text().splitlines()
   assert max(json.loads(row)["step"] for row in rows) == last
   assert (workdir / "images" / f"{last:08d}.png").exists()
+  for suffix in ("png", "svg"):
+    assert (workdir / "figures" / f"{last:08d}.{suffix}").exists()
   assert (workdir / "config.json").exists()
 
   evaluated = printed(run(*command, "--mode=evaluate", **options))

@@ -1,5 +1,6 @@
 """Evaluation of parameters on a split."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -170,14 +171,72 @@ def evaluate(
     Interrupted: as asked for by `interrupt`.
   """
   results = evaluate_examples(eval_step, params, dataset, seed, interrupt)
+  return summarize(task, results, dataset.info)
+
+
+def summarize(
+  task: tasks.Task, results: dict[str, np.ndarray], info: types.DatasetInfo
+) -> dict[str, float]:
+  """Metrics, under their full names, of what `evaluate_examples` gave."""
   metrics = task.summarize(results)
   logging.info(
     "Evaluated %d examples of %s/%s.",
     len(next(iter(results.values()))),
-    dataset.info.name,
-    dataset.info.split,
+    info.name,
+    info.split,
   )
-  return {metric_name(dataset.info, k): v for k, v in metrics.items()}
+  return {metric_name(info, k): v for k, v in metrics.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shown:
+  """The first examples of a split, and what a model makes of them.
+
+  Attributes:
+    images: [B, H, W, 3] in [-1, 1].
+    output: of the model, on the host.
+    truth: `segmentation` [B, H, W] and `target` [B, O, P], where there are any.
+  """
+
+  images: np.ndarray
+  output: Any
+  truth: dict[str, np.ndarray]
+
+
+def show(
+  task: tasks.Task,
+  params: Any,
+  dataset: types.Dataset,
+  num_images: int,
+  seed: int = 0,
+) -> Shown | None:
+  """Runs a model on the first examples of a split, as evaluation does.
+
+  Args:
+    task: the objective.
+    params: parameters.
+    dataset: an evaluation split.
+    num_images: how many examples; at most those of one batch are shown.
+    seed: of the slot noise.
+
+  Returns:
+    The same in all processes, or None if `num_images` is 0.
+  """
+  if not num_images:
+    return None
+  batch = dataset.batch(0)
+  names = ("image", "valid", "segmentation", "target")
+  rows = _allgather({k: batch[k] for k in names if k in batch})
+  # On the host: a few rows need not divide over the devices. Rows that only
+  # fill up the batch are no examples.
+  valid = np.asarray(rows.pop("valid"))
+  rows = {k: np.asarray(v)[valid][:num_images] for k, v in rows.items()}
+  images = rows.pop("image")
+  host_params = jax.device_get(params)
+  output = jax.device_get(
+    _apply(task, host_params, images, jax.random.key(seed))
+  )
+  return Shown(images, output, rows)
 
 
 def draw(
@@ -200,19 +259,8 @@ def draw(
     An image [H', W', 3] uint8, the same in all processes, or None if
     `num_images` is 0.
   """
-  if not num_images:
-    return None
-  batch = dataset.batch(0)
-  rows = _allgather({k: batch[k] for k in ("image", "valid")})
-  # On the host: a few rows need not divide over the devices. Rows that only
-  # fill up the batch are no examples.
-  valid = np.asarray(rows["valid"])
-  images = np.asarray(rows["image"])[valid][:num_images]
-  host_params = jax.device_get(params)
-  output = jax.device_get(
-    _apply(task, host_params, images, jax.random.key(seed))
-  )
-  return visualize.output_grid(images, output)
+  shown = show(task, params, dataset, num_images, seed)
+  return shown and visualize.output_grid(shown.images, shown.output)
 
 
 def _allgather(arrays: Any) -> Any:

@@ -7,8 +7,8 @@ import jax
 
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
-from slot_attention_jax.evaluation import examples
-from slot_attention_jax.runtime import files, processes
+from slot_attention_jax.evaluation import draw, examples
+from slot_attention_jax.runtime import processes
 from slot_attention_jax.training import stop_request, writers
 
 Metrics = dict[str, float]
@@ -16,7 +16,7 @@ Metrics = dict[str, float]
 
 
 class Evaluations:
-  """Evaluates parameters and writes metrics and an image of it.
+  """Evaluates parameters and writes metrics and figures.
 
   Args:
     config: of the training.
@@ -58,14 +58,15 @@ class Evaluations:
     """
     seed = self._config.eval.seed
     try:
-      metrics = examples.evaluate(
-        self._task, self._step, params, self._dataset, seed, self._stop.now
+      results = examples.evaluate_examples(
+        self._step, params, self._dataset, seed, self._stop.now
       )
     except examples.Interrupted:
       return {}, self._stop.now()
+    metrics = examples.summarize(self._task, results, self._dataset.info)
     if write:
       self._writer.write_scalars(step, metrics)
-      self._write_image(step, params)
+      self._draw(step, params, results)
     return metrics, 0
 
   def is_missing(self, step: int) -> bool:
@@ -79,17 +80,25 @@ class Evaluations:
       not writers.has_metrics(path, step, prefix)
     )
 
-  def _write_image(self, step: int, params: Any) -> None:
+  def _draw(self, step: int, params: Any, results: Any) -> None:
     """Shows the first examples, if the config asks for some."""
-    image = examples.draw(
+    shown = examples.show(
       self._task,
       params,
       self._dataset,
       self._config.logging.num_images,
       self._config.eval.seed,
     )
-    if image is None:
+    if shown is None or jax.process_index() != 0:
       return
-    self._writer.write_images(step, {self._dataset.info.split: image})
-    if jax.process_index() == 0:
-      files.save_png(self._path / "images" / f"{step:08d}.png", image)
+    info = self._dataset.info
+    image = draw.write(
+      self._path,
+      f"{step:08d}",
+      self._task,
+      shown,
+      info,
+      step=step,
+      results=results,
+    )
+    self._writer.write_images(step, {info.split: image})

@@ -1,5 +1,7 @@
 """Colors of slots, which color-blind people tell apart, and a checkerboard."""
 
+from typing import Any
+
 import numpy as np
 
 COLORS = np.array(
@@ -29,8 +31,8 @@ COLORS = np.array(
 """[16, 3]: slot k, from 0, has color k modulo 16."""
 
 
-def slot_colors(slots: np.ndarray) -> np.ndarray:
-  """Colors [..., 3] uint8 of slots, integers from 0."""
+def slot_colors(slots: Any) -> np.ndarray:
+  """Colors [..., 3] uint8 of slots, integers [...] from 0."""
   return COLORS[np.asarray(slots) % len(COLORS)]
 
 

@@ -8,6 +8,7 @@ For every image, a directory in --output has
   segments.png       the number of each pixel's slot (0: the model did not see
                      the pixel), as the index of a palette, lossless
   slot_1.png, ...    what each slot takes of the image, the rest transparent
+  iterations.png     the attention of every slot at every iteration (and .svg)
   arrays.npz         masks, attention, slots, reconstruction or predictions
   objects.png        (set predictors) a mark for every object
 
@@ -25,9 +26,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from slot_attention_jax import models, pretrained
+from slot_attention_jax import pretrained
 from slot_attention_jax.data.images import pixels
-from slot_attention_jax.evaluation import visualize
+from slot_attention_jax.evaluation import figures
 from slot_attention_jax.predict import (
   pictures,
   predictions,
@@ -234,6 +235,9 @@ class _Writer:
       )
       for k, mask in enumerate(masks, 1):
         pictures.save_slot(directory / f"slot_{k}.png", image, mask)
+      if figures.available():
+        drawn = pictures.iterations(found, i, path.name)
+        figures.save(drawn, directory / "iterations")
       self._save_arrays(directory / "arrays.npz", found, i, numbers)
       if found.predictions is not None:
         objects = tables.rows(found, i, self._least)
@@ -272,7 +276,9 @@ class _Writer:
           "images": dict(self._objects),
         },
       )
-    files.save_png(self._output / "overview.png", self._overview())
+    if self._first is not None and figures.available():
+      drawn = pictures.overview(self._first, _MOST_ROWS)
+      figures.save(drawn, self._output / "overview")
     files.write_json(
       self._output / "prediction.json",
       {
@@ -294,34 +300,14 @@ class _Writer:
       },
     )
 
-  def _overview(self) -> np.ndarray:
-    found = self._first
-    assert found is not None
-    images = found.images[:_MOST_ROWS]
-    if found.slot_images is None:
-      b, t, k, *_ = found.attention.shape
-      flat = found.attention.reshape(b, t, k, -1)
-      return visualize.attention_grid(images, flat[:_MOST_ROWS])
-    output = models.AutoEncoderOutput(
-      reconstruction=found.reconstruction,  # pyright: ignore
-      images=found.slot_images,  # pyright: ignore
-      masks=found.masks[..., None],  # pyright: ignore
-      slots=found.slots,  # pyright: ignore
-      attention=found.attention,  # pyright: ignore
-    )
-    rows = slice(0, len(images))
-    return visualize.output_grid(
-      images, jax.tree.map(lambda x: x[rows], output)
-    )
-
   def summary(self, trained, seconds: float) -> str:
     """What was written, and what to look at."""
     one = self._output / self.names[0]
     lines = [
       f"Done in {seconds:.1f} s. Look at {self._output / 'overview.png'} and "
       f"{one / 'overlay.png'}.",
-      f"  {self._output}/NAME/: segments.png, overlay.png, slot_1.png, ..., "
-      "arrays.npz",
+      f"  {self._output}/NAME/: overlay.png, segments.png, slot_1.png, ..., "
+      "iterations.png, arrays.npz",
     ]
     if trained.layout is not None:
       count = sum(len(rows) for _, rows in self._objects)

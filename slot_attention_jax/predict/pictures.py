@@ -5,7 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from slot_attention_jax.evaluation import palette
+from slot_attention_jax import models
+from slot_attention_jax.evaluation import (
+  decomposition,
+  object_figure,
+  palette,
+)
+from slot_attention_jax.predict import predictions as predictions_lib
 from slot_attention_jax.runtime import files
 
 # Pictures are enlarged by whole factors to about this height in pixels.
@@ -91,6 +97,52 @@ def marks(
     )
     draw.text((x - left, y), text, fill=(0, 0, 0), font=font)
   return np.asarray(canvas)
+
+
+def overview(found: predictions_lib.Predictions, most: int) -> Any:
+  """Draws the figure of the first images, at most this many."""
+  trained = found.trained
+  grid = found.attention.shape[-2:]
+  rows = slice(0, most)
+  attention = found.attention[rows].reshape(
+    *found.attention[rows].shape[:3], -1
+  )
+  title = f"{trained.name}, K = {found.num_slots}, T = {found.num_iterations}"
+  images, slots = found.images[rows], found.slots[rows]
+  # Output classes hold arrays of any kind.
+  options: dict[str, Any] = {"attention": attention, "slots": slots}
+  if found.reconstruction is not None and found.slot_images is not None:
+    options |= {
+      "reconstruction": found.reconstruction[rows],
+      "images": found.slot_images[rows],
+      "masks": found.masks[rows, ..., None],
+    }
+    output = models.AutoEncoderOutput(**options)
+    return decomposition.figure(images, output, grid, title=title)
+  assert found.predictions is not None
+  assert trained.layout is not None
+  options["predictions"] = found.predictions[rows]
+  return object_figure.figure(
+    images,
+    models.ClassifierOutput(**options),
+    grid,
+    trained.layout,
+    data=trained.data,
+    title=title,
+  )
+
+
+def iterations(found: predictions_lib.Predictions, i: int, title: str) -> Any:
+  """Draws the attention of all slots and iterations for image i."""
+  images = found.slot_images
+  return decomposition.iterations_figure(
+    found.attention[i],
+    found.images.shape[1:3],
+    image=found.images[i],
+    slot_images=None if images is None else images[i],
+    masks=None if images is None else found.masks[i],
+    title=title,
+  )
 
 
 def label(row: dict[str, Any]) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 
 from slot_attention_jax import models
 from slot_attention_jax.data import transforms
+from slot_attention_jax.evaluation import placement
 from slot_attention_jax.metrics import masks as masks_lib
-from slot_attention_jax.predict import placement, trained_model
+from slot_attention_jax.predict import trained_model
 from slot_attention_jax.tasks import task as task_lib
 
 

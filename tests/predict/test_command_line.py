@@ -38,6 +38,7 @@ def test_discovery_of_a_folder(tmp_path, capsys):
     "b.jpg",
     "b.png",
     "overview.png",
+    "overview.svg",
     "prediction.json",
   ]
   with np.load(output / "a" / "arrays.npz") as arrays:

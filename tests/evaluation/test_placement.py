@@ -5,7 +5,7 @@ import numpy as np
 
 from slot_attention_jax.data import procedural
 from slot_attention_jax.data.procedural.clevr import scene
-from slot_attention_jax.predict import placement
+from slot_attention_jax.evaluation import placement
 
 
 def test_masks_go_where_the_crop_was():

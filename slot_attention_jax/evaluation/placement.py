@@ -28,7 +28,7 @@ def to_image(
 
   Example:
     >>> import numpy as np
-    >>> from slot_attention_jax.predict import placement
+    >>> from slot_attention_jax.evaluation import placement
     >>> masks = np.ones((1, 2, 2))
     >>> placement.to_image(masks, (2, 4), (0, 2, 1, 3))[0].tolist()
     [[0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0]]
@@ -109,7 +109,7 @@ def project(coords: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
   Example:
     >>> import numpy as np
-    >>> from slot_attention_jax.predict import placement
+    >>> from slot_attention_jax.evaluation import placement
     >>> placement.project(np.zeros((1, 3)), (320, 480)).round(3).tolist()
     [[240.0, 160.0]]
   """
