@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from slot_attention_jax.config import arguments, base, preset
+from slot_attention_jax.config import preset
 
 _MOST_LINES = 10
 
@@ -230,6 +230,9 @@ def check_values(config: Any) -> None:
       model.epsilon: expected a number of at least 0 and up to 1, got -1.0
     Change it in the config file, or as in --config.model.epsilon=1e-08.
   """
+  # The rules are read without ml_collections, too.
+  from slot_attention_jax.config import arguments, base
+
   values = dict(arguments.flatten(config))
   problems = {}
   for key in [key for key in values if key not in ALLOWED]:
