@@ -80,6 +80,7 @@ def marks(
   draw = ImageDraw.Draw(canvas)
   unit = max(canvas.height, canvas.width) / 40
   font = ImageFont.load_default(size=max(11, round(1.1 * unit)))
+  taken: list[tuple[float, float, float, float]] = []
   for row in objects:
     color = tuple(int(c) for c in palette.slot_colors(row["slot"] - 1))
     x, y = factor * row["pixel_x"], factor * row["pixel_y"]
@@ -90,6 +91,8 @@ def marks(
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     x = min(max(2, x + unit + 4), canvas.width - (right - left) - 4)
     y = min(max(2, y - (bottom - top) / 2), canvas.height - bottom - 2)
+    y = _free_height(taken, (x, y, right - left + 4, bottom - top + 4))
+    taken.append((x, y, right - left + 4, bottom - top + 4))
     draw.rectangle(
       (x - 2, y + top - 2, x + right - left + 2, y + bottom + 2),
       fill=(255, 255, 255),
@@ -143,6 +146,22 @@ def iterations(found: predictions_lib.Predictions, i: int, title: str) -> Any:
     masks=None if images is None else found.masks[i],
     title=title,
   )
+
+
+def _free_height(taken, box) -> float:
+  """The y nearest to that of a box at which it covers none of those taken.
+
+  Boxes are (x, y, width, height).
+  """
+  x, y, width, height = box
+  near = [b for b in taken if b[0] < x + width and x < b[0] + b[2]]
+  heights = [y, *(b[1] - height for b in near), *(b[1] + b[3] for b in near)]
+  free = [
+    h
+    for h in heights
+    if h >= 0 and all(h + height <= b[1] or b[1] + b[3] <= h for b in near)
+  ]
+  return min(free or [y], key=lambda h: abs(h - y))
 
 
 def label(row: dict[str, Any]) -> str:

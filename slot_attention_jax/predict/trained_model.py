@@ -84,10 +84,14 @@ def load(source: str | os.PathLike[str]) -> TrainedModel:
       metadata = pretrained.read_weights_metadata(path)
       return _of_weights(str(path), model, params, metadata)
     if "://" not in name:
+      # With ml_collections, which the library is imported without.
+      from slot_attention_jax.config import arguments
+
+      near = arguments.suggest(name, list(pretrained.pretrained_names()))
       raise ValueError(
         f"Expected a name out of {list(pretrained.pretrained_names())}, a "
         f"{_SUFFIX} file or the directory of a run, got {name!r}, which is "
-        "none of these."
+        f"none of these.{near}"
       )
   model, params = pretrained.load_pretrained(name)
   metadata = pretrained.pretrained_metadata(name)
