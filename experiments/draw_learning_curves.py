@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.common import figures
+from slot_attention_jax.evaluation import palette
 from slot_attention_jax.training import writers
 
 _TITLES = {
@@ -181,25 +182,39 @@ def draw(curves: Sequence[Curve], metrics: Sequence[str], over: str) -> Any:
   )
   lines = {}
   for axis, metric in zip(axes[0], metrics, strict=True):
-    for color, curve in enumerate(curves):
+    for number, curve in enumerate(curves):
       if metric in curve.values:
         label = curve.label
         if len(data) > 1:
           label += f" ({curve.data})"
         x = curve.steps if over == "steps" else curve.minutes
         y = curve.values[metric]
-        (line,) = axis.plot(x, y, "o-", ms=3, label=label, color=f"C{color}")
-        lines.setdefault(color, line)
+        (line,) = axis.plot(x, y, label=label, **_style(number, len(x)))
+        lines.setdefault(number, line)
     axis.set(
       title=_TITLES.get(metric, metric),
       xlabel="updates" if over == "steps" else "minutes",
     )
     axis.grid(alpha=0.3)
-  handles = [lines[color] for color in sorted(lines)]
+  handles = [lines[number] for number in sorted(lines)]
   figures.legend_below(figure, handles, len(metrics))
   if len(data) == 1:
     figure.suptitle(data[0])
   return figure
+
+
+def _style(number: int, points: int) -> dict[str, Any]:
+  """Color, dashes and marker of a line, which no other of the first 35 has."""
+  colors = palette.COLORS[:7] / 255
+  return {
+    # Lines whose colors are the same differ in everything else.
+    "color": tuple(colors[number % 7].tolist()),
+    "linestyle": ("-", "--", "-.", ":")[number // 7 % 4],
+    "marker": "osD^v"[number % 5],
+    "markevery": max(1, points // 12),
+    "ms": 4,
+    "lw": 1.5,
+  }
 
 
 def table(curves: Sequence[Curve], metrics: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ from slot_attention_jax.training import (
   loggers,
   metadata,
   multi_step,
+  next_steps,
   optimizers,
   resume,
   run_lock,
@@ -109,6 +110,7 @@ def train(
     bar = stack.enter_context(
       progress.Progress(total, "Training", "steps", initial=start)
     )
+    train_step = next_steps.announce_compilation(train_step, bar, start)
     limit = time_limit.TimeLimit(
       config.train.max_minutes, began, config.logging.every_steps
     )
@@ -159,6 +161,9 @@ def train(
     spent.on("saves")
     checkpointer.wait()
     writer.flush()
+    last, best = checkpointer.latest_step(), checkpointer.best_step()
+  if jax.process_index() == 0:
+    next_steps.log(path, config, command, last, best)
   return metrics
 
 

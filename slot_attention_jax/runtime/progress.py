@@ -90,6 +90,14 @@ class Progress(contextlib.AbstractContextManager):
         self._bar.set_postfix(values, refresh=False)
       self._bar.update(done - self._bar.n)
 
+  def restart(self, done: int) -> None:
+    """Forgets how long the first `done` items took, for the time left."""
+    self._initial, self._start = done, time.monotonic()
+    if not self._bar.disable:
+      self._bar.initial = done
+      self._bar.reset()
+      self._bar.n = self._bar.last_print_n = done
+
   def clear(self) -> None:
     """Removes the bar, so that something else can be printed."""
     self._bar.clear()

@@ -113,3 +113,16 @@ def test_a_bar_within_another_leaves_no_trace(terminal):
     outer.update(2)
   assert before.startswith("Training:  50%")
   assert "Training: 100%" in terminal.getvalue().rsplit("Evaluating", 1)[1]
+
+
+def test_the_time_left_leaves_out_what_came_before_a_restart(terminal):
+  now = [0.0]
+  with progress.Progress(110, "x", initial=10, stream=terminal) as bar:
+    bar._bar._time = lambda: now[0]
+    now[0] = 1000.0  # A long compilation.
+    bar.restart(10)
+    for done in range(20, 60, 10):
+      now[0] += 1.0
+      bar.update(done)
+  # 60 of 110 are left, 10 a second.
+  assert "50/110 [00:04<00:06, 10.00 items/s]" in terminal.getvalue()
