@@ -165,7 +165,10 @@ def row_labels(scores: Mapping[str, np.ndarray], count: int) -> list[str]:
   if not scores:
     return []
   return [
-    "\n".join(f"{name} {values[i]:.2f}" for name, values in scores.items())
+    "\n".join(
+      f"{name} {round(float(values[i]), 2) + 0.0:.2f}"
+      for name, values in scores.items()
+    )
     for i in range(count)
   ]
 
