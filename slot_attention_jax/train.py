@@ -1,55 +1,32 @@
 """The training loop: `--mode=train`."""
 
 import contextlib
-import dataclasses
 import functools
 import pathlib
 import time
 from typing import Any, NoReturn
 
 import jax
-import optax
 from absl import logging
 
-from slot_attention_jax import data as data_lib
-from slot_attention_jax import tasks
 from slot_attention_jax.config import preset
-from slot_attention_jax.data import prefetch, types
+from slot_attention_jax.data import prefetch
 from slot_attention_jax.evaluation import in_training
 from slot_attention_jax.runtime import files, processes, progress, signals
-from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import (
-  checkpoints,
   checks,
   goodput,
   loggers,
-  metadata,
   multi_step,
   next_steps,
-  optimizers,
+  prepared_run,
   resume,
   run_lock,
-  sound_checkpoints,
   step_metrics,
-  steps,
   stop_request,
   time_limit,
   writers,
 )
-from slot_attention_jax.training import state as state_lib
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-  """What a config asks for: everything but the state."""
-
-  path: pathlib.Path
-  mesh: jax.sharding.Mesh
-  dataset: types.Dataset
-  eval_dataset: types.Dataset
-  task: tasks.Task
-  optimizer: optax.GradientTransformation
-  schedule: optax.Schedule
 
 
 def train(
@@ -87,29 +64,23 @@ def train(
   config = preset.resolve(config)
   path = pathlib.Path(workdir).expanduser().absolute()
   with contextlib.ExitStack() as stack:
-    # A config that cannot be run makes no directory.
-    exists = processes.broadcast_from_process_0(path.exists())
-    claim = functools.partial(_claim, stack, path, config, resume_changed)
-    changes = claim() if exists else {}
-    run = _prepare(config, path)
+    run, changes = _claim_and_prepare(stack, config, path, resume_changed)
     config = checks.with_best_metric(config, run.task)
-    changes |= {} if exists else claim()
-    checkpointer = stack.enter_context(_open_checkpointer(config, run))
-    state = _create_or_restore(config, run, checkpointer)
+    checkpointer = stack.enter_context(
+      prepared_run.open_checkpointer(config, run)
+    )
+    state = prepared_run.create_or_restore(config, run, checkpointer)
     start, total = int(state.step), config.train.num_steps
     if start:
       changes |= resume.check_same_data(
         path, start, run.dataset.info, resume_changed
       )
-    _describe(config, run, state, command, changes)
+    prepared_run.describe(config, run, state, command, changes)
     per_call, train_step = _make_step(config, run, start)
-    lost = writers.seconds_after(path / writers.METRICS_FILE, start)
-    spent = stack.enter_context(goodput.Goodput(began, lost))
+    spent = stack.enter_context(_open_goodput(path, start, began))
     writer = stack.enter_context(_open_writer(config, run, start, began))
     batches = stack.enter_context(_open_batches(run.dataset, start, per_call))
-    bar = stack.enter_context(
-      progress.Progress(total, "Training", "steps", initial=start)
-    )
+    bar = stack.enter_context(_open_bar(total, start))
     train_step = next_steps.announce_compilation(train_step, bar, start)
     limit = time_limit.TimeLimit(
       config.train.max_minutes, began, config.logging.every_steps
@@ -143,20 +114,13 @@ def train(
       if saving:
         spent.on("saves")
         writer.flush()
-        checkpointer.save(
-          state,
-          files.jsonable(config.to_dict()),
-          metrics=_strip_prefix(metrics) if evaluating and not signal else None,
-        )
+        measured = metrics if evaluating and not signal else {}
+        _save(checkpointer, state, config, measured)
       if signal:
         checkpointer.wait()
         _end(signal, f"at step {step}/{total}, saved")
       if stopping:
-        logging.warning(
-          "Stopped at step %d/%d: train.max_minutes=%g reached. Rerun the same "
-          "command to resume.",
-          *(step, total, config.train.max_minutes),
-        )
+        _warn_of_time_limit(config, step)
         break
     spent.on("saves")
     checkpointer.wait()
@@ -167,98 +131,23 @@ def train(
   return metrics
 
 
+def _claim_and_prepare(
+  stack, config, path, resume_changed
+) -> tuple[prepared_run.Run, resume.Changes]:
+  """Claims the directory and prepares the run."""
+  claim = functools.partial(_claim, stack, path, config, resume_changed)
+  # A config that cannot be run makes no directory.
+  exists = processes.broadcast_from_process_0(path.exists())
+  changes = claim() if exists else {}
+  run = prepared_run.prepare(config, path)
+  checks.with_best_metric(config, run.task)
+  return run, changes if exists else claim()
+
+
 def _claim(stack, path, config, resume_changed) -> resume.Changes:
   """Keeps others out of the directory and checks what is in it."""
   stack.enter_context(run_lock.hold(path))
   return resume.check_directory(path, config, resume_changed)
-
-
-def _prepare(config: Any, path: pathlib.Path) -> _Run:
-  """Opens the data, builds the task and the optimizer; computes nothing."""
-  mesh = mesh_lib.create_mesh()
-  checks.check(config, mesh.size)
-  sharding = mesh_lib.batch_sharding(mesh)
-  dataset = data_lib.create_dataset(
-    config, "train", batch_size=config.train.batch_size, sharding=sharding
-  )
-  eval_dataset = data_lib.create_dataset(
-    config,
-    config.eval.split,
-    batch_size=config.eval.batch_size,
-    sharding=sharding,
-    warn=False,
-  )
-  task = tasks.create_task(config, dataset.info)
-  optimizer, schedule = optimizers.create_optimizer(config.optim)
-  return _Run(
-    path=path,
-    mesh=mesh,
-    dataset=dataset,
-    eval_dataset=eval_dataset,
-    task=task,
-    optimizer=optimizer,
-    schedule=schedule,
-  )
-
-
-def _open_checkpointer(config, run):
-  return checkpoints.Checkpointer(
-    run.path / "checkpoints",
-    keep=config.checkpoint.keep,
-    best_metric=config.checkpoint.best_metric or None,
-    best_mode=config.checkpoint.best_mode,
-    keep_best=config.checkpoint.keep_best,
-  )
-
-
-def _create_or_restore(config, run, checkpointer) -> state_lib.TrainState:
-  """The state of the last checkpoint, or a new one where there is none."""
-  sound_checkpoints.set_damaged_aside(checkpointer)
-  latest = checkpointer.latest_step()
-  processes.assert_equal_across_processes(
-    f"last checkpoint in {run.path}",
-    latest,
-    "Put the workdir on storage that all processes share.",
-  )
-  if latest is None:
-    return steps.create_state(run.task, run.optimizer, config.seed, run.mesh)
-  return checkpointer.restore(
-    steps.abstract_state(run.task, run.optimizer, run.mesh)
-  )
-
-
-def _describe(config, run, state, command, changes=None):
-  """Logs what is trained, and writes it beside the run."""
-  step = int(state.step)
-  if jax.process_index() == 0:
-    if not step:
-      resume.set_aside(run.path, config.to_dict())
-    metadata.write_metadata(
-      run.path,
-      config.to_dict(),
-      run.dataset.info,
-      command,
-      changes=changes,
-      step=step,
-      finished=step >= config.train.num_steps,
-    )
-    try:
-      from clu import parameter_overview
-
-      parameter_overview.log_parameter_overview(
-        state.params, include_stats=False, msg="Parameters:"
-      )
-    except ImportError:
-      logging.info("No table of the parameters: clu is not installed.")
-  logging.info(
-    "Training steps %d to %d on %s, %d parameters, %d %s device(s).",
-    step,
-    config.train.num_steps,
-    run.dataset.info.name,
-    sum(x.size for x in jax.tree.leaves(state.params)),
-    run.mesh.size,
-    jax.default_backend(),
-  )
 
 
 def _make_step(config, run, start):
@@ -301,6 +190,23 @@ def _complete_evaluation(evaluations, state, checkpointer) -> dict[str, float]:
   return metrics
 
 
+def _save(checkpointer, state, config, metrics: dict[str, float]) -> None:
+  """Begins a checkpoint."""
+  checkpointer.save(
+    state,
+    files.jsonable(config.to_dict()),
+    metrics=_strip_prefix(metrics) or None,
+  )
+
+
+def _warn_of_time_limit(config, step: int) -> None:
+  logging.warning(
+    "Stopped at step %d/%d: train.max_minutes=%g reached. Rerun the same "
+    "command to resume.",
+    *(step, config.train.num_steps, config.train.max_minutes),
+  )
+
+
 def _end(signal: int, when: str) -> NoReturn:
   """Ends the program, in all processes of the run."""
   logging.warning(
@@ -308,6 +214,16 @@ def _end(signal: int, when: str) -> NoReturn:
     *(signals.name(signal), when),
   )
   raise signals.Stopped(signal, together=True)
+
+
+def _open_goodput(path, start, began):
+  """Counts what the time goes into, and what a kill has lost."""
+  lost = writers.seconds_after(path / writers.METRICS_FILE, start)
+  return goodput.Goodput(began, lost)
+
+
+def _open_bar(total, start):
+  return progress.Progress(total, "Training", "steps", initial=start)
 
 
 def _open_writer(config, run, start, began):

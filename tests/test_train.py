@@ -33,6 +33,7 @@ from slot_attention_jax.training import (
   checkpoints,
   multi_step,
   optimizers,
+  prepared_run,
   run_lock,
   steps,
   time_limit,
@@ -694,7 +695,7 @@ def test_a_run_logs_its_parameters(
   )
   params = {"dense": {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}}
   state = state_lib.create(params, optax.identity(), jax.random.key(0))
-  train._describe(tiny(), run, state, "--config=mine")
+  prepared_run.describe(tiny(), run, state, "--config=mine")
   assert ("dense/kernel" in caplog.text) == clu_is_installed
   assert ("clu is not installed" in caplog.text) != clu_is_installed
   assert "Training steps 0 to 4 on toys, 9 parameters, 4 cpu" in caplog.text

@@ -19,7 +19,7 @@ from slot_attention_jax.data.procedural import datasets, scenes
 from slot_attention_jax.models import from_config as models_from_config
 from slot_attention_jax.modules import slot_attention, slot_init
 from slot_attention_jax.runtime import user_errors
-from slot_attention_jax.training import optimizers
+from slot_attention_jax.training import optimizers, prepared_run
 
 NAN, INF = math.nan, math.inf
 DISCOVERY, PREDICTION = "quickstart:debug", "clevr_set:small,debug"
@@ -170,7 +170,7 @@ def nothing_happens(monkeypatch):
   monkeypatch.setattr(scenes, "SceneDataset", late)
   monkeypatch.setattr(datasets, "open", late)
   monkeypatch.setattr(folder, "open", late)
-  monkeypatch.setattr(train, "_open_checkpointer", late)
+  monkeypatch.setattr(prepared_run, "open_checkpointer", late)
   monkeypatch.setattr(jax, "jit", late)
 
 

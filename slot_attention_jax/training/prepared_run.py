@@ -1,0 +1,167 @@
+"""A run before its first step: data, model, optimizer, state, records."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import optax
+from absl import logging
+
+from slot_attention_jax import data as data_lib
+from slot_attention_jax import tasks
+from slot_attention_jax.data import types
+from slot_attention_jax.runtime import mesh as mesh_lib
+from slot_attention_jax.runtime import processes
+from slot_attention_jax.training import (
+  checkpoints,
+  checks,
+  metadata,
+  optimizers,
+  resume,
+  sound_checkpoints,
+  steps,
+)
+from slot_attention_jax.training import state as state_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a config asks for: everything but the state.
+
+  Attributes:
+    path: its directory.
+    mesh: of all devices.
+    dataset: training batches.
+    eval_dataset: batches of the evaluation split.
+    task: model, loss and metrics.
+    optimizer: the optimizer.
+    schedule: its learning rate by step.
+  """
+
+  path: pathlib.Path
+  mesh: jax.sharding.Mesh
+  dataset: types.Dataset
+  eval_dataset: types.Dataset
+  task: tasks.Task
+  optimizer: optax.GradientTransformation
+  schedule: optax.Schedule
+
+
+def prepare(config: Any, path: pathlib.Path) -> Run:
+  """Opens the data and builds the task and the optimizer.
+
+  Args:
+    config: the resolved config.
+    path: directory of the run.
+
+  Returns:
+    The run; nothing is compiled yet.
+
+  Raises:
+    ValueError: on a config that cannot be run.
+  """
+  mesh = mesh_lib.create_mesh()
+  checks.check(config, mesh.size)
+  sharding = mesh_lib.batch_sharding(mesh)
+  dataset = data_lib.create_dataset(
+    config, "train", batch_size=config.train.batch_size, sharding=sharding
+  )
+  eval_dataset = data_lib.create_dataset(
+    config,
+    config.eval.split,
+    batch_size=config.eval.batch_size,
+    sharding=sharding,
+    warn=False,
+  )
+  task = tasks.create_task(config, dataset.info)
+  optimizer, schedule = optimizers.create_optimizer(config.optim)
+  return Run(
+    path=path,
+    mesh=mesh,
+    dataset=dataset,
+    eval_dataset=eval_dataset,
+    task=task,
+    optimizer=optimizer,
+    schedule=schedule,
+  )
+
+
+def open_checkpointer(config: Any, run: Run) -> checkpoints.Checkpointer:
+  """Opens the checkpoints of a run, and keeps those that its config says."""
+  return checkpoints.Checkpointer(
+    run.path / "checkpoints",
+    keep=config.checkpoint.keep,
+    best_metric=config.checkpoint.best_metric or None,
+    best_mode=config.checkpoint.best_mode,
+    keep_best=config.checkpoint.keep_best,
+  )
+
+
+def create_or_restore(
+  config: Any, run: Run, checkpointer: checkpoints.Checkpointer
+) -> state_lib.TrainState:
+  """The state of the last checkpoint, or a new one where there is none.
+
+  Damaged checkpoints are moved aside. All processes must call this.
+  """
+  sound_checkpoints.set_damaged_aside(checkpointer)
+  latest = checkpointer.latest_step()
+  processes.assert_equal_across_processes(
+    f"last checkpoint in {run.path}",
+    latest,
+    "Put the workdir on storage that all processes share.",
+  )
+  if latest is None:
+    return steps.create_state(run.task, run.optimizer, config.seed, run.mesh)
+  return checkpointer.restore(
+    steps.abstract_state(run.task, run.optimizer, run.mesh)
+  )
+
+
+def describe(
+  config: Any,
+  run: Run,
+  state: state_lib.TrainState,
+  command: str,
+  changes: resume.Changes | None = None,
+) -> None:
+  """Logs what is trained, and writes it beside the run.
+
+  Args:
+    config: the resolved config.
+    run: what was prepared.
+    state: at which the training begins or goes on.
+    command: the flags that make the config.
+    changes: what has changed since the run was begun.
+  """
+  step = int(state.step)
+  if jax.process_index() == 0:
+    if not step:
+      resume.set_aside(run.path, config.to_dict())
+    metadata.write_metadata(
+      run.path,
+      config.to_dict(),
+      run.dataset.info,
+      command,
+      changes=changes,
+      step=step,
+      finished=step >= config.train.num_steps,
+    )
+    try:
+      from clu import parameter_overview
+
+      parameter_overview.log_parameter_overview(
+        state.params, include_stats=False, msg="Parameters:"
+      )
+    except ImportError:
+      logging.info("No table of the parameters: clu is not installed.")
+  logging.info(
+    "Training steps %d to %d on %s, %d parameters, %d %s device(s).",
+    step,
+    config.train.num_steps,
+    run.dataset.info.name,
+    sum(x.size for x in jax.tree.leaves(state.params)),
+    run.mesh.size,
+    jax.default_backend(),
+  )
