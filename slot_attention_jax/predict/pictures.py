@@ -87,6 +87,10 @@ def marks(
     for radius, fill in ((unit + 2, (0, 0, 0)), (unit, color)):
       box = (x - radius, y - radius, x + radius, y + radius)
       draw.ellipse(box, outline=fill, width=max(2, round(unit / 4)))
+  # After all rings, so that none covers a label.
+  for row in objects:
+    color = tuple(int(c) for c in palette.slot_colors(row["slot"] - 1))
+    x, y = factor * row["pixel_x"], factor * row["pixel_y"]
     text = label(row)[:most]
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     x = min(max(2, x + unit + 4), canvas.width - (right - left) - 4)
