@@ -1,6 +1,6 @@
 """What a command waits for before its first step: programs, and their seconds.
 
-  python -m experiments.benchmarks.cold_start --config=configs/clevr_set.py:debug
+  python -m experiments.benchmarks.cold_start --config=configs/CONFIG.py:debug
 
 Runs the command line in a process of its own with an empty cache of compiled
 programs, prints CPU and wall seconds of the whole command, seconds of tracing,
