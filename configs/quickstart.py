@@ -1,6 +1,8 @@
 """Object discovery on a laptop: Tetrominoes scenes, a small autoencoder.
 
 Run: `python -m slot_attention_jax.main --config=quickstart`.
+Variant, after a colon: `robust`, twice the steps; the background stays in one
+  slot, and more iterations at test time do no harm.
 Cost and expected result: see experiments/README.md.
 Architecture: the paper's modules, smaller, on scenes of 28x28 pixels: the
   encoder sees patches of 6x6 pixels every 2 pixels (a 14x14 grid of inputs),
@@ -19,7 +21,7 @@ from slot_attention_jax.config import arguments, base
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """Returns the config; `arg` is empty or `debug`."""
+  """Returns the config; `arg` names variants, separated by commas."""
   config = base.base_config()
   config.task = "discovery"
 
@@ -54,4 +56,16 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.checkpoint.every_steps = 800
   config.checkpoint.best_metric = "fg_ari"
   config.checkpoint.best_mode = "max"
-  return arguments.apply_arguments(config, arg)
+  return arguments.apply_arguments(config, arg, robust)
+
+
+def robust(config: ml_collections.ConfigDict) -> None:
+  """Draws the number of iterations, in the first steps from 1 on."""
+  config.model.num_iterations = 5
+  config.model.train_iterations = (3, 5)
+  config.model.early_iterations = (1, 5)
+  config.model.early_steps = 1_000
+  config.optim.decay_steps = 16_000
+  config.train.num_steps = 16_000
+  config.eval.every_steps = 2_000
+  config.checkpoint.every_steps = 2_000

@@ -34,6 +34,7 @@ VARIANTS = [
   "multi_dsprites:small",
   "tetrominoes:fast",
 ]
+WITH_VARIANTS = [*NAMES, *VARIANTS, "quickstart:robust"]
 # Warm-up, decay, batch size, steps and K; the rest is the same in all.
 PAPER = {
   "clevr_discovery": (10_000, 100_000, 64, 500_000, 7),
@@ -53,7 +54,7 @@ def test_expected_configs_exist():
 
 
 @pytest.mark.parametrize(
-  "name", [*NAMES, *(f"{n}:debug" for n in NAMES), *VARIANTS]
+  "name", [*WITH_VARIANTS, *(f"{n}:debug" for n in NAMES)]
 )
 def test_configs_have_the_keys_of_the_base_and_their_types(name):
   config, expected = flat(sa.load_config(name)), flat(base.base_config())
@@ -206,7 +207,7 @@ def shapes_of(config):
   return config.data.resolution, config.model.num_slots, h * w, None
 
 
-@pytest.mark.parametrize("name", [*NAMES, *VARIANTS])
+@pytest.mark.parametrize("name", WITH_VARIANTS)
 def test_models_give_the_shapes_of_the_data(name):
   config = preset.resolve(sa.load_config(name))
   (h, w), k, n, num_params = SHAPES.get(name) or shapes_of(config)
@@ -228,7 +229,7 @@ def test_models_give_the_shapes_of_the_data(name):
     assert sum(x.size for x in jax.tree.leaves(params)) == num_params
 
 
-@pytest.mark.parametrize("name", [*NAMES, *VARIANTS])
+@pytest.mark.parametrize("name", WITH_VARIANTS)
 def test_the_best_metric_is_one_that_the_task_has(name):
   config = sa.load_config(name)
   task = tasks.create_task(config, info_of(config))
