@@ -26,7 +26,8 @@ from slot_attention_jax.runtime import (
 _CONFIG = flag.define_config_flag(
   "A config by name, as quickstart or clevr_set:small (variant small), or the "
   "path of a Python file with a function get_config. "
-  "--config.KEY=VALUE overrides a key, as --config.train.num_steps=1000.",
+  "--config.KEY=VALUE overrides a key, as --config.train.num_steps=1000. "
+  "Without a config: slot-attention predict --help, and demo --help.",
 )
 _PRINT_CONFIG = flags.DEFINE_bool(
   "print_config", False, "Print the config with all overrides, and exit."
@@ -199,11 +200,23 @@ def _start_jax(workdir: str) -> None:
 _SUBCOMMANDS = {"predict": predict_command.main, "demo": demo_command.main}
 
 
+def _check_first_word(words: list[str]) -> None:
+  """Raises ValueError unless the arguments begin with a flag."""
+  if not words or not words[0].startswith("-"):
+    raise ValueError(
+      "Expected --config=NAME, as --config=quickstart, or one of "
+      f"{sorted(_SUBCOMMANDS)}, got "
+      f"{words[0] if words else 'no arguments'}. --help explains them."
+    )
+
+
 def entry_point() -> None:
   """Starts a subcommand, or `main` under absl, with its log on stderr."""
   if len(sys.argv) > 1 and sys.argv[1] in _SUBCOMMANDS:
     _SUBCOMMANDS[sys.argv[1]](sys.argv[2:])
     return
+  with user_errors.exit_on_user_error():
+    _check_first_word(sys.argv[1:])
   # --help shows the flags of the script that was started, by its path.
   for key_flag in flags.FLAGS.get_key_flags_for_module(__name__):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], key_flag)

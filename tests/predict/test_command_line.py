@@ -160,6 +160,19 @@ def test_the_command_dispatches_to_it(tmp_path, monkeypatch, capsys):
   assert "usage: slot-attention predict" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [[], ["perdict"]])
+def test_a_wrong_word_is_an_error_that_names_the_right_ones(
+  words, monkeypatch, capsys
+):
+  monkeypatch.setattr("sys.argv", ["slot-attention", *words])
+  with pytest.raises(SystemExit) as exit_:
+    main_lib.entry_point()
+  assert exit_.value.code == 2
+  error = capsys.readouterr().err
+  assert "'predict'" in error
+  assert "--config=quickstart" in error
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["clevr6_small", "clevr_set_small"])
 def test_the_weights_of_the_package(model, tmp_path):
