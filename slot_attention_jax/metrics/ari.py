@@ -16,8 +16,8 @@ def adjusted_rand_index(
   true_ids: jax.Array,
   pred_ids: jax.Array,
   *,
-  num_true_groups: int,
-  num_pred_groups: int,
+  num_true_groups: int | None = None,
+  num_pred_groups: int | None = None,
   foreground_only: bool = False,
 ) -> jax.Array:
   r"""Adjusted Rand index of each pair of segmentations.
@@ -44,7 +44,8 @@ def adjusted_rand_index(
     true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
     pred_ids: integer ids of the predicted groups, shape of `true_ids`.
     num_true_groups: number of true groups including the background; static.
-    num_pred_groups: number of predicted groups; static.
+      None: one more than the largest id, which jit does not know.
+    num_pred_groups: number of predicted groups; likewise.
     foreground_only: whether to leave out the pixels whose true id is 0, which
       gives the FG-ARI that the paper reports; static.
 

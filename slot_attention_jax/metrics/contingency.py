@@ -11,12 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# Where the number is not given: a table of more is a mistake.
+_MOST_GROUPS = 2**16
+
 
 def contingency_table(
   true_ids: jax.Array,
   pred_ids: jax.Array,
-  num_true_groups: int,
-  num_pred_groups: int,
+  num_true_groups: int | None = None,
+  num_pred_groups: int | None = None,
 ) -> jax.Array:
   """Counts the pixels that each pair of true and predicted group shares.
 
@@ -26,15 +29,16 @@ def contingency_table(
   Args:
     true_ids: [B, N] or [B, H, W] integer ids of the true groups.
     pred_ids: integer ids of the predicted groups, shape of `true_ids`.
-    num_true_groups: G, number of true groups; static.
-    num_pred_groups: S, number of predicted groups; static.
+    num_true_groups: G, number of true groups; static. None: one more than the
+      largest id, which jit does not know.
+    num_pred_groups: S, number of predicted groups; likewise.
 
   Returns:
     [B, G, S] float32, exact integers.
 
   Raises:
     ValueError: if the shapes differ, have no batch axis, or the ids are not
-      integers.
+      integers; or if a number is None under jit, or would be above 65,536.
 
   Example:
     >>> import jax.numpy as jnp
@@ -56,6 +60,10 @@ def contingency_table(
         f"Expected {name} to be integers, got {ids.dtype}; take the argmax of "
         "masks over the slots."
       )
+  if num_true_groups is None:
+    num_true_groups = _num_groups(true_ids, "true")
+  if num_pred_groups is None:
+    num_pred_groups = _num_groups(pred_ids, "pred")
   shape = (true_ids.shape[0], math.prod(true_ids.shape[1:]))
   true_ids = _to_int32(true_ids, num_true_groups).reshape(shape)  # [B, N]
   pred_ids = _to_int32(pred_ids, num_pred_groups).reshape(shape)  # [B, N]
@@ -69,6 +77,22 @@ def contingency_table(
     cpu=functools.partial(_by_counting, **sizes),
     default=functools.partial(_by_matrix_product, **sizes),
   )
+
+
+def _num_groups(ids, side):
+  """One more than the largest id."""
+  if isinstance(ids, jax.core.Tracer):
+    raise ValueError(
+      f"Expected num_{side}_groups under jit, where ids have no values yet, "
+      "got None. Pass the number, as the number of slots."
+    )
+  largest = int(np.max(ids, initial=0))
+  if largest >= _MOST_GROUPS:
+    raise ValueError(
+      f"Expected num_{side}_groups, or ids below {_MOST_GROUPS:,}, got an id "
+      f"of {largest}. Number the groups from 0."
+    )
+  return largest + 1
 
 
 def _to_int32(ids, num_groups):

@@ -48,8 +48,8 @@ def mean_iou(
   true_ids: jax.Array,
   pred_ids: jax.Array,
   *,
-  num_true_groups: int,
-  num_pred_groups: int,
+  num_true_groups: int | None = None,
+  num_pred_groups: int | None = None,
   ignore_background: bool = True,
 ) -> jax.Array:
   r"""Mean intersection over union of objects with matched segments (mIoU).
@@ -62,7 +62,8 @@ def mean_iou(
     true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
     pred_ids: integer ids of the predicted groups, shape of `true_ids`.
     num_true_groups: number of true groups including the background; static.
-    num_pred_groups: number of predicted groups; static.
+      None: one more than the largest id, which jit does not know.
+    num_pred_groups: number of predicted groups; likewise.
     ignore_background: whether group 0 is no object; static. A segment's pixels
       on the background count in its union either way.
 
@@ -108,8 +109,8 @@ def mean_best_overlap(
   true_ids: jax.Array,
   pred_ids: jax.Array,
   *,
-  num_true_groups: int,
-  num_pred_groups: int,
+  num_true_groups: int | None = None,
+  num_pred_groups: int | None = None,
   ignore_background: bool = True,
 ) -> jax.Array:
   r"""Mean over objects of the best IoU with any predicted segment (mBO).
@@ -156,8 +157,8 @@ def segmentation_covering(
   true_ids: jax.Array,
   pred_ids: jax.Array,
   *,
-  num_true_groups: int,
-  num_pred_groups: int,
+  num_true_groups: int | None = None,
+  num_pred_groups: int | None = None,
   ignore_background: bool = True,
   weighted: bool = True,
 ) -> jax.Array:

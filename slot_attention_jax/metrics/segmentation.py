@@ -11,13 +11,17 @@ from slot_attention_jax.metrics import contingency
 
 
 def slots_in_use(
-  pred_ids: jax.Array, *, num_pred_groups: int, min_fraction: float = 0.001
+  pred_ids: jax.Array,
+  *,
+  num_pred_groups: int | None = None,
+  min_fraction: float = 0.001,
 ) -> jax.Array:
   """How many slots own a part of the image.
 
   Args:
     pred_ids: [B, N] or [B, H, W] integer ids of the predicted groups.
-    num_pred_groups: number of predicted groups; static.
+    num_pred_groups: number of predicted groups; static. None: one more than
+      the largest id, which jit does not know.
     min_fraction: share of the pixels below which a group is noise, in [0, 1];
       0: a pixel suffices; static. A thousandth is 16 pixels of 128 x 128: an
       object of CLEVR, of which at least 200 pixels of 320 x 240 are visible,
@@ -52,8 +56,8 @@ def background_segments(
   true_ids: jax.Array,
   pred_ids: jax.Array,
   *,
-  num_true_groups: int,
-  num_pred_groups: int,
+  num_true_groups: int | None = None,
+  num_pred_groups: int | None = None,
   min_fraction: float = 0.05,
 ) -> jax.Array:
   """How many segments share the background.
@@ -68,7 +72,8 @@ def background_segments(
     true_ids: [B, N] or [B, H, W] integer ids of the true groups, 0 background.
     pred_ids: integer ids of the predicted groups, shape of `true_ids`.
     num_true_groups: number of true groups including the background; static.
-    num_pred_groups: number of predicted groups; static.
+      None: one more than the largest id, which jit does not know.
+    num_pred_groups: number of predicted groups; likewise.
     min_fraction: share of the background's pixels from which on a segment
       counts, in [0, 1]; 0: a pixel suffices; static. At 5 % the rim that a
       slot paints around its object does not count: 2 pixels around a disc of
