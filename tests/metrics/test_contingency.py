@@ -56,3 +56,16 @@ def test_narrow_ids_do_not_overflow():
   table = contingency.contingency_table(true_ids, pred_ids, 256, 8)
   assert table[0, 200, 7] == 10
   assert table.sum() == 10
+
+
+def test_counts_of_groups_are_found_where_ids_have_values():
+  true_ids, pred_ids = jnp.array([[0, 2, -1]]), jnp.array([[1, 0, 1]])
+  table = contingency.contingency_table(true_ids, pred_ids)
+  expected = contingency.contingency_table(true_ids, pred_ids, 3, 2)
+  np.testing.assert_array_equal(table, expected)
+  nothing = jnp.full((1, 4), -1)
+  assert contingency.contingency_table(nothing, nothing).shape == (1, 1, 1)
+  with pytest.raises(ValueError, match="num_true_groups under jit"):
+    jax.jit(contingency.contingency_table)(true_ids, pred_ids)
+  with pytest.raises(ValueError, match=r"ids below 65,536, got an id of 65536"):
+    contingency.contingency_table(true_ids, jnp.array([[2**16, 0, 0]]))
