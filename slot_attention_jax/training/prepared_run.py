@@ -151,8 +151,9 @@ def describe(
     try:
       from clu import parameter_overview
 
+      params: Any = state.params  # clu takes fewer types than it can.
       parameter_overview.log_parameter_overview(
-        state.params, include_stats=False, msg="Parameters:"
+        params, include_stats=False, msg="Parameters:"
       )
     except ImportError:
       logging.info("No table of the parameters: clu is not installed.")
