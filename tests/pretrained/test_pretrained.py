@@ -67,6 +67,7 @@ def test_model_matches_its_config():
     "quickstart",
     pytest.param("clevr6_small", marks=pytest.mark.slow),
     pytest.param("multi_dsprites_small", marks=pytest.mark.slow),
+    pytest.param("tetrominoes_small", marks=pytest.mark.slow),
   ],
 )
 def test_autoencoders_reach_the_metrics_of_their_cards(name):
