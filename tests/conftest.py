@@ -42,8 +42,11 @@ _DIFFERENCE = "difference from the reference"
 def pytest_configure(config):
   """Leaves out what cannot even be imported here, of the doctests."""
   if importlib.util.find_spec("torch") is None:
-    twin = "slot_attention_jax/interop/pytorch_twin.py"
-    config.option.ignore = [*(config.option.ignore or []), twin]
+    modules = (
+      "slot_attention_jax/interop/pytorch_twin.py",
+      "tests/interop/torch_ports.py",
+    )
+    config.option.ignore = [*(config.option.ignore or []), *modules]
 
 
 @pytest.fixture(scope="module")
