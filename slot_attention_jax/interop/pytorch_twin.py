@@ -6,6 +6,9 @@ PyTorch has them. TensorFlow's `SAME` padding, which is not symmetric where
 strides are above 1, is applied by hand.
 """
 
+# Where PyTorch is not installed, its types are unknown.
+# pyright: reportInvalidTypeForm=false
+
 import itertools
 from collections.abc import Sequence
 
