@@ -98,7 +98,7 @@ class Handlers:
       example = scenes.sample(trained, self._num_drawn)
     except ValueError as error:
       raise self._shown(error) from error
-    return enlarged(visualize.to_uint8(example.input)), example
+    return pictures.enlarge(visualize.to_uint8(example.input)), example
 
   def find(
     self,
@@ -162,7 +162,7 @@ class Handlers:
       return None
     if len({scene.found.trained.name for scene, _ in choices}) > 1:
       raise self._error("Find the slots of both images with one model.")
-    return enlarged(scenes.combine(choices))
+    return pictures.enlarge(scenes.combine(choices))
 
   def table(self, a: Any, b: Any) -> dict[str, list] | None:
     """The objects that a set predictor finds in A and B, as a table.
@@ -218,9 +218,3 @@ def _rgb(image: Any) -> np.ndarray:
   if array.ndim != 3 or array.shape[-1] not in (3, 4):
     raise ValueError("Expected an image in colors.")
   return array[..., :3].astype(np.uint8)
-
-
-def enlarged(image: np.ndarray) -> np.ndarray:
-  """Enlarged by a whole factor, so that browsers do not blur its pixels."""
-  factor = pictures.enlargement(image)
-  return image.repeat(factor, axis=0).repeat(factor, axis=1)

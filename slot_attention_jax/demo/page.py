@@ -4,6 +4,7 @@ from typing import Any
 
 from slot_attention_jax.demo import handlers as handlers_lib
 from slot_attention_jax.demo import scenes
+from slot_attention_jax.predict import pictures as pictures_lib
 
 MAX_FILE_SIZE = 10 * 2**20
 """Bytes of the largest upload."""
@@ -150,7 +151,7 @@ def _image_column(gr, handlers, name, options):
     scene = handlers.find(*inputs)
     labels = handlers_lib.slot_labels(scene)
     pictures = [
-      (handlers_lib.enlarged(picture), f"slot {k}")
+      (pictures_lib.enlarge(picture), f"slot {k}")
       for k, picture in enumerate(scene.slot_pictures(), start=1)
     ]
     paints = scene.slot_images is not None

@@ -46,7 +46,7 @@ def overlay(image: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     outside the window.
   """
   factor = enlargement(image)
-  image, numbers = (_enlarge(x, factor) for x in (image, numbers))
+  image, numbers = (enlarge(x, factor) for x in (image, numbers))
   colors = palette.slot_colors(numbers.astype(np.int32) - 1)
   colors = np.where(numbers[..., None] > 0, colors, np.uint8(0))
   mixed = (6 * image.astype(np.uint16) + 4 * colors.astype(np.uint16)) // 10
@@ -76,7 +76,7 @@ def marks(
   from PIL import Image, ImageDraw, ImageFont
 
   factor = enlargement(image)
-  canvas = Image.fromarray(_enlarge(image, factor))
+  canvas = Image.fromarray(enlarge(image, factor))
   draw = ImageDraw.Draw(canvas)
   unit = max(canvas.height, canvas.width) / 40
   font = ImageFont.load_default(size=max(11, round(1.1 * unit)))
@@ -179,5 +179,15 @@ def enlargement(image: np.ndarray) -> int:
   return max(1, round(_MIN_SIZE / image.shape[0]))
 
 
-def _enlarge(image: np.ndarray, factor: int) -> np.ndarray:
+def enlarge(image: np.ndarray, factor: int | None = None) -> np.ndarray:
+  """Enlarges an image by a whole factor, so that its pixels stay sharp.
+
+  Args:
+    image: [H, W, ...].
+    factor: of both sides; None: `enlargement` of the image.
+
+  Returns:
+    [factor * H, factor * W, ...].
+  """
+  factor = enlargement(image) if factor is None else factor
   return image.repeat(factor, axis=0).repeat(factor, axis=1)

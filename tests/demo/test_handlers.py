@@ -6,7 +6,7 @@ import pytest
 import slot_attention_jax as sa
 from slot_attention_jax.demo import handlers as handlers_lib
 from slot_attention_jax.demo import scenes
-from slot_attention_jax.predict import trained_model
+from slot_attention_jax.predict import pictures, trained_model
 from tests.predict import tiny
 
 RNG = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def test_all_slots_of_an_image_decode_to_its_reconstruction(handlers, pair):
   scene, _ = pair
   labels = handlers_lib.slot_labels(scene)
   decoded = handlers.combine(scene, None, labels, [])
-  expected = handlers_lib.enlarged(scene.reconstruction())
+  expected = pictures.enlarge(scene.reconstruction())
   np.testing.assert_allclose(decoded, expected, atol=1)
 
 
@@ -72,13 +72,11 @@ def test_pictures_of_slots_show_what_they_take(pair):
   pictures = scene.slot_pictures()
   assert len(pictures) == scene.num_slots == 4
   assert all(p.shape == (35, 35, 3) and p.dtype == np.uint8 for p in pictures)
-  shares = [float(s.split("(")[1][:-3]) for s in map(str, labels_of(scene))]
+  shares = [
+    float(s.split("(")[1][:-3]) for s in handlers_lib.slot_labels(scene)
+  ]
   assert abs(sum(shares) - 100) <= 2
   assert scene.overview().dtype == np.uint8
-
-
-def labels_of(scene):
-  return handlers_lib.slot_labels(scene)
 
 
 def test_a_set_predictor_s_objects_are_a_table(handlers, predictor):
