@@ -5,7 +5,6 @@ fraction of the image's; the decoder broadcasts slots to the same grid and
 doubles it as often. So no broadcast size has to be computed.
 """
 
-import functools
 import math
 import re
 from collections.abc import Iterable
@@ -50,8 +49,7 @@ def resolve(config: Any, overridden: Iterable[str] = ()) -> Any:
     if it is resolved again. The config itself if it has no preset.
 
   Raises:
-    ValueError: if the image's sides are not multiples of the stride, or a key
-      that the preset decides was set besides.
+    ValueError: if a key that the preset decides was set besides.
 
   Example:
     >>> import slot_attention_jax as sa
@@ -84,19 +82,8 @@ def architecture(name: str, resolution: tuple[int, int]) -> dict[str, Any]:
 
   Returns:
     The values by key.
-
-  Raises:
-    ValueError: if the sides are not multiples of the stride.
   """
   stride = _stride(name, resolution)
-  if any(side % stride for side in resolution):
-    below = [side - side % stride for side in resolution]
-    nearest = tuple(side or stride for side in below)
-    raise ValueError(
-      f"Expected data.resolution in multiples of {stride} for "
-      f"model.preset={name!r}, got {tuple(resolution)}. Use {nearest} or "
-      "model.preset=auto."
-    )
   width, _ = _budget(name)
   halvings = int(math.log2(stride))
   layers = max(_FEWEST_LAYERS, halvings + 1)
@@ -109,7 +96,8 @@ def architecture(name: str, resolution: tuple[int, int]) -> dict[str, Any]:
     + (5,) * (layers - 1),
     "model.encoder_strides": down,
     "model.encoder_mlp_sizes": (128, 64),
-    "model.broadcast_size": (resolution[0] // stride, resolution[1] // stride),
+    # Sides that are no multiples of the stride: the grid covers the image.
+    "model.broadcast_size": tuple(-(-side // stride) for side in resolution),
     "model.decoder_channels": (width,) * (layers - 1),
     "model.decoder_kernel_sizes": tuple(6 if s == 2 else 5 for s in up),
     "model.decoder_strides": up,
@@ -121,10 +109,8 @@ def _stride(name: str, resolution: tuple[int, int]) -> int:
   if match := re.fullmatch(r"strided(\d)(_wide)?", name):
     return int(match[1])
   _, cells = _budget(name)
-  common = functools.reduce(math.gcd, resolution, _STRIDES[-1])
-  fitting = [s for s in _STRIDES if common % s == 0]
-  small = [s for s in fitting if max(resolution) <= s * cells]
-  return min(small, default=fitting[-1])
+  small = [s for s in _STRIDES if max(resolution) <= s * cells]
+  return min(small, default=_STRIDES[-1])
 
 
 def _budget(name: str) -> tuple[int, int]:

@@ -174,6 +174,7 @@ def _model(twin: Any, model: Any, state: Mapping[str, np.ndarray]) -> Any:
     model.decoder_channels,
     model.decoder_kernel_sizes,
     model.decoder_strides,
+    model.decoder_output_size,
   )
   return twin.AutoEncoder(encoder, slots, decoder)
 

@@ -166,9 +166,11 @@ class Decoder(nn.Module):
     channels: Sequence[int] = (64, 64, 64, 64, 64),
     kernel_sizes: Sequence[int] = (5, 5, 5, 5, 5, 3),
     strides: Sequence[int] = (2, 2, 2, 2, 1, 1),
+    output_size: tuple[int, int] | None = None,
   ):
     super().__init__()
     self.broadcast_size = tuple(broadcast_size)
+    self.output_size = tuple(output_size or (None, None))  # None: no crop.
     sizes = itertools.pairwise((slot_size, *channels, 4))
     layers = zip(sizes, kernel_sizes, strides, strict=True)
     self.conv = nn.ModuleList(SameConvTranspose(*c, k, s) for c, k, s in layers)
@@ -181,7 +183,8 @@ class Decoder(nn.Module):
     x = x.permute(0, 3, 1, 2)
     for i, layer in enumerate(self.conv):
       x = layer(F.relu(x) if i else x)
-    x = x.unflatten(0, slots.shape[:2])
+    height, width = self.output_size
+    x = x[..., :height, :width].unflatten(0, slots.shape[:2])
     return x[:, :, :3], x[:, :, 3:]
 
 

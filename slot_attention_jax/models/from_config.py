@@ -1,5 +1,6 @@
 """Builds a model from the `model` group of a config."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ _NOT_SETTINGS = (
   "param_dtype",
   "num_properties",
   "decoder_output_channels",
+  "decoder_output_size",
   "layer_norm_epsilon",
   "encoder_layer_norm_epsilon",
 )
@@ -57,7 +59,8 @@ def create_model(
 
   Raises:
     ValueError: on an unknown task or precision, a setting that is missing, a
-      decoder of another resolution, or set prediction without `num_properties`.
+      decoder whose grid does not cover the images, or covers more than their
+      last cells, or set prediction without `num_properties`.
 
   Example:
     >>> from slot_attention_jax.models import from_config
@@ -97,14 +100,7 @@ def create_model(
     model = models.SlotAttentionAutoEncoder(
       resolution=_hashable(resolution), **options
     )
-    decoded = model.decoder.resolution
-    if decoded != tuple(resolution):
-      raise ValueError(
-        "Expected model.broadcast_size times the product of "
-        f"model.decoder_strides to be the resolution {tuple(resolution)}, got "
-        f"{decoded}. Change one of them."
-      )
-    return model
+    return model.clone(decoder_output_size=_output_size(model))
   if num_properties is None:
     raise ValueError(
       "Expected num_properties for set prediction, got None. It is the size of "
@@ -131,6 +127,23 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
   """
   renamed = {_RENAMED.get(name, name): v for name, v in settings.items()}
   return {**_ADDED, **renamed}
+
+
+def _output_size(model: Any) -> tuple[int, int] | None:
+  """What the decoder crops its images to: None if they fit as they are."""
+  decoded = model.decoder.resolution
+  if decoded == model.resolution:
+    return None
+  scale = math.prod(model.decoder_strides)
+  covering = tuple(-(-side // scale) for side in model.resolution)
+  if covering != tuple(model.broadcast_size):
+    raise ValueError(
+      "Expected model.broadcast_size times the product of "
+      "model.decoder_strides to be the resolution "
+      f"{model.resolution}, rounded up to whole cells, got {decoded}. Use "
+      f"model.broadcast_size={covering}, or model.preset=auto."
+    )
+  return model.resolution
 
 
 def _settings_of(task: str) -> list[str]:

@@ -22,6 +22,10 @@ class SpatialBroadcastDecoder(nn.Module):
     strides: stride of each transposed convolution, the last layer's included.
     output_channels: channels of the decoded image; one more is the alpha
       logit.
+    output_size: (H, W) that decoded images are cropped to, at the bottom and
+      at the right; None: all of them, the grid times the strides. So images
+      whose sides are no multiples of the stride get a grid that covers them,
+      as the encoder's does.
     dtype: dtype of the computation; None: that of inputs and parameters.
     param_dtype: dtype of the parameters.
 
@@ -50,12 +54,15 @@ class SpatialBroadcastDecoder(nn.Module):
   kernel_sizes: Sequence[int] = (5, 5, 5, 5, 5, 3)
   strides: Sequence[int] = (2, 2, 2, 2, 1, 1)
   output_channels: int = 3
+  output_size: tuple[int, int] | None = None
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
   @property
   def resolution(self) -> tuple[int, int]:
     """(H, W) of the decoded images, in pixels."""
+    if self.output_size is not None:
+      return self.output_size
     scale = math.prod(self.strides)
     return self.broadcast_size[0] * scale, self.broadcast_size[1] * scale
 
@@ -70,8 +77,8 @@ class SpatialBroadcastDecoder(nn.Module):
       A pair (images [B, K, H, W, C], alpha logits [B, K, H, W, 1]).
 
     Raises:
-      ValueError: if the slots do not have three axes or the lists of layers
-        differ in length.
+      ValueError: if the slots do not have three axes, the lists of layers
+        differ in length, or the output size is larger than what is decoded.
     """
     channels = (*self.channels, self.output_channels + 1)
     encoder.check_lengths(
@@ -103,5 +110,11 @@ class SpatialBroadcastDecoder(nn.Module):
         x = layer(x, constant)
     x, weights = convolution.promote(x, weights, self.dtype)
     x = convolution.conv_transpose_stack(x, weights, self.strides[1:])
-    x = x.reshape(b, k, *x.shape[1:])  # [B, K, H, W, C + 1]
+    h, w = self.resolution
+    if h > x.shape[1] or w > x.shape[2]:
+      raise ValueError(
+        f"Expected an output_size of at most {x.shape[1:3]}, broadcast_size "
+        f"times the strides, got {self.output_size}. Use a larger grid."
+      )
+    x = x[:, :h, :w].reshape(b, k, h, w, -1)  # [B, K, H, W, C + 1]
     return x[..., :-1], x[..., -1:]

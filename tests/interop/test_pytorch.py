@@ -85,9 +85,12 @@ def test_slot_attention_equals_its_twin(options):
   tree_map(np.testing.assert_array_equal, back, params)
 
 
-def test_the_autoencoder_equals_its_twin():
-  model = sa.SlotAttentionAutoEncoder(resolution=(18, 24), **SMALL, **DECODER)
-  images = jax.random.uniform(jax.random.key(2), (2, 18, 24, 3), minval=-1)
+@pytest.mark.parametrize("size", [(18, 24), (17, 20)])
+def test_the_autoencoder_equals_its_twin(size):
+  model = sa.SlotAttentionAutoEncoder(
+    decoder_output_size=size, resolution=size, **SMALL, **DECODER
+  )
+  images = jax.random.uniform(jax.random.key(2), (2, *size, 3), minval=-1)
   params = init(model, images)
   twin = pytorch.create_twin(model, params)
   ours, theirs = outputs(model, params, twin, images)

@@ -60,6 +60,18 @@ def test_same_parameters_at_other_resolutions_and_channels():
   assert images.shape == (1, 2, 6, 8, 1)
 
 
+def test_images_are_cropped_at_the_bottom_and_at_the_right():
+  slots = normal(0, 2, 3, 6)
+  params = random_params(SMALL, slots)
+  module = SMALL.clone(output_size=(5, 8))
+  assert module.resolution == (5, 8)
+  whole, cropped = SMALL.apply(params, slots), module.apply(params, slots)
+  for x, y in zip(whole, cropped, strict=True):
+    np.testing.assert_array_equal(x[:, :, :5], y)
+  with pytest.raises(ValueError, match=r"at most \(6, 8\).*got \(6, 9\)"):
+    shapes(SMALL.clone(output_size=(6, 9)), (1, 2, 6))
+
+
 def test_slots_are_decoded_independently():
   slots = normal(0, 2, 3, 6)
   params = random_params(SMALL, slots)
