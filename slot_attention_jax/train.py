@@ -219,7 +219,8 @@ def _end(signal: int, when: str) -> NoReturn:
 def _open_goodput(path, start, began):
   """Counts what the time goes into, and what a kill has lost."""
   lost = writers.seconds_after(path / writers.METRICS_FILE, start)
-  return goodput.Goodput(began, lost)
+  record = path if jax.process_index() == 0 else None
+  return goodput.Goodput(began, lost, record)
 
 
 def _open_bar(total, start):

@@ -10,6 +10,7 @@ from absl import logging
 from slot_attention_jax import models, tasks
 from slot_attention_jax.data import types
 from slot_attention_jax.evaluation import (
+  arrays,
   decomposition,
   examples,
   figures,
@@ -32,7 +33,9 @@ def write(
   step: int | None,
   results: Mapping[str, np.ndarray] | None = None,
 ) -> np.ndarray:
-  """Writes `images/NAME.png`, `figures/NAME.png` and `figures/NAME.svg`.
+  """Writes `images/NAME.png` and `figures/NAME.png`, `.svg` and `.npz`.
+
+  The last has the arrays of the figure, which `slot-attention report` shows.
 
   Args:
     path: directory of the run.
@@ -49,6 +52,10 @@ def write(
   """
   grid = visualize.output_grid(shown.images, shown.output)
   files.save_png(path / "images" / f"{name}.png", grid)
+  scores = _scores(results, len(shown.images))
+  arrays.save(
+    path / "figures" / f"{name}.npz", arrays.collect(task, shown, scores)
+  )
   if not figures.available():
     logging.info("No figures: matplotlib is not installed.")
     return grid
@@ -74,18 +81,12 @@ def figure(
     task.image_shape[:2], output.attention.shape[-1]
   )
   if isinstance(output, models.AutoEncoderOutput):
-    count = len(shown.images)
-    scores = {
-      label: np.asarray(results[key])[:count]
-      for label, key in _SCORES.items()
-      if results is not None and key in results
-    }
     return decomposition.figure(
       shown.images,
       output,
       grid,
       segmentation=shown.truth.get("segmentation"),
-      scores=scores,
+      scores=_scores(results, len(shown.images)),
       title=title,
     )
   assert info.layout is not None
@@ -98,3 +99,12 @@ def figure(
     data=info.name,
     title=title,
   )
+
+
+def _scores(results, count: int) -> dict[str, np.ndarray]:
+  """Scores [B] of the first images, by their names."""
+  return {
+    label: np.asarray(results[key])[:count]
+    for label, key in _SCORES.items()
+    if results is not None and key in results
+  }

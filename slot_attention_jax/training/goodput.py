@@ -1,11 +1,16 @@
 """What the wall time of a run went into."""
 
 import contextlib
+import json
+import pathlib
 import time
 from collections.abc import Callable
 
 import jax
 from absl import logging
+
+FILE = "goodput.jsonl"
+"""In the directory of a run, a line for each process that trained it."""
 
 _COMPILE = "/jax/core/compile/"
 
@@ -19,6 +24,8 @@ class Goodput(contextlib.AbstractContextManager):
   Args:
     began: when the process began the run, in seconds of `clock`.
     lost: seconds that an earlier process spent on steps which are done again.
+    path: directory of the run, to whose `FILE` a line is added if steps were
+      done; None: none is.
     clock: returns seconds, for tests.
 
   Example:
@@ -36,10 +43,12 @@ class Goodput(contextlib.AbstractContextManager):
     self,
     began: float,
     lost: float = 0.0,
+    path: pathlib.Path | None = None,
     clock: Callable[[], float] = time.monotonic,
   ):
     self.seconds: dict[str, float] = {}
     self._lost = lost
+    self._path = path
     self._clock = clock
     self._phase = "start"
     self._since = began
@@ -56,6 +65,8 @@ class Goodput(contextlib.AbstractContextManager):
     jax.monitoring.unregister_event_time_span_listener(self._on_event)
     self.on("end")
     logging.info("%s", self)
+    if self._path and self.seconds.get("steps"):
+      self._save(self._path / FILE)
 
   def on(self, phase: str) -> None:
     """Ends a phase and begins the next."""
@@ -78,6 +89,16 @@ class Goodput(contextlib.AbstractContextManager):
       f"steps; {', '.join(parts)}."
     )
 
+  def _save(self, path: pathlib.Path) -> None:
+    """Adds a line; a disk that cannot be written to costs no more than it."""
+    seconds = self.seconds | {"lost": self._lost}
+    line = json.dumps({k: round(v, 3) for k, v in seconds.items()})
+    try:
+      with path.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    except OSError as error:
+      logging.warning("Cannot write %s: %s.", path, error)
+
   def _add(self, phase: str, seconds: float) -> None:
     self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
@@ -91,3 +112,26 @@ class Goodput(contextlib.AbstractContextManager):
     if event.startswith(_COMPILE):
       outside = [span for span in self._compilations if span[0] < start_time]
       self._compilations = [*outside, (start_time, end_time)]
+
+
+def read(path: pathlib.Path) -> dict[str, float]:
+  """Reads what the time of a run went into.
+
+  Args:
+    path: its directory.
+
+  Returns:
+    Seconds by phase, of all processes that ended by themselves or by a signal,
+    and `lost`; empty if none is known.
+  """
+  total: dict[str, float] = {}
+  try:
+    text = (path / FILE).read_text(encoding="utf-8", errors="replace")
+  except OSError:
+    return {}
+  for line in text.splitlines():
+    # A line may be half of one.
+    with contextlib.suppress(ValueError, AttributeError, TypeError):
+      for phase, seconds in json.loads(line).items():
+        total[phase] = total.get(phase, 0.0) + float(seconds)
+  return total

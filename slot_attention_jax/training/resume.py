@@ -58,6 +58,7 @@ _RECORDS = (
   "config.json",
   "metadata.json",
   "metrics.jsonl",
+  "goodput.jsonl",
   "trackers.json",
   "evaluation.json",
   "evaluation.md",

@@ -8,6 +8,7 @@ from slot_attention_jax import models
 from slot_attention_jax.data import types
 from slot_attention_jax.data.images import pixels
 from slot_attention_jax.evaluation import (
+  arrays,
   decomposition,
   draw,
   examples,
@@ -230,4 +231,12 @@ def test_without_matplotlib_the_image_stands_in(tmp_path, monkeypatch):
   image = draw.write(tmp_path, "1", task, shown, info, **options)
   stored = pixels.read_values(tmp_path / "images" / "1.png")
   np.testing.assert_array_equal(stored, image)
-  assert not (tmp_path / "figures").exists()
+  # The arrays of the figure are there without it.
+  (kept,) = (tmp_path / "figures").iterdir()
+  found = arrays.load(kept)
+  np.testing.assert_array_equal(found["score_FG-ARI"], np.ones(2))
+  np.testing.assert_array_equal(found["image"], np.full((2, 8, 12, 3), 128))
+  np.testing.assert_array_equal(
+    found["masks"], 255 * np.asarray(out.masks)[..., 0]
+  )
+  assert found["attention"].shape == (2, 2, 3, 2, 3)

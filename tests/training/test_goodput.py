@@ -34,3 +34,19 @@ def test_compilations_are_taken_from_the_phase_that_waits_for_them():
   record(event, 120.0, 130.0)  # Nobody listens any more.
   spent.on("end")
   assert spent.seconds["compile"] == 3.5
+
+
+def test_processes_add_up_in_a_file(tmp_path):
+  for seconds in (0.0, 2.0):
+    now = iter([0.0, 2.0, 2.0 + seconds, 10.0])
+    spent = goodput.Goodput(0.0, 1.0, tmp_path, clock=lambda now=now: next(now))
+    with spent:
+      spent.on("steps")
+      spent.on("saves")
+  with (tmp_path / goodput.FILE).open("a") as file:
+    file.write('{"steps": 1')
+  # A process that did no step leaves no line.
+  assert goodput.read(tmp_path) == {
+    "start": 2.0, "steps": 2.0, "saves": 6.0, "lost": 1.0
+  }  # fmt: skip
+  assert goodput.read(tmp_path / "none") == {}
