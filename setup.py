@@ -52,6 +52,8 @@ setuptools.setup(
     _PACKAGE: ["py.typed"],
     # Weights and their model cards.
     f"{_PACKAGE}.pretrained": ["*.safetensors", "*.md", "*.json"],
+    # The page of `slot-attention report`.
+    f"{_PACKAGE}.report": ["static/*"],
   },
   python_requires=">=3.11",
   entry_points={

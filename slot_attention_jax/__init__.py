@@ -59,5 +59,6 @@ from slot_attention_jax.pretrained import (
   read_weights_facts,
   read_weights_metadata,
 )
+from slot_attention_jax.report.write import write_report
 
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
 """Command line: train, evaluate, render or export, as a config says.
 
-`slot-attention predict --help` and `slot-attention demo --help` explain the
+`slot-attention predict --help`, `report --help` and `demo --help` explain the
 subcommands, which need no config.
 """
 
@@ -16,6 +16,7 @@ from slot_attention_jax import evaluate, render, train
 from slot_attention_jax.config import arguments, flag, preset
 from slot_attention_jax.demo import command_line as demo_command
 from slot_attention_jax.predict import command_line as predict_command
+from slot_attention_jax.report import command_line as report_command
 from slot_attention_jax.runtime import (
   compilation,
   processes,
@@ -27,7 +28,8 @@ _CONFIG = flag.define_config_flag(
   "A config by name, as quickstart or clevr_set:small (variant small), or the "
   "path of a Python file with a function get_config. "
   "--config.KEY=VALUE overrides a key, as --config.train.num_steps=1000. "
-  "Without a config: slot-attention predict --help, and demo --help.",
+  "Without a config: slot-attention predict --help, report --help and "
+  "demo --help.",
 )
 _PRINT_CONFIG = flags.DEFINE_bool(
   "print_config", False, "Print the config with all overrides, and exit."
@@ -197,7 +199,11 @@ def _start_jax(workdir: str) -> None:
   )
 
 
-_SUBCOMMANDS = {"predict": predict_command.main, "demo": demo_command.main}
+_SUBCOMMANDS = {
+  "predict": predict_command.main,
+  "report": report_command.main,
+  "demo": demo_command.main,
+}
 
 
 def _check_first_word(words: list[str]) -> None:

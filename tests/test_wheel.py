@@ -70,6 +70,7 @@ def test_the_wheel_has_all_that_runs_and_no_more(wheel):
     *weights.glob("*.md"),
     weights / "sha256.json",
     package / "py.typed",
+    *(package / "report" / "static").iterdir(),
   ]
   files = {path.relative_to(ROOT).as_posix() for path in expected}
   configs = (ROOT / "configs").glob("*.py")

@@ -52,9 +52,9 @@ def markdown(content: dict[str, Any]) -> str:
   titles = ["decoder's masks", "attention"] if both else ["value"]
   lines.append(f"| metric | {' | '.join(titles)} | what it is |")
   lines.append("|---" * (2 + len(titles)) + "|")
-  for short in sorted(cells, key=_order):
+  for short in sorted(cells, key=order):
     values = cells[short][: len(titles)]
-    lines.append(f"| {short} | {' | '.join(values)} | {_meaning(short)} |")
+    lines.append(f"| {short} | {' | '.join(values)} | {meaning(short)} |")
   lines += ["", "| conditions | |", "|---|---|"]
   for name, value in conditions.items():
     if value is not None and value != "":
@@ -62,7 +62,7 @@ def markdown(content: dict[str, Any]) -> str:
   return "\n".join(lines) + "\n"
 
 
-def _order(short: str) -> tuple[int, float, str]:
+def order(short: str) -> tuple[int, float, str]:
   """Average precision first, then in the order above, then by name."""
   if short.startswith("ap_"):
     return -1, -float(short.removeprefix("ap_")), short
@@ -71,7 +71,26 @@ def _order(short: str) -> tuple[int, float, str]:
   return place, 0.0, short
 
 
-def _meaning(short: str) -> str:
+def direction(short: str) -> int:
+  """1 if more of a metric is better, -1 if less is, 0 if neither.
+
+  Args:
+    short: its short name.
+
+  Returns:
+    The direction.
+
+  Example:
+    >>> from slot_attention_jax.evaluation import table
+    >>> [table.direction(m) for m in ("fg_ari", "mse", "slots_in_use")]
+    [1, -1, 0]
+  """
+  words = meaning(short.removesuffix(_OF_ATTENTION))
+  return {"higher": 1, "lower": -1}.get(words.rpartition(" ")[2], 0)
+
+
+def meaning(short: str) -> str:
+  """What a metric is, in words; empty if it is none of the package's."""
   if short == "accuracy_all":
     return "share of objects with all properties right; 0 to 1, higher"
   for prefix, words in (

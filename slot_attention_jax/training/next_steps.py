@@ -124,6 +124,7 @@ def describe(
       f"--workdir={where}"
     )
   lines += [
+    f"  report    slot-attention report {where}",
     f"  predict   slot-attention predict --model={where} --images=DIR "
     "--output=predictions",
     f"  load      sa.predict(images, model={_short(path)!r})",

@@ -30,6 +30,11 @@ def test_the_end_names_the_picture_and_commands(tmp_path, monkeypatch):
     "--config.data.data_dir=/my data",
     "--workdir=my runs/1",
   ]
+  assert shlex.split(rows["report"]) == [
+    "slot-attention",
+    "report",
+    "my runs/1",
+  ]
   assert shlex.split(rows["predict"])[:3] == [
     "slot-attention",
     "predict",
