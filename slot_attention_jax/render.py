@@ -121,6 +121,7 @@ def _dataset(
     resolution=resolution,
     seed=config.seed,
     num_examples=None if training else count,
+    quick=config.train.quick_compilation,
     describe=describe,
   )
 

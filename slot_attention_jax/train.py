@@ -162,7 +162,13 @@ def _make_step(config, run, start):
     start,
   )
   return per_call, multi_step.make_step(
-    run.task, run.optimizer, run.schedule, run.mesh, run.dataset, per_call
+    run.task,
+    run.optimizer,
+    run.schedule,
+    run.mesh,
+    run.dataset,
+    per_call,
+    quick=config.train.quick_compilation,
   )
 
 

@@ -187,6 +187,7 @@ ALLOWED: Mapping[str, Rule] = {
   "train.num_steps": _STEPS,
   "train.steps_per_call": _integer(0, 10**6),
   "train.max_minutes": _number(0, math.inf),
+  "train.quick_compilation": _BOOL,
   "eval.split": _NAME,
   "eval.batch_size": _BATCH,
   "eval.every_steps": _STEPS,

@@ -74,6 +74,7 @@ def debug(config: ml_collections.ConfigDict) -> None:
     "optim.warmup_steps": 2,
     "train.batch_size": 4,
     "train.num_steps": 2,
+    "train.quick_compilation": True,
     "eval.batch_size": 4,
     "eval.every_steps": 2,
     "checkpoint.every_steps": 1,

@@ -205,6 +205,9 @@ def _train() -> ml_collections.ConfigDict:
   # Minutes of wall time after which a process saves a checkpoint and ends; the
   # same command resumes. 0.0: no limit.
   train.max_minutes = 0.0
+  # On CPU: compile all programs in less time, to run slower, which pays off in
+  # a run of a few steps.
+  train.quick_compilation = False
   return train
 
 

@@ -27,6 +27,8 @@ class Batching:
     on_device: whether to hold the examples in the memory of every device;
       `"auto"` does so on accelerators if they fit into half of the memory that
       is free.
+    quick: whether rendering is compiled for a few batches, see
+      `compilation.quick_options`.
   """
 
   batch_size: int
@@ -34,6 +36,7 @@ class Batching:
   seed: int = 0
   train: bool = False
   on_device: bool | Literal["auto"] = "auto"
+  quick: bool = False
 
 
 class CachedDataset(types.Dataset):

@@ -110,6 +110,7 @@ def create_dataset(
     seed=config.seed,
     train=split == "train",
     on_device=_ON_DEVICE[data.on_device],
+    quick=config.train.quick_compilation,
   )
   if data.name in SCENES:
     return _open_scenes(config, split, batching)

@@ -14,8 +14,8 @@ from jax.experimental import multihost_utils
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
 from slot_attention_jax.evaluation import visualize
+from slot_attention_jax.runtime import compilation, progress
 from slot_attention_jax.runtime import mesh as mesh_lib
-from slot_attention_jax.runtime import progress
 
 
 class Interrupted(Exception):
@@ -45,7 +45,7 @@ def abstract_params(task: tasks.Task, mesh: jax.sharding.Mesh) -> Any:
 
 
 def make_eval_step(
-  task: tasks.Task, mesh: jax.sharding.Mesh
+  task: tasks.Task, mesh: jax.sharding.Mesh, quick: bool = False
 ) -> Callable[[Any, types.Batch, jax.Array, Any], dict[str, jax.Array]]:
   """Compiles the evaluation of one batch on a mesh.
 
@@ -54,6 +54,7 @@ def make_eval_step(
   Args:
     task: what is evaluated.
     mesh: the mesh.
+    quick: compiled for a few batches, see `compilation.quick_options`.
 
   Returns:
     A function (params, batch, key, first_index) -> dict of per-example arrays
@@ -84,6 +85,7 @@ def make_eval_step(
     evaluate,
     in_shardings=(replicated, batch_sharding, None, None),
     out_shardings=batch_sharding,
+    compiler_options=compilation.quick_options(quick),
   )
   return mesh_lib.under_mesh(compiled, mesh)
 
@@ -234,7 +236,7 @@ def show(
   images = rows.pop("image")
   host_params = jax.device_get(params)
   output = jax.device_get(
-    _apply(task, host_params, images, jax.random.key(seed))
+    _apply(task)(host_params, images, jax.random.key(seed))
   )
   return Shown(images, output, rows)
 
@@ -270,7 +272,7 @@ def _allgather(arrays: Any) -> Any:
   return multihost_utils.process_allgather(arrays, tiled=True)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(task, params, images, key):
+@functools.lru_cache(maxsize=8)
+def _apply(task):
   # Tasks are equal if their fields are: compiled once for all images.
-  return task.apply(params, images, key)
+  return jax.jit(task.apply, compiler_options=compilation.quick_options())

@@ -40,7 +40,9 @@ class Evaluations:
   ):
     self._config, self._path, self._task = config, path, task
     self._dataset, self._writer, self._stop = dataset, writer, stop
-    self._step = examples.make_eval_step(task, mesh)
+    self._step = examples.make_eval_step(
+      task, mesh, config.train.quick_compilation
+    )
 
   def evaluate(
     self, step: int, params: Any, write: bool = True

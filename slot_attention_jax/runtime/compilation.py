@@ -1,11 +1,18 @@
-"""Where compiled programs are kept between runs."""
+"""How much is compiled, and where compiled programs are kept between runs."""
 
 import os
+from typing import Any
 
 import jax
 
 DIRECTORY = os.path.join("~", ".cache", "slot_attention_jax", "xla")
 """The default; `~` is the home directory."""
+# LLVM's optimizations, and fusions lowered by MLIR rather than directly, are
+# most of the time of a compilation on CPU.
+_QUICK = {
+  "xla_backend_optimization_level": "0",
+  "xla_cpu_use_fusion_emitters": False,
+}
 
 
 def keep_programs(directory: str = DIRECTORY) -> None:
@@ -14,3 +21,28 @@ def keep_programs(directory: str = DIRECTORY) -> None:
     jax.config.update(
       "jax_compilation_cache_dir", os.path.expanduser(directory)
     )
+
+
+def quick_options(quick: bool = True) -> dict[str, Any] | None:
+  """The `compiler_options` of a program that runs once or a few times.
+
+  On CPU it compiles in less time and runs slower; results differ by rounding.
+  Elsewhere it is compiled as always.
+
+  Args:
+    quick: whether the program is to be compiled so.
+
+  Returns:
+    Options for `jax.jit`; None: XLA's own.
+
+  Example:
+    >>> import jax
+    >>> from slot_attention_jax.runtime import compilation
+    >>> options = compilation.quick_options()
+    >>> double = jax.jit(lambda x: 2 * x, compiler_options=options)
+    >>> int(double(3))
+    6
+  """
+  if not quick or jax.default_backend() != "cpu":
+    return None
+  return dict(_QUICK)

@@ -9,6 +9,7 @@ import optax
 
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
+from slot_attention_jax.runtime import compilation
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import state as state_lib
 from slot_attention_jax.training import steps
@@ -54,6 +55,7 @@ def make_step(
   mesh: jax.sharding.Mesh,
   dataset: types.Dataset,
   steps_per_call: int,
+  quick: bool = False,
 ) -> Callable[
   [state_lib.TrainState, Any], tuple[state_lib.TrainState, steps.Metrics]
 ]:
@@ -66,16 +68,17 @@ def make_step(
     mesh: the mesh.
     dataset: what is trained on.
     steps_per_call: as of `choose_steps_per_call`.
+    quick: compiled for a few steps, see `compilation.quick_options`.
 
   Returns:
     A function (state, what `make_loader` loads) -> (state, metrics, scalars or
     [steps_per_call]); the state is donated.
   """
   if steps_per_call == 1:
-    return steps.make_train_step(task, optimizer, schedule, mesh)
+    return steps.make_train_step(task, optimizer, schedule, mesh, quick)
   assert dataset.make_batch is not None  # By `choose_steps_per_call`.
   multi_step = make_train_steps(
-    task, optimizer, schedule, mesh, dataset.make_batch
+    task, optimizer, schedule, mesh, dataset.make_batch, quick
   )
   return lambda state, inputs: multi_step(state, dataset.device_arrays, inputs)
 
@@ -106,6 +109,7 @@ def make_train_steps(
   schedule: optax.Schedule,
   mesh: jax.sharding.Mesh,
   make_batch: Callable[[Any, Any], types.Batch],
+  quick: bool = False,
 ) -> Callable[
   [state_lib.TrainState, Any, Any], tuple[state_lib.TrainState, steps.Metrics]
 ]:
@@ -123,6 +127,7 @@ def make_train_steps(
     mesh: the mesh.
     make_batch: function of (device_arrays, inputs of one step) that makes its
       batch on the devices; see `types.Dataset.make_batch`.
+    quick: compiled for a few steps, see `compilation.quick_options`.
 
   Returns:
     A function (state, device_arrays, inputs [n, ...]) -> (state, metrics [n])
@@ -147,5 +152,6 @@ def make_train_steps(
     in_shardings=(replicated, replicated, replicated),
     out_shardings=(replicated, replicated),
     donate_argnums=0,
+    compiler_options=compilation.quick_options(quick),
   )
   return mesh_lib.under_mesh(compiled, mesh)

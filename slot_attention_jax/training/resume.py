@@ -26,6 +26,7 @@ FREE = (
   "model.remat_decoder",
   "model.unroll",
   "train.max_minutes",
+  "train.quick_compilation",
   "train.steps_per_call",
 )
 # Keys that may change from a step on, if the user says so: the length, the

@@ -8,6 +8,7 @@ from jax import flatten_util
 
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
+from slot_attention_jax.runtime import compilation
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import state as state_lib
 
@@ -37,12 +38,11 @@ def create_state(
 
 def _make_initializer(task, optimizer, mesh):
   """Compiles the function from a key to an initial state."""
-  # It runs once: on CPU, compiling it is most of the time.
-  options = {"xla_backend_optimization_level": "0"}
   return jax.jit(
     lambda key: _initial_state(task, optimizer, key),
     out_shardings=mesh_lib.replicated(mesh),
-    compiler_options=options if jax.default_backend() == "cpu" else None,
+    # It runs once.
+    compiler_options=compilation.quick_options(),
   )
 
 
@@ -70,6 +70,7 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   schedule: optax.Schedule,
   mesh: jax.sharding.Mesh,
+  quick: bool = False,
 ) -> Callable[
   [state_lib.TrainState, types.Batch], tuple[state_lib.TrainState, Metrics]
 ]:
@@ -87,6 +88,7 @@ def make_train_step(
     optimizer: the optimizer.
     schedule: its learning rate, for the metrics.
     mesh: the mesh; gradients and metrics are of the whole batch.
+    quick: compiled for a few steps, see `compilation.quick_options`.
 
   Returns:
     A function (state, batch) -> (state, metrics); the metrics are float32
@@ -98,6 +100,7 @@ def make_train_step(
     in_shardings=(replicated, mesh_lib.batch_sharding(mesh)),
     out_shardings=(replicated, replicated),
     donate_argnums=0,
+    compiler_options=compilation.quick_options(quick),
   )
   return mesh_lib.under_mesh(compiled, mesh)
 

@@ -87,6 +87,7 @@ VALUES = {
   "train.num_steps": [0, -1, 10**12, 1.5],
   "train.steps_per_call": [-1, 1.5],
   "train.max_minutes": [-1.0, NAN],
+  "train.quick_compilation": ["yes"],
   "eval.split": ["train", "", "nonsense"],
   "eval.batch_size": [0, -1, 10**12, 1.5, 3],
   "eval.every_steps": [0, -1],

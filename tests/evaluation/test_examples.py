@@ -157,7 +157,7 @@ class FewImages:
 
 @pytest.mark.parametrize(("asked", "drawn"), [(2, 2), (3, 3), (8, 3)])
 def test_rows_that_fill_up_the_batch_are_not_drawn(asked, drawn, monkeypatch):
-  monkeypatch.setattr(examples, "_apply", lambda *args: args[2])
+  monkeypatch.setattr(examples, "_apply", lambda task: lambda *args: args[1])
   monkeypatch.setattr(
     examples.visualize, "output_grid", lambda images, output: images
   )

@@ -13,7 +13,8 @@ from slot_attention_jax.training import resume
 # All others never may: a new key does not until it is put in a table.
 FREE = """
 data.cache_dir data.fallback data.on_device eval.batch_size eval.checkpoint
-model.remat_decoder model.unroll train.max_minutes train.steps_per_call
+model.remat_decoder model.unroll train.max_minutes train.quick_compilation
+train.steps_per_call
 checkpoint.every_steps checkpoint.keep checkpoint.keep_best
 checkpoint.best_metric checkpoint.best_mode
 logging.every_steps logging.num_images logging.tensorboard logging.writers

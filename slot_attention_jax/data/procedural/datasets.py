@@ -48,4 +48,5 @@ def open(
     resolution=resolution,
     seed=batching.seed,
     num_examples=None if split == "train" else num_eval,
+    quick=batching.quick,
   )

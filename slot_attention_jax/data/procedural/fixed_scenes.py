@@ -48,6 +48,7 @@ def create_fixed_scenes(
     sharding=batching.sharding,
     resolution=resolution,
     num_examples=num_scenes,
+    quick=batching.quick,
   )
   arrays: dict[str, np.ndarray] = {}
   with progress.Progress(

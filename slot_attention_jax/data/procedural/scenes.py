@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slot_attention_jax.data import types
+from slot_attention_jax.runtime import compilation
 
 EVALUATION_SPLITS = ("validation", "test")
 # Largest number of pixels rendered at once on a device: a renderer needs a few
@@ -157,6 +158,7 @@ def _batch_program(
   sharding: jax.sharding.NamedSharding,
   describe: Callable[[Any, Rendering], dict[str, Any]] | None,
   chunk: int,
+  quick: bool,
 ) -> Callable[..., types.Batch]:
   """Compiles the batches of a family.
 
@@ -167,6 +169,7 @@ def _batch_program(
     sharding: sharding of the batch axis.
     describe: as of `SceneDataset`.
     chunk: most scenes that a device renders at once.
+    quick: as of `SceneDataset`.
 
   Returns:
     A function of root [2] uint32, the words of the split's root key; the number
@@ -199,7 +202,11 @@ def _batch_program(
       batch = jax.lax.map(example, keys, batch_size=chunk)
     return batch | {"valid": numbers < num_examples}
 
-  @functools.partial(jax.jit, out_shardings=sharding)
+  @functools.partial(
+    jax.jit,
+    out_shardings=sharding,
+    compiler_options=compilation.quick_options(quick),
+  )
   def make(root, step, endless, num_examples):
     rows = jnp.arange(batch_size, dtype=jnp.uint32)
     # Each device loops over its own scenes, only as long as those need.
@@ -237,6 +244,7 @@ class SceneDataset:
     seed: int = 0,
     num_examples: int | None = None,
     describe: Callable[[Any, Rendering], dict[str, Any]] | None = None,
+    quick: bool = False,
   ):
     """Sets up the dataset; nothing is rendered yet.
 
@@ -250,6 +258,7 @@ class SceneDataset:
       num_examples: length of a fixed list of scenes; None for endless training.
       describe: maps a scene and its rendering to an example, arrays by name;
         None for image, segmentation and target.
+      quick: compiled for a few batches, see `compilation.quick_options`.
 
     Raises:
       ValueError: on an unknown split, a bad resolution, or an evaluation split
@@ -271,10 +280,14 @@ class SceneDataset:
     chunk = max(1, _CHUNK_PIXELS // (size[0] * size[1]))
     arguments = (family, size, batch_size, sharding, describe, chunk)
     # Compiled once for all splits and seeds if the family is hashable.
+    program = _batch_program
     try:
-      self._program = _batch_program(*arguments)
+      hash(arguments)
     except TypeError:
-      self._program = _batch_program.__wrapped__(*arguments)
+      program = _batch_program.__wrapped__
+    self._program = program(*arguments, quick)
+    # A part of another program has no options of its own.
+    self._part = program(*arguments, False) if quick else self._program
     self._root = np.asarray(jax.random.key_data(root))
 
   @property
@@ -293,7 +306,7 @@ class SceneDataset:
     Returns:
       A dict of arrays, sharded over the batch axis.
     """
-    return self._make(np.uint32(step))
+    return self._strip(self._program(*self._arguments(np.uint32(step))))
 
   def _arguments(self, step):
     """Arguments of the program."""
@@ -301,8 +314,7 @@ class SceneDataset:
     count = np.uint32(self.info.num_examples or 0)
     return self._root, step, np.bool_(endless), count
 
-  def _make(self, step):
-    batch = self._program(*self._arguments(step))
+  def _strip(self, batch):
     if self.info.num_examples is None:
       del batch["valid"]
     return batch
@@ -310,7 +322,7 @@ class SceneDataset:
   @property
   def make_batch(self) -> Callable[[Any, Any], types.Batch]:
     """Renders a batch, given its number; see `types.Dataset.make_batch`."""
-    return lambda _, step: self._make(step)
+    return lambda _, step: self._strip(self._part(*self._arguments(step)))
 
   @property
   def device_arrays(self) -> Any:
