@@ -78,6 +78,7 @@ def serve(model: str | None, port: int) -> None:
       server_port=port,
       share=False,
       max_file_size=page.MAX_FILE_SIZE,
+      css=page.STYLE,
       theme=gr.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["monospace"]
       ),

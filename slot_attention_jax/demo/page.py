@@ -11,6 +11,16 @@ MAX_FILE_SIZE = 10 * 2**20
 _KEEP_SECONDS = 600
 _HEIGHT = 256
 _BUTTONS = ("download", "fullscreen")
+_SLOTS_IN_A_ROW = 4
+STYLE = f"""
+.slots .grid-container {{
+  grid-template-columns: repeat({_SLOTS_IN_A_ROW}, minmax(0, 1fr)) !important;
+  grid-auto-rows: auto !important;
+  grid-template-rows: none !important;
+  padding-top: 2rem;
+}}
+"""
+"""Style sheet: slots fit a phone, and none lies below the gallery's label."""
 _HELP = """
 # See what the slots see
 
@@ -136,9 +146,10 @@ def _image_column(gr, handlers, name, options):
   )
   gallery = gr.Gallery(
     label=f"What each slot of {name} takes",
-    columns=4,
+    columns=_SLOTS_IN_A_ROW,
     height=200,
     object_fit="contain",
+    elem_classes="slots",
     interactive=False,
     buttons=list(_BUTTONS),
   )

@@ -51,8 +51,9 @@ def served():
     process.wait()
 
 
-@pytest.mark.slow
-def test_slots_are_found_and_taken_away_in_a_browser(tmp_path):
+@contextlib.contextmanager
+def opened(**options):
+  """The page in a browser, which must report no error."""
   playwright = pytest.importorskip("playwright.sync_api")
   if CHROMIUM is None:
     pytest.skip("no Chromium")
@@ -62,29 +63,83 @@ def test_slots_are_found_and_taken_away_in_a_browser(tmp_path):
       executable_path=CHROMIUM,
       args=["--no-sandbox", "--disable-background-networking"],
     )
-    page = browser.new_page()
+    page = browser.new_page(**options)
     page.set_default_timeout(300_000)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(address)
-    for n, name in enumerate("AB", start=1):
-      page.click(f"text=Draw a scene {name}")
-      page.wait_for_function(
-        f"document.querySelectorAll('{PICTURES}').length >= {n}"
-      )
-      page.wait_for_timeout(500)
-    for n, name in enumerate("AB", start=1):
-      page.click(f"text=Find slots {name}")
-      page.wait_for_function(
-        "n => document.querySelectorAll('input[type=checkbox]').length >= n",
-        arg=4 * n,
-      )
-    page.wait_for_timeout(2000)
-    last = f"[...document.querySelectorAll('{PICTURES}')].pop().src"
-    before = page.evaluate(last)
-    page.locator("input[type=checkbox]").first.click()
-    page.wait_for_function(f"before => {last} != before", arg=before)
+    yield page
     browser.close()
   assert not errors
+
+
+def wait_for_pictures(page, count):
+  page.wait_for_function(
+    f"document.querySelectorAll('{PICTURES}').length >= {count}"
+  )
+  page.wait_for_timeout(500)
+
+
+def wait_for_boxes(page, count):
+  page.wait_for_function(
+    "n => document.querySelectorAll('input[type=checkbox]').length >= n",
+    arg=count,
+  )
+
+
+@contextlib.contextmanager
+def changes_the_scene(page):
+  """The last picture of the page is another afterwards."""
+  last = f"[...document.querySelectorAll('{PICTURES}')].pop().src"
+  page.wait_for_timeout(2000)
+  before = page.evaluate(last)
+  yield
+  page.wait_for_function(f"before => {last} != before", arg=before)
+
+
+@pytest.mark.slow
+def test_slots_are_found_and_taken_away_in_a_browser():
+  with opened() as page:
+    for n, name in enumerate("AB", start=1):
+      page.click(f"text=Draw a scene {name}")
+      wait_for_pictures(page, n)
+    for n, name in enumerate("AB", start=1):
+      page.click(f"text=Find slots {name}")
+      wait_for_boxes(page, 4 * n)
+    with changes_the_scene(page):
+      page.locator("input[type=checkbox]").first.click()
+
+
+@pytest.mark.slow
+def test_a_phone_and_a_keyboard_are_enough():
+  with opened(viewport={"width": 390, "height": 844}, is_mobile=True) as page:
+    page.wait_for_selector("text=Draw a scene A")
+
+    def focus(text):
+      for _ in range(60):
+        page.keyboard.press("Tab")
+        if text in page.evaluate(
+          "document.activeElement.innerText || document.activeElement.type"
+        ):
+          return
+      raise AssertionError(f"Tab does not lead to {text}.")
+
+    focus("Draw a scene A")
+    page.keyboard.press("Enter")
+    wait_for_pictures(page, 1)
+    focus("Find slots A")
+    page.keyboard.press("Enter")
+    wait_for_boxes(page, 4)
+    focus("checkbox")
+    with changes_the_scene(page):
+      page.keyboard.press("Space")
+    # Nothing is wider than the screen, the row of slots neither.
+    for element in (
+      "document.documentElement",
+      "document.querySelector('.slots')",
+    ):
+      assert page.evaluate(f"{element}.scrollWidth") <= 390
+    slots = page.locator(".slots .grid-container > *").last.bounding_box()
+    assert slots["x"] + slots["width"] <= 390
 
 
 @pytest.mark.slow
