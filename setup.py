@@ -77,14 +77,15 @@ setuptools.setup(
     "pillow>=10.0",
     "safetensors>=0.5",
     "scipy>=1.14",
+    "tensorboard>=2.19",
     "tensorflow-datasets>=4.9.10",
     "tqdm>=4.66",
   ],
   extras_require={
     "cuda": ["jax[cuda13]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
-    # TensorFlow reads tfrecords; clu's summaries need tensorboard beside it.
-    "tf": ["tensorboard>=2.19", "tensorflow>=2.19"],
+    # Reads tfrecords.
+    "tf": ["tensorflow>=2.19"],
     "hub": ["huggingface_hub>=0.34"],
     "trackio": ["trackio>=0.20"],
     "wandb": ["wandb>=0.19"],

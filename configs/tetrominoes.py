@@ -53,16 +53,21 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
 
 def fast(config: ml_collections.ConfigDict) -> None:
-  """For one GPU: per-slot initialization, bfloat16, a short schedule."""
+  """A coarser grid, T drawn at random, a short schedule: for any device."""
+  config.model.preset = "strided2"
   config.model.slot_init = "per_slot"
-  config.model.precision = "bfloat16"
+  config.model.num_iterations = 5
+  config.model.train_iterations = (3, 5)
+  config.model.early_iterations = (1, 5)
+  config.model.early_steps = 1_000
   config.model.unroll = 3
   config.optim.name = "muon"
   config.optim.schedule = "cosine"
   config.optim.learning_rate = 2e-3
-  config.optim.warmup_steps = 500
+  config.optim.warmup_steps = 100
   config.optim.decay_steps = 20_000
   config.optim.clip_norm = 1.0
+  config.train.batch_size = 8
   config.train.num_steps = 20_000
   config.eval.every_steps = 2_000
   config.checkpoint.every_steps = 2_000
