@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from slot_attention_jax.runtime import files
 from slot_attention_jax.training import tensorboard_events, writers
@@ -105,9 +106,7 @@ def create_writer(
     jsonl.truncate_after(resume_step)
     for name in names:
       if name == "tensorboard":
-        opened.append(
-          tensorboard_events.TensorBoardWriter(workdir, resume_step)
-        )
+        opened += _tensorboard_writers(workdir, resume_step)
       elif name == "clu":
         opened.append(_clu_writer(os.fspath(workdir)))
       elif name in _TRACKERS:
@@ -118,6 +117,22 @@ def create_writer(
     writers.MultiWriter(opened).close()
     raise
   return writers.MultiWriter(opened)
+
+
+def _tensorboard_writers(
+  workdir: pathlib.Path, resume_step: int
+) -> list[writers.MetricWriter]:
+  """One writer; none, and a warning, if tensorboard is not installed."""
+  try:
+    return [tensorboard_events.TensorBoardWriter(workdir, resume_step)]
+  except ImportError as error:
+    logging.warning(
+      "No files for TensorBoard are written, because it is not installed (%s). "
+      "Install it with pip install tensorboard, or take tensorboard out of "
+      "logging.writers.",
+      error,
+    )
+    return []
 
 
 def _clu_writer(workdir: str) -> writers.MetricWriter:

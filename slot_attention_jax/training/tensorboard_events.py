@@ -4,6 +4,7 @@ A file of events is a TFRecord file of protocol buffers `Event`, which the
 package `tensorboard` defines.
 """
 
+import importlib
 import io
 import itertools
 import os
@@ -34,6 +35,9 @@ class TensorBoardWriter(writers.MetricWriter):
     directory: of the files; made if it does not exist.
     resume_step: of the checkpoint that the run resumes from; -1 for a new run.
 
+  Raises:
+    ImportError: if the package `tensorboard` is not installed.
+
   Example:
     >>> import pathlib, tempfile
     >>> from slot_attention_jax.training import tensorboard_events
@@ -46,6 +50,8 @@ class TensorBoardWriter(writers.MetricWriter):
   """
 
   def __init__(self, directory: str | os.PathLike[str], resume_step: int = -1):
+    proto: Any = importlib.import_module("tensorboard.compat.proto.event_pb2")
+    self._event = proto.Event
     path = _new_file(pathlib.Path(directory))
     # Not buffered: an event is one write to the file.
     self._file = path.open("xb", buffering=0)
@@ -78,9 +84,7 @@ class TensorBoardWriter(writers.MetricWriter):
 
   def _write(self, step: int, **fields: Any) -> None:
     """Appends an `Event`; messages in its fields are given as dicts."""
-    from tensorboard.compat.proto import event_pb2
-
-    event = event_pb2.Event(wall_time=time.time(), step=int(step), **fields)
+    event = self._event(wall_time=time.time(), step=int(step), **fields)
     with files.naming_errors(self._file.name):
       self._file.write(tfrecord.frame(event.SerializeToString()))
 

@@ -225,6 +225,21 @@ def test_files_of_the_default_writers(tmp_path):
   assert names == ["events.out.tfevents.", writers.METRICS_FILE]
 
 
+def test_without_tensorboard_a_run_goes_on_and_says_so(
+  monkeypatch, caplog, tmp_path
+):
+  name = "tensorboard.compat.proto.event_pb2"
+  monkeypatch.setitem(sys.modules, name, None)
+  with caplog.at_level("WARNING", logger="absl"):
+    writer = loggers.create_writer(
+      tmp_path, total_steps=1, names=("jsonl", "tensorboard")
+    )
+  writer.write_scalars(1, {"loss": 0.5})
+  writer.close()
+  assert "pip install tensorboard" in caplog.text
+  assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
 def test_other_processes_write_nothing(tmp_path):
   writer = loggers.create_writer(
     tmp_path / "run", total_steps=1, process_index=1, names=["wandb"]
