@@ -92,10 +92,8 @@ def curves(
     A pair (curves by run, means).
   """
   points = [run.points() for run in found]
-  names = {metric for p in points for metric in p}
-  several = len({series.split_name(m)[0] for m in names}) > 1
   by_run = [
-    _curve(metric, p[metric], (), run.name, number, several)
+    _curve(metric, p[metric], (), run.name, number)
     for number, (run, p) in enumerate(zip(found, points, strict=True))
     for metric in p
   ]
@@ -105,7 +103,7 @@ def curves(
     for metric in dict.fromkeys(m for p in members for m in p):
       having = [p[metric] for p in members if metric in p]
       mean, errors = mean_curve(having)
-      means.append(_curve(metric, mean, errors, group.name, number, several))
+      means.append(_curve(metric, mean, errors, group.name, number))
   return by_run, means
 
 
@@ -163,13 +161,11 @@ def _curve(
   errors: Sequence[float],
   name: str,
   number: int,
-  several: bool,
 ) -> series.Curve:
   data, split, short = series.split_name(metric)
-  label = f"{name}: {split} {short}" + (f", {data}" if several else "")
   return series.Curve(
     metric=metric,
-    label=label,
+    names=(name, split, short, data),
     color=number,
     dash=series.split_number(split),
     points=points,

@@ -28,11 +28,20 @@ _SCRIPTS = (
   "chart.js",
   "charts.js",
   "pixels.js",
+  "panels.js",
   "objects.js",
   "viewer.js",
   "figures.js",
   "start.js",
 )
+_TITLES = {
+  "curves": "Curves",
+  "slots": "Slots",
+  "metrics": "Evaluations",
+  "evaluation": "Separate evaluation",
+  "config": "Configuration",
+  "provenance": "Provenance",
+}
 # Least contrast of a line with the background.
 _CONTRAST = 2.1
 _BACKGROUNDS = {"light": (255, 255, 255), "dark": (24, 27, 33)}
@@ -121,7 +130,8 @@ def _slots(run, has_viewer, has_figures, notes: Sequence[str]) -> Markup:
 _VIEWER_HELP = (
   "Point at a pixel to see its slot. With the keyboard: Tab to the first "
   "picture, arrow keys move by a pixel, with Shift by eight, Page Up and Page "
-  "Down change the step, [ and ] the iteration. Choose a slot to keep it."
+  "Down change the step, comma and period the iteration. Choose a slot to keep "
+  "it."
 )
 
 
@@ -149,9 +159,20 @@ def _page(title: str, body: Sequence[Any], data: dict[str, Any]) -> str:
     style_hash=_hash(style),
     script=script,
     script_hash=_hash(script),
-    body=markup.join(*body),
+    body=markup.join(body[0], _contents(body[1:]), *body[1:]),
     data=markup.embedded_json(data, "data"),
   )
+
+
+def _contents(body: Sequence[Any]) -> Markup:
+  """Links to the sections that there are."""
+  there = markup.join(*body)
+  links = [
+    element("a", title, href=f"#{name}")
+    for name, title in _TITLES.items()
+    if f'<section id="{name}"' in there
+  ]
+  return element("nav", *links, aria_label="Sections")
 
 
 def _line_style() -> str:

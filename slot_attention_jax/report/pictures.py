@@ -126,7 +126,7 @@ def _files(
 
 def _label(path: pathlib.Path) -> str:
   stem = path.stem
-  return f"step {int(stem)}" if stem.isdecimal() else "the separate evaluation"
+  return f"step {int(stem)}" if stem.isdecimal() else "separate evaluation"
 
 
 def _layout(run: runs.Run) -> types.PropertyLayout | None:

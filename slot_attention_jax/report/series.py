@@ -24,7 +24,8 @@ class Curve:
 
   Attributes:
     metric: full name, as `"data/split/fg_ari"`.
-    label: what the legend says.
+    names: of the run or group, the split, the metric and the data; the legend
+      has those that differ within a chart.
     color: number of its color.
     dash: number of its dashes; 0: a solid line.
     points: (step, minutes, value), in the order of the steps.
@@ -32,7 +33,7 @@ class Curve:
   """
 
   metric: str
-  label: str
+  names: tuple[str, ...]
   color: int
   dash: int
   points: Sequence[Point]
@@ -77,16 +78,14 @@ def chart_names(metrics: Iterable[str]) -> dict[str, str]:
 def of_run(run: runs.Run) -> list[Curve]:
   """The curves of one run, told apart by their splits."""
   points = run.points()
-  several = len({split_name(m)[0] for m in points}) > 1
   found = []
   for metric in points:
     data, split, short = split_name(metric)
     number = split_number(split)
-    label = f"{split} {short}" + (f", {data}" if several else "")
     found.append(
       Curve(
         metric=metric,
-        label=label,
+        names=("", split, short, data),
         color=number,
         dash=number,
         points=points[metric],
@@ -117,8 +116,14 @@ def charts(
   found: dict[str, dict[str, Any]] = {}
   for metric, title in titles.items():
     chart = found.setdefault(title, {"title": title, "curves": [], "means": []})
-    chart["curves"] += [_plain(c) for c in curves if c.metric == metric]
-    chart["means"] += [_plain(c) for c in means if c.metric == metric]
+    chart["curves"] += [c for c in curves if c.metric == metric]
+    chart["means"] += [c for c in means if c.metric == metric]
+  for chart in found.values():
+    for kind in ("curves", "means"):
+      labels = _labels(chart[kind])
+      chart[kind] = [
+        _plain(c, label) for c, label in zip(chart[kind], labels, strict=True)
+      ]
   return list(found.values())
 
 
@@ -153,14 +158,23 @@ def _order(metric: str) -> tuple[Any, ...]:
   return last, first, place, split_number(split), data
 
 
-def _plain(curve: Curve) -> dict[str, Any]:
+def _labels(curves: Sequence[Curve]) -> list[str]:
+  """Names of the curves of a chart, as long as it takes to tell them apart."""
+  columns = list(zip(*(c.names for c in curves), strict=True))
+  shown = [i for i, names in enumerate(columns) if len(set(names)) > 1]
+  # Of a single curve, the run's name or else the split.
+  shown = shown or [0 if curves and curves[0].names[0] else 1]
+  return [", ".join(c.names[i] for i in shown) for c in curves]
+
+
+def _plain(curve: Curve, label: str) -> dict[str, Any]:
   errors = curve.errors or [None] * len(curve.points)
   rows = [
     [step, runs.finite(minutes, 5), runs.finite(value), runs.finite(error)]
     for (step, minutes, value), error in zip(curve.points, errors, strict=True)
   ]
   return {
-    "label": curve.label,
+    "label": label,
     "color": curve.color,
     "dash": curve.dash,
     "points": _thinned(rows),

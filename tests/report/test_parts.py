@@ -45,7 +45,11 @@ def test_long_curves_keep_their_ends_and_extremes():
   points = [(i, None, float(v)) for i, v in enumerate(values)]
   points[5] = (5, None, math.nan)
   curve = series.Curve(
-    metric="d/train/x", label="x", color=0, dash=0, points=points
+    metric="d/train/x",
+    names=("", "train", "x", "d"),
+    color=0,
+    dash=0,
+    points=points,
   )
   ((chart,),) = [series.charts([curve])]
   kept = chart["curves"][0]["points"]

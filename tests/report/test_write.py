@@ -105,7 +105,7 @@ def test_a_run_without_arrays_shows_figures_and_says_how_to_get_them(tmp_path):
   data = data_of(text)
   assert data["viewer"] is None
   labels = [f["label"] for f in data["figures"]]
-  assert labels == ["step 2", "step 10", "the separate evaluation"]
+  assert labels == ["step 2", "step 10", "separate evaluation"]
 
 
 def test_several_runs_are_compared_and_seeds_averaged(tmp_path):

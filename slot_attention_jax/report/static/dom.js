@@ -27,7 +27,8 @@ function makeSvg(tag, attributes = {}, ...children) {
 
 /** A button that is on or off. */
 function makeToggle(label, on, onChange) {
-  const button = make("button", { type: "button", "aria-pressed": on }, label);
+  const state = { type: "button", "aria-pressed": String(on) };
+  const button = make("button", state, label);
   button.addEventListener("click", () => {
     const next = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", String(next));
@@ -84,7 +85,8 @@ function formatNumber(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 1e5 || size < 1e-4) {
-    return value.toExponential(2).replace("e+", "e");
+    const [digits, power] = value.toExponential(2).split("e");
+    return `${Number(digits)}e${Number(power)}`;
   }
   return String(Number(value.toPrecision(4)));
 }

@@ -13,13 +13,14 @@ function drawMarks(svg, viewer, objects) {
     if (!place) continue;
     const at = { cx: place[0] * width, cy: place[1] * height, r };
     const ring = makeSvg("circle", { class: "mark", ...at, ...scale });
-    ring.style.stroke = `rgb(${viewer.color(slot).join(" ")})`;
+    ring.style.stroke = toCss(viewer.colors[slot]);
     const outline = { class: "mark-outline", ...at, ...scale };
     svg.append(makeSvg("circle", outline), ring);
   }
   for (const [x, y] of objects?.crosses ?? []) {
     const [cx, cy, s] = [x * width, y * height, r * 0.6];
-    const d = `M${cx - s} ${cy - s}l${2 * s} ${2 * s}m${-2 * s} 0l${2 * s} ${-2 * s}`;
+    const down = `M${cx - s} ${cy - s}L${cx + s} ${cy + s}`;
+    const d = `${down}M${cx - s} ${cy + s}L${cx + s} ${cy - s}`;
     svg.append(
       makeSvg("path", { class: "mark-outline", d, ...scale }),
       makeSvg("path", { class: "mark cross", d, ...scale }),

@@ -82,7 +82,8 @@ function paint(canvas, [height, width], colorAt) {
     canvas.width = width;
     canvas.height = height;
   }
-  const context = canvas.getContext("2d");
+  // In memory, not on the graphics card: these are few pixels, often written.
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   const image = context.createImageData(width, height);
   for (let i = 0; i < width * height; i++) {
     const [r, g, b] = colorAt(i);

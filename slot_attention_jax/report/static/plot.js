@@ -71,14 +71,11 @@ function drawAxes(scales, width, height) {
   }
   for (const tick of scales.x.ticks) {
     const x = scales.x.at(tick);
-    const anchor = x > width - 40 ? "end" : "middle";
-    group.append(
-      makeSvg(
-        "text",
-        { x, y: height - 6, "text-anchor": anchor },
-        tick.toLocaleString("en"),
-      ),
-    );
+    const text = tick.toLocaleString("en");
+    // A number at the right edge would be cut off.
+    const anchor = x + 4 * text.length > width ? "end" : "middle";
+    const at = { x, y: height - 6, "text-anchor": anchor };
+    group.append(makeSvg("text", at, text));
   }
   return group;
 }
@@ -138,7 +135,8 @@ function drawCurve(curve, scales, axis, bounds, log) {
   if (points.length > MOST_MARKERS) return group;
   for (const point of points.filter((p) => isDrawn(p, axis, log))) {
     const cx = scales.x.at(point[axis]);
-    const dot = makeSvg("circle", { cx, cy: scales.y.at(point[VALUE]), r: 2.5 });
+    const cy = scales.y.at(point[VALUE]);
+    const dot = makeSvg("circle", { cx, cy, r: 2.5 });
     dot.style.fill = color;
     group.append(dot);
   }

@@ -33,7 +33,7 @@ function makeScale([low, high], [from, to], log = false) {
   return {
     at: (value) => from + ((forward(value) - a) / (b - a)) * (to - from),
     invert: (pixel) => backward(a + ((pixel - from) / (to - from)) * (b - a)),
-    ticks: log ? logTicks(low, high) : linearTicks(low, high, 5),
+    ticks: log ? logTicks(low, high) : linearTicks(low, high, 6),
   };
 }
 
@@ -41,7 +41,7 @@ function makeScale([low, high], [from, to], log = false) {
 function linearTicks(low, high, count) {
   const raw = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].find((n) => n * power >= raw) * power;
+  const step = [1, 2, 2.5, 5, 10].find((n) => n * power >= raw) * power;
   const ticks = [];
   for (let n = Math.ceil(low / step); n * step <= high; n++) {
     ticks.push(Number((n * step).toPrecision(12)));

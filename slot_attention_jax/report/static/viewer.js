@@ -1,9 +1,5 @@
 // The viewer: slots of some images, over training steps and iterations.
 
-const BACKGROUND = [232, 232, 232];
-// What is left of an image where the chosen slot is not.
-const DIMMED = 0.2;
-
 class Viewer {
   constructor(data, place) {
     this.data = data;
@@ -24,6 +20,13 @@ class Viewer {
   get content() {
     const { images } = this.shown;
     return images[Math.min(this.image, images.length - 1)];
+  }
+
+  /** The color [r, g, b] of each slot. */
+  get colors() {
+    const { colors } = this.data;
+    const pick = (_, k) => colors[k % colors.length];
+    return Array.from({ length: this.shown.slots }, pick);
   }
 
   /** Iterations, then the decoder's masks if the model has some. */
@@ -90,7 +93,7 @@ class Viewer {
     const first = this.data.entries[0].images[0];
     if ("segmentation" in first) titles.truth = "ground truth";
     if ("reconstruction" in first) titles.reconstruction = "reconstruction";
-    titles.map = "mask of the slot";
+    titles.map = this.kind;
     this.canvases = {};
     this.frames = [];
     for (const [name, title] of Object.entries(titles)) {
@@ -102,6 +105,7 @@ class Viewer {
       this.listen(frame);
       if (name === "image") this.takeKeys(frame);
       const caption = make("figcaption", {}, title);
+      if (name === "map") this.mapTitle = caption;
       this.panels.append(make("figure", { class: "panel" }, frame, caption));
     }
   }
@@ -142,8 +146,8 @@ class Viewer {
       ArrowDown: () => this.moveCursor(0, by),
       PageUp: () => this.steps.set(this.entry - 1),
       PageDown: () => this.steps.set(this.entry + 1),
-      "[": () => this.stops.set(this.iteration - 1),
-      "]": () => this.stops.set(this.iteration + 1),
+      ",": () => this.stops.set(this.iteration - 1),
+      ".": () => this.stops.set(this.iteration + 1),
       Escape: () => this.setCursor(null),
     }[event.key];
     if (!act) return;
@@ -163,7 +167,7 @@ class Viewer {
     this.meters = [];
     const items = Array.from({ length: this.shown.slots }, (_, k) => {
       const swatch = make("span", { class: "swatch" });
-      swatch.style.background = `rgb(${this.color(k).join(" ")})`;
+      swatch.style.background = toCss(this.colors[k]);
       const meter = make("meter", { min: 0, max: 1, value: 0 });
       meter.setAttribute("aria-label", `slot ${k + 1} at the pixel`);
       const value = make("span");
@@ -177,10 +181,6 @@ class Viewer {
       return make("li", {}, button);
     });
     this.list.replaceChildren(...items);
-  }
-
-  color(slot) {
-    return this.data.colors[slot % this.data.colors.length];
   }
 
   setCursor(cursor) {
@@ -214,27 +214,8 @@ class Viewer {
       names.push("reconstruction", "segmentation");
       const loaded = await Promise.all(names.map(load));
       const found = Object.fromEntries(names.map((n, i) => [n, loaded[i]]));
-      this.decoded.set(wanted, this.arrange(found, this.shown));
+      this.decoded.set(wanted, arrange(found, this.shown));
     }
-  }
-
-  /** Splits tiles, and enlarges attention to the size of the image. */
-  arrange(found, entry) {
-    const { iterations, slots, grid, size } = entry;
-    const tiles = splitTiles(found.attention, grid[0]);
-    const stops = Array.from({ length: iterations }, (_, t) =>
-      tiles
-        .slice(t * slots, (t + 1) * slots)
-        .map((map) => upsample(map, grid, size)),
-    );
-    if (found.masks) stops.push(splitTiles(found.masks, size[0]));
-    const ids = stops.map(largestSlots);
-    const { segmentation } = found;
-    const count = size[0] * size[1];
-    const truth = segmentation
-      ? Uint8Array.from({ length: count }, (_, i) => segmentation.data[4 * i])
-      : null;
-    return { ...found, stops, ids, truth };
   }
 
   get index() {
@@ -254,7 +235,10 @@ class Viewer {
     const maps = found.stops[this.iteration];
     const ids = found.ids[this.iteration];
     const slot = this.slotShown(ids);
-    this.drawPanels(found, maps, ids, slot);
+    const { size } = this.shown;
+    drawPanels(this.canvases, { found, maps, ids, slot, size }, this.colors);
+    const of = slot === null ? "" : ` of slot ${slot + 1}`;
+    this.mapTitle.textContent = `${this.kind}${of}`;
     this.drawReading(found, maps, ids);
     this.drawList(maps, slot);
     const objects = this.content.objects;
@@ -265,33 +249,6 @@ class Viewer {
     const scores = Object.entries(this.content.scores);
     const words = scores.map(([n, v]) => `${n} ${formatNumber(v)}`);
     this.scores.textContent = words.join(", ");
-  }
-
-  drawPanels(found, maps, ids, slot) {
-    const { size, slots } = this.shown;
-    const { image, slots: slotsCanvas, map } = this.canvases;
-    const rgb = (pixels, i) => pixels.data.subarray(4 * i, 4 * i + 3);
-    paint(image, size, (i) => {
-      const color = rgb(found.image, i);
-      if (slot === null) return color;
-      const share = DIMMED + (1 - DIMMED) * maps[slot][i];
-      return [...color].map((c) => c * share + 128 * (1 - share));
-    });
-    paint(slotsCanvas, size, (i) => this.color(ids[i]));
-    paint(map, size, (i) => {
-      const gray = slot === null ? 128 : 255 * maps[slot][i];
-      return [gray, gray, gray];
-    });
-    const { truth, reconstruction } = this.canvases;
-    if (reconstruction && found.reconstruction) {
-      paint(reconstruction, size, (i) => rgb(found.reconstruction, i));
-    }
-    if (truth && found.truth) {
-      const cover = coveringSlots(found.truth, ids, slots);
-      paint(truth, size, (i) =>
-        found.truth[i] ? this.color(cover.get(found.truth[i])) : BACKGROUND,
-      );
-    }
   }
 
   drawReading(found, maps, ids) {
