@@ -81,10 +81,11 @@ class Chart {
     const bounds = this.view.bounds();
     const { width, log } = this;
     this.scales = fitScales(this.shown, axis, bounds, log, width, HEIGHT);
+    // A little more than the axes, for the dots at the ends of lines.
     const area = {
-      x: MARGIN.left,
+      x: MARGIN.left - 4,
       y: 0,
-      width: Math.max(width - MARGIN.left - MARGIN.right, 1),
+      width: Math.max(width - MARGIN.left - MARGIN.right + 8, 1),
       height: HEIGHT - MARGIN.bottom + 2,
     };
     const clip = makeSvg("clipPath", { id: this.clip }, makeSvg("rect", area));

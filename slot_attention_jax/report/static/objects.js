@@ -56,7 +56,7 @@ function drawObjects(place, viewer, slot) {
 }
 
 /** How many objects are right. */
-function objectsSummary({ truth, rows, properties }) {
+function objectsSummary({ truth, rows, properties, crosses }) {
   if (!truth) return `${rows.length} objects.`;
   const real = rows.filter((row) => isObject(row.true));
   const right = real.filter(
@@ -64,7 +64,13 @@ function objectsSummary({ truth, rows, properties }) {
       row.slot !== null &&
       properties.every((name) => row.predicted[name] === row.true[name]),
   );
-  return `${right.length} of ${real.length} objects have all properties right.`;
+  return (
+    `${right.length} of ${real.length} objects have all properties right. ` +
+    "In the image, rings are predictions, in the color of their slot" +
+    (crosses.length
+      ? ", and crosses true objects, as the mean camera of the data sees them."
+      : ", at the center of its attention.")
+  );
 }
 
 function isObject(properties) {

@@ -15,10 +15,12 @@ function toCss(color) {
 function drawPanels(canvases, view, colors) {
   const { found, maps, ids, slot, size } = view;
   const rgb = (pixels, i) => pixels.data.subarray(4 * i, 4 * i + 3);
+  // Attention may be weak everywhere: the strongest pixel is as it is.
+  const most = slot === null ? 1 : Math.max(extent(maps[slot])[1], 1e-3);
   paint(canvases.image, size, (i) => {
     const color = rgb(found.image, i);
     if (slot === null) return color;
-    const share = DIMMED + (1 - DIMMED) * maps[slot][i];
+    const share = DIMMED + ((1 - DIMMED) * maps[slot][i]) / most;
     return Array.from(color, (c) => c * share + NO_SLOT * (1 - share));
   });
   paint(canvases.slots, size, (i) => colors[ids[i]]);
