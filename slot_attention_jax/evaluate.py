@@ -4,7 +4,6 @@ What is evaluated is a checkpoint of a run, weights of the package or of a file,
 or what another program predicted.
 """
 
-import pathlib
 from typing import Any
 
 import jax
@@ -30,7 +29,7 @@ from slot_attention_jax.pretrained import (
   weights_file,
   with_model_of,
 )
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import files, storage
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import checks, trained_run
 
@@ -62,7 +61,7 @@ def evaluate_model(
       something else than its checkpoints.
   """
   source = source or Source()
-  path = pathlib.Path(workdir).expanduser().absolute()
+  path = storage.open_directory(workdir)
   if source.kind != "checkpoint":
     _check_no_run(path, source)
   weights = _load_weights(source)
@@ -133,7 +132,7 @@ def _load_params(config, path, task, mesh, weights):
   )
 
 
-def _check_no_run(path: pathlib.Path, source: Source) -> None:
+def _check_no_run(path: storage.Path, source: Source) -> None:
   """Raises ValueError if a directory is that of a training."""
   if (path / "checkpoints").exists():
     raise ValueError(
@@ -168,7 +167,7 @@ def export_split(config: Any, workdir: str) -> dict[str, float]:
     ValueError: on a config that cannot be run.
   """
   dataset = _dataset(config, mesh_lib.create_mesh())
-  path = pathlib.Path(workdir).expanduser().absolute() / "examples.npz"
+  path = storage.open_directory(workdir) / "examples.npz"
   count = predictions.export_examples(dataset, path)
   logging.info("Wrote %d examples to %s.", count, path)
   return _with_prefix(dataset.info, {"num_examples": count})

@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import datetime
 import json
-import pathlib
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ import jax
 
 from slot_attention_jax.data import from_config, types
 from slot_attention_jax.pretrained import model_card, weights_file
-from slot_attention_jax.runtime import files, signals, user_errors
+from slot_attention_jax.runtime import files, signals, storage, user_errors
 from slot_attention_jax.training import trained_run, writers
 
 
@@ -61,7 +61,7 @@ def export_weights(
     raise ValueError(
       f"Expected a name of lower-case letters, digits, _ and -, got {name!r}."
     )
-  run = pathlib.Path(workdir).expanduser().absolute()
+  run = storage.open_directory(workdir)
   step, config, params = _read_checkpoint(run, checkpoint)
   metadata = dataclasses.replace(
     _metadata(run, step, config, checkpoint, command, params),
@@ -72,7 +72,7 @@ def export_weights(
   )
   if hardware:
     metadata = dataclasses.replace(metadata, hardware=hardware)
-  directory = pathlib.Path(output_dir).expanduser()
+  directory = storage.to_path(output_dir)
   directory.mkdir(parents=True, exist_ok=True)
   path = directory / f"{name}.safetensors"
   card = path.with_suffix(".md")
@@ -87,13 +87,13 @@ def export_weights(
     "card": str(card),
     "updates": step,
     "parameters": sum(x.size for x in jax.tree.leaves(params)),
-    "bytes": path.stat().st_size,
+    "bytes": storage.size(path),
     "metrics": metadata.metrics,
   }
 
 
 def _read_checkpoint(
-  run: pathlib.Path, which: str
+  run: storage.Path, which: str
 ) -> tuple[int, dict[str, Any], dict[str, Any]]:
   """Step, config and parameters."""
   if not (run / "checkpoints").is_dir():
@@ -114,7 +114,7 @@ def _read_checkpoint(
 
 
 def _metadata(
-  run: pathlib.Path,
+  run: storage.Path,
   step: int,
   config: dict[str, Any],
   which: str,
@@ -208,7 +208,7 @@ def _notes(about: dict[str, Any], step: int) -> str:
   )
 
 
-def _last_row(run: pathlib.Path, step: int) -> dict[str, Any]:
+def _last_row(run: storage.Path, step: int) -> dict[str, Any]:
   """The last row of the metrics at or before a step."""
   path = run / writers.METRICS_FILE
   rows = writers.read_rows(path) if path.exists() else []
@@ -221,7 +221,7 @@ def _last_row(run: pathlib.Path, step: int) -> dict[str, Any]:
   return rows[-1]
 
 
-def _read_json(run: pathlib.Path, name: str, advice: str) -> dict[str, Any]:
+def _read_json(run: storage.Path, name: str, advice: str) -> dict[str, Any]:
   path = run / name
   if not path.exists():
     raise FileNotFoundError(f"Expected {path}, found none. {advice}")
@@ -256,12 +256,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     user_errors.FLAG, action="store_true", help="show a user error's traceback"
   )
   arguments = parser.parse_args(argv)
-  output_dir = pathlib.Path(arguments.workdir) / "weights"
+  output_dir = os.path.join(arguments.workdir, "weights")
   with user_errors.exit_on_user_error(argv), signals.handled():
     report = export_weights(
       arguments.workdir,
       arguments.name,
-      arguments.output_dir or str(output_dir),
+      arguments.output_dir or output_dir,
       checkpoint=arguments.checkpoint,
       command=arguments.recipe,
       hardware=arguments.hardware,

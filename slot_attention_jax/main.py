@@ -21,6 +21,7 @@ from slot_attention_jax.runtime import (
   compilation,
   processes,
   signals,
+  storage,
   user_errors,
 )
 
@@ -155,10 +156,11 @@ def _source() -> evaluate.Source:
 def _workdir(source: evaluate.Source) -> str:
   """The directory of the run."""
   workdir = _WORKDIR.value or str(_default_workdir(source))
-  if "://" in workdir:
+  storage.to_path(workdir)  # Before JAX starts.
+  if _MODE.value == "render" and storage.is_remote(workdir):
     raise ValueError(
-      f"Expected a --workdir on a file system, got {workdir}. Mount it on "
-      "every host and give the path of the mount, see docs/launch.md."
+      f"Expected a --workdir on a file system for --mode=render, got {workdir}."
+      " Render to a disk and copy the directory."
     )
   return workdir
 

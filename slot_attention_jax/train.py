@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import pathlib
 import time
 from typing import Any, NoReturn
 
@@ -12,7 +11,13 @@ from absl import logging
 from slot_attention_jax.config import preset
 from slot_attention_jax.data import prefetch
 from slot_attention_jax.evaluation import in_training
-from slot_attention_jax.runtime import files, processes, progress, signals
+from slot_attention_jax.runtime import (
+  files,
+  processes,
+  progress,
+  signals,
+  storage,
+)
 from slot_attention_jax.training import (
   checks,
   goodput,
@@ -44,7 +49,8 @@ def train(
 
   Args:
     config: a config of `configs/`.
-    workdir: directory of the run; checkpoints, metrics, images go there.
+    workdir: directory of the run, local or in a bucket; checkpoints, metrics,
+      images go there.
     command: the flags that make the config, for `metadata.json`.
     resume_changed: whether keys that may (`resume.WITH_FLAG`) have other values
       than in the run that is resumed.
@@ -57,12 +63,13 @@ def train(
     ValueError: on a config that cannot be run, or is not that of the run in
       `workdir`.
     FloatingPointError: if the loss stops being finite.
+    OSError: if the directory cannot be read or written.
     signals.Stopped: after a checkpoint, if a signal came within
       `signals.handled`.
   """
   began = time.monotonic()
   config = preset.resolve(config)
-  path = pathlib.Path(workdir).expanduser().absolute()
+  path = storage.open_directory(workdir)
   with contextlib.ExitStack() as stack:
     run, changes = _claim_and_prepare(stack, config, path, resume_changed)
     config = checks.with_best_metric(config, run.task)

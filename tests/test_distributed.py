@@ -461,9 +461,9 @@ def test_a_second_training_of_two_processes_is_refused(cache, tmp_path):
     assert all(process.poll() is None for process in first.processes)
 
 
-def test_a_workdir_in_a_bucket_is_rejected(cache):
+def test_a_workdir_on_other_storage_is_rejected(cache):
   command = ["-m", "slot_attention_jax.main", f"--config={CONFIG}"]
-  command += [f"--compilation_cache={cache}", "--workdir=gs://bucket/run"]
+  command += [f"--compilation_cache={cache}", "--workdir=s3://bucket/run"]
   process = subprocess.run(
     [sys.executable, *command],
     cwd=ROOT,
@@ -473,8 +473,8 @@ def test_a_workdir_in_a_bucket_is_rejected(cache):
     check=False,
   )
   assert process.returncode
-  assert "on a file system, got gs://bucket/run" in process.stderr
-  assert not (ROOT / "gs:").exists()
+  assert "gs://BUCKET/..., got s3://bucket/run" in process.stderr
+  assert not (ROOT / "s3:").exists()
 
 
 def test_distributed_outside_a_cluster_is_an_error(tmp_path, cache):

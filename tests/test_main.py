@@ -173,7 +173,7 @@ def test_wrong_flags_are_errors_without_a_traceback(flag, expected, tmp_path):
   ("values", "arguments", "expected"),
   [
     ({"pretrained": "quickstart"}, [], "Expected --mode=evaluate for --pretr"),
-    ({"workdir": "gs://bucket/run"}, [], "Mount it"),
+    ({"workdir": "s3://bucket/run"}, [], "Mount other storage"),
     ({}, ["train"], r"Expected only flags, got \['train'\]"),
   ],
 )

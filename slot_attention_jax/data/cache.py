@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from slot_attention_jax.runtime import checksums, progress
+from slot_attention_jax.runtime import checksums, progress, storage
 from slot_attention_jax.runtime import files as files_lib
 
 _ENVIRONMENT = "SLOT_ATTENTION_JAX_CACHE"
@@ -100,8 +100,9 @@ def build_or_load(
       f"{label}: expected at least 1 example and 1 array, got {num_examples} "
       f"and {len(arrays)}."
     )
-  root = default_directory() if directory is None else pathlib.Path(directory)
-  root = root.expanduser().absolute()
+  root = storage.to_local_path(
+    default_directory() if directory is None else directory, "data.cache_dir"
+  ).absolute()
   specs = {k: ((num_examples, *s), np.dtype(d)) for k, (s, d) in arrays.items()}
   full = {
     "format": _FORMAT,

@@ -5,7 +5,6 @@ size, and as much as an eye sees.
 """
 
 import io
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from slot_attention_jax import models, tasks
 from slot_attention_jax.evaluation import examples
 from slot_attention_jax.evaluation.visualize import to_uint8
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import files, storage
 
 _LARGEST_GRID = 64
 
@@ -61,14 +60,14 @@ def collect(
   return found
 
 
-def save(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+def save(path: storage.Path, arrays: dict[str, np.ndarray]) -> None:
   """Writes arrays by name, compressed, atomically."""
   with files.atomic_write(path) as temporary, temporary.open("wb") as file:
     arguments: dict[str, Any] = dict(arrays)
     np.savez_compressed(file, **arguments)
 
 
-def load(path: pathlib.Path) -> dict[str, np.ndarray]:
+def load(path: storage.Path) -> dict[str, np.ndarray]:
   """Reads what `save` wrote.
 
   Args:

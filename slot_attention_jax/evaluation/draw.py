@@ -1,6 +1,5 @@
 """Writes what a model makes of the first examples of a split."""
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,14 +16,14 @@ from slot_attention_jax.evaluation import (
   object_figure,
   visualize,
 )
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import files, storage
 
 # Scores of an image that stand beside its row.
 _SCORES = {"FG-ARI": "fg_ari", "ARI": "ari"}
 
 
 def write(
-  path: pathlib.Path,
+  path: storage.Path,
   name: str,
   task: tasks.Task,
   shown: examples.Shown,

@@ -6,14 +6,13 @@ an axes for each of them would.
 
 import dataclasses
 import importlib.util
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from slot_attention_jax.evaluation import palette
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import files, storage
 
 # All lengths are in pixels.
 _DPI = 100
@@ -184,7 +183,7 @@ def to_array(figure: Any) -> np.ndarray:
   return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def save(figure: Any, path: pathlib.Path) -> np.ndarray:
+def save(figure: Any, path: storage.Path) -> np.ndarray:
   """Writes a figure as `PATH.png` and `PATH.svg`.
 
   Args:

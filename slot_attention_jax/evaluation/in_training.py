@@ -1,6 +1,5 @@
 """Evaluations in the course of a training."""
 
-import pathlib
 from typing import Any
 
 import jax
@@ -8,7 +7,7 @@ import jax
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
 from slot_attention_jax.evaluation import draw, examples
-from slot_attention_jax.runtime import processes
+from slot_attention_jax.runtime import processes, storage
 from slot_attention_jax.training import stop_request, writers
 
 Metrics = dict[str, float]
@@ -31,7 +30,7 @@ class Evaluations:
   def __init__(
     self,
     config: Any,
-    path: pathlib.Path,
+    path: storage.Path,
     task: tasks.Task,
     mesh: jax.sharding.Mesh,
     dataset: types.Dataset,

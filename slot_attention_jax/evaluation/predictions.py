@@ -11,7 +11,7 @@ import numpy as np
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
 from slot_attention_jax.evaluation import visualize
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import files, storage
 
 # Each is a column of the contingency tables.
 _MAX_SEGMENTS = 256
@@ -244,7 +244,7 @@ def _check_range(
     )
 
 
-def export_examples(dataset: types.Dataset, path: pathlib.Path) -> int:
+def export_examples(dataset: types.Dataset, path: storage.Path) -> int:
   """Writes the examples of a split, for other programs to predict on.
 
   Args:

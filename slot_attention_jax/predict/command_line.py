@@ -40,6 +40,7 @@ from slot_attention_jax.runtime import (
   files,
   progress,
   provenance,
+  storage,
   user_errors,
 )
 
@@ -67,20 +68,18 @@ def _parser() -> argparse.ArgumentParser:
     required=True,
     metavar="NAME|FILE|RUN",
     help=f"weights of the package ({names}), a .safetensors file of "
-    "export_weights, or the --workdir of a training: its best checkpoint, or "
-    "else its last",
+    "export_weights, or the --workdir of a training, local or gs://: its best "
+    "checkpoint, or else its last",
   )
   parser.add_argument(
     "--images",
     required=True,
-    type=pathlib.Path,
     metavar="DIR|FILE",
     help="a PNG or JPEG file, or a folder of them",
   )
   parser.add_argument(
     "--output",
     required=True,
-    type=pathlib.Path,
     metavar="DIR",
     help="a directory that is empty or does not exist",
   )
@@ -112,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _predict(arguments: argparse.Namespace) -> None:
   began = time.monotonic()
-  paths = find_images(arguments.images.expanduser())
-  output = arguments.output.expanduser()
+  paths = find_images(storage.to_local_path(arguments.images, "--images"))
+  output = storage.to_local_path(arguments.output, "--output")
   if output.is_dir() and any(output.iterdir()):
     raise ValueError(
       f"Expected an empty or no directory as --output, got {output}, which has "

@@ -9,7 +9,7 @@ from slot_attention_jax import models, pretrained
 from slot_attention_jax.data import from_config, transforms, types
 from slot_attention_jax.models import from_config as models_from_config
 from slot_attention_jax.modules import slot_init
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import files, storage
 
 _SUFFIX = ".safetensors"
 
@@ -58,8 +58,8 @@ def load(source: str | os.PathLike[str]) -> TrainedModel:
 
   Args:
     source: a name out of `sa.pretrained_names()`; the path of a `.safetensors`
-      file of `export_weights`; or the directory of a run, whose best checkpoint
-      is taken, or else its last.
+      file of `export_weights`; or the directory of a run, local or `gs://`,
+      whose best checkpoint is taken, or else its last.
 
   Returns:
     The model.
@@ -74,8 +74,10 @@ def load(source: str | os.PathLike[str]) -> TrainedModel:
     >>> trained.resolution, trained.crop, trained.model.num_slots
     ((64, 64), 'paper', 7)
   """
-  path = pathlib.Path(source).expanduser()
   name = os.fspath(source)
+  if storage.is_remote(name):
+    return _of_run(storage.open_directory(name))
+  path = pathlib.Path(source).expanduser()
   if name not in pretrained.pretrained_names():
     if path.is_dir():
       return _of_run(path.absolute())
@@ -111,7 +113,7 @@ def _of_weights(name, model, params, metadata) -> TrainedModel:
   )
 
 
-def _of_run(path: pathlib.Path) -> TrainedModel:
+def _of_run(path: storage.Path) -> TrainedModel:
   """The best, or else the last, checkpoint of a run."""
   advice = "Give the --workdir of a training."
   if not (path / "checkpoints").is_dir():

@@ -28,7 +28,7 @@ from slot_attention_jax.data import types
 from slot_attention_jax.models import from_config
 from slot_attention_jax.pretrained import weights_metadata
 from slot_attention_jax.runtime import arrays as arrays_lib
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import files, storage
 
 # safetensors is imported where it is used: training does not need it.
 _ENTRY = "slot_attention_jax"
@@ -62,7 +62,7 @@ def save_weights(
   """
   import safetensors.numpy
 
-  path = pathlib.Path(path)
+  path = storage.to_path(path)
   arrays = _by_name(params)
   _check_arrays(metadata, arrays, path)
   content = dataclasses.asdict(metadata)
@@ -228,7 +228,7 @@ def _check_size(path: pathlib.Path) -> None:
 def _check_arrays(
   metadata: WeightsMetadata,
   arrays: Mapping[str, np.ndarray],
-  path: pathlib.Path,
+  path: storage.Path,
 ) -> models.SlotAttentionAutoEncoder | models.SlotAttentionClassifier:
   """Builds the model; raises ValueError if the arrays do not fit it."""
   try:

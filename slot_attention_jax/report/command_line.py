@@ -10,11 +10,10 @@ unfinished, and the report made while it trains.
 """
 
 import argparse
-import pathlib
 from collections.abc import Sequence
 
 from slot_attention_jax.report import write
-from slot_attention_jax.runtime import user_errors
+from slot_attention_jax.runtime import storage, user_errors
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   arguments = _parser().parse_args(argv)
   with user_errors.exit_on_user_error(argv):
     path = write.write_report(arguments.runs, arguments.output)
-    size = path.stat().st_size / 1e6
+    size = storage.size(path) / 1e6
     print(f"Wrote {path} ({size:.1f} MB). Open it in a browser.")
 
 
@@ -37,7 +36,6 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     "--output",
-    type=pathlib.Path,
     metavar="FILE",
     help=f"the file; default, of one run: {write.NAME} in its directory",
   )

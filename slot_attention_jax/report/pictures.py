@@ -2,7 +2,6 @@
 
 import base64
 import io
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from slot_attention_jax.evaluation import (
   placement,
 )
 from slot_attention_jax.report import runs
+from slot_attention_jax.runtime import storage
 
 EVALUATION = "evaluation"
 _MOST_IMAGES = 8
@@ -115,8 +115,8 @@ def thin(sizes: Sequence[int], budget: int) -> list[int]:
 
 
 def _files(
-  path: pathlib.Path, suffix: str, folder: str = "figures"
-) -> list[pathlib.Path]:
+  path: storage.Path, suffix: str, folder: str = "figures"
+) -> list[storage.Path]:
   """Files of evaluations in the order of their steps, the separate one last."""
   found = sorted((path / folder).glob(f"*.{suffix}"))
   steps = [p for p in found if p.stem.isdecimal()]
@@ -124,7 +124,7 @@ def _files(
   return steps + [p for p in found if p.stem == EVALUATION]
 
 
-def _label(path: pathlib.Path) -> str:
+def _label(path: storage.Path) -> str:
   stem = path.stem
   return f"step {int(stem)}" if stem.isdecimal() else "separate evaluation"
 

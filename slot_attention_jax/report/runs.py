@@ -4,12 +4,11 @@ import dataclasses
 import json
 import math
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from slot_attention_jax.config import aliases
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import files, storage
 from slot_attention_jax.training import goodput, writers
 
 _CONFIG, _METADATA = "config.json", "metadata.json"
@@ -31,7 +30,7 @@ class Run:
     notes: what is missing or damaged, sentences.
   """
 
-  path: pathlib.Path
+  path: storage.Path
   name: str
   config: dict[str, Any]
   metadata: dict[str, Any]
@@ -83,16 +82,21 @@ def read_all(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
   """
   if not paths:
     raise ValueError("Expected at least one run, got none. Name its directory.")
-  absolute = [pathlib.Path(p).expanduser().absolute() for p in paths]
-  real = [path.resolve() for path in absolute]
+  absolute = [storage.open_directory(p) for p in paths]
+  real = [_resolve(path) for path in absolute]
   for path in absolute:
     _check(path)
-    if real.count(path.resolve()) > 1:
+    if real.count(_resolve(path)) > 1:
       raise ValueError(
         f"Expected each run once, got {path} more than once. Leave it out."
       )
   names = short_names([path.parts for path in real])
   return [read(p, n) for p, n in zip(absolute, names, strict=True)]
+
+
+def _resolve(path: storage.Path) -> storage.Path:
+  # A bucket has no links.
+  return path if storage.is_remote(path) else path.resolve()
 
 
 def short_names(paths: Sequence[Sequence[str]]) -> list[str]:
@@ -120,7 +124,7 @@ def short_names(paths: Sequence[Sequence[str]]) -> list[str]:
   return names
 
 
-def read(path: pathlib.Path, name: str) -> Run:
+def read(path: storage.Path, name: str) -> Run:
   """Reads a run whose directory was checked; damage becomes a note."""
   notes: list[str] = []
   return Run(
@@ -140,7 +144,7 @@ def mapping(value: Any) -> dict[str, Any]:
   return value if isinstance(value, dict) else {}
 
 
-def _check(path: pathlib.Path) -> None:
+def _check(path: storage.Path) -> None:
   """Raises FileNotFoundError unless a directory holds a training."""
   if not path.is_dir():
     raise FileNotFoundError(
@@ -160,7 +164,7 @@ def _check(path: pathlib.Path) -> None:
 
 
 def _read_json(
-  path: pathlib.Path, notes: list[str], needed: bool = True
+  path: storage.Path, notes: list[str], needed: bool = True
 ) -> dict[str, Any]:
   if not path.exists():
     if needed:
@@ -182,11 +186,11 @@ def _updated(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     return config
 
 
-def _read_rows(path: pathlib.Path, notes: list[str]) -> list[dict[str, Any]]:
+def _read_rows(path: storage.Path, notes: list[str]) -> list[dict[str, Any]]:
   if not path.exists():
     notes.append(f"There is no {path.name}: no metrics yet.")
     return []
-  text = path.read_text(encoding="utf-8", errors="replace")
+  text = storage.read_text(path)
   rows = writers.complete_rows(path)
   lost = sum(bool(line.strip()) for line in text.splitlines()) - len(rows)
   if lost:

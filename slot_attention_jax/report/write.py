@@ -1,10 +1,9 @@
 """`sa.write_report`: runs in, one HTML file out."""
 
 import os
-import pathlib
 from collections.abc import Sequence
 
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import files, storage
 
 NAME = "report.html"
 """In the directory of the run, of the report of one."""
@@ -13,7 +12,7 @@ NAME = "report.html"
 def write_report(
   paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
   output: str | os.PathLike[str] | None = None,
-) -> pathlib.Path:
+) -> storage.Path:
   """Writes a report of one run, or one that compares several.
 
   Args:
@@ -47,10 +46,7 @@ def write_report(
       f"Expected --output=FILE for a report of {len(found)} runs, got none. "
       "Name an HTML file."
     )
-  if output is None:
-    target = found[0].path / NAME
-  else:
-    target = pathlib.Path(output).expanduser().absolute()
+  target = storage.to_path(found[0].path / NAME if output is None else output)
   if target.is_dir():
     raise ValueError(
       f"Expected a file as --output, got the directory {target}. Name a file "

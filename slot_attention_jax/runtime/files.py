@@ -5,10 +5,13 @@ import json
 import math
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from slot_attention_jax.runtime import storage
 
 
 def jsonable(value: Any) -> Any:
@@ -51,7 +54,7 @@ def read_json(path: Any, remedy: str) -> dict[str, Any]:
   return content
 
 
-def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+def write_json(path: storage.Path, content: dict[str, Any]) -> None:
   """Writes JSON atomically."""
   text = json.dumps(jsonable(content), indent=2, allow_nan=False)
   with atomic_write(path) as temporary:
@@ -59,24 +62,34 @@ def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def atomic_write(path: storage.Path) -> Iterator[pathlib.Path]:
   """Gives a temporary file, which replaces `path` at the end if nothing failed.
 
   Args:
-    path: the file; its directory is made if it does not exist.
+    path: the file, local or in a bucket; its directory is made if it does not
+      exist.
 
   Yields:
-    Path of the temporary file, in the same directory.
+    Path of the temporary file, local, and in the same directory if `path` is
+    local too.
 
   Raises:
     OSError: naming `path`, if it cannot be written; it is as it was then.
   """
-  temporary = path.with_name(f".{path.name}.tmp")
+  if storage.is_remote(path):
+    with tempfile.TemporaryDirectory() as directory:
+      temporary = pathlib.Path(directory) / path.name
+      yield temporary
+      with storage.naming_errors(path):
+        path.write_bytes(temporary.read_bytes())
+    return
+  local = pathlib.Path(path)
+  temporary = local.with_name(f".{local.name}.tmp")
   with naming_errors(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
+    local.parent.mkdir(parents=True, exist_ok=True)
     try:
       yield temporary
-      temporary.replace(path)
+      temporary.replace(local)
     finally:
       with contextlib.suppress(OSError):  # What failed first is the reason.
         temporary.unlink(missing_ok=True)
@@ -109,9 +122,10 @@ def naming_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
-def save_png(path: str | pathlib.Path, image: np.ndarray) -> None:
+def save_png(path: str | storage.Path, image: np.ndarray) -> None:
   """Writes an image [H, W, 3] or [H, W] uint8 as PNG, atomically."""
   from PIL import Image
 
-  with atomic_write(pathlib.Path(path)) as temporary:
+  path = storage.to_path(path) if isinstance(path, str) else path
+  with atomic_write(path) as temporary:
     Image.fromarray(image).save(temporary, format="PNG")

@@ -4,16 +4,28 @@ Its layers, and tensorstore below them, raise many kinds of errors.
 """
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator
 
 from etils import epath
 
-from slot_attention_jax.runtime import user_errors
+from slot_attention_jax.runtime import storage, user_errors
 
-# As tensorstore writes them.
+# As tensorstore writes them, of file systems and of buckets.
 _CODE = re.compile(r"\[os_error_code='(\d+)'\]")
+_STATUS = re.compile(
+  r"\b(PERMISSION_DENIED|UNAUTHENTICATED|NOT_FOUND|UNAVAILABLE|"
+  r"DEADLINE_EXCEEDED)\b"
+)
+_NUMBERS = {
+  "PERMISSION_DENIED": errno.EACCES,
+  "UNAUTHENTICATED": errno.EACCES,
+  "NOT_FOUND": errno.ENOENT,
+}
+# Orbax writes it last, where it cannot rename.
+_COMPLETE = "commit_success.txt"
 
 
 class DamagedCheckpointError(ValueError):
@@ -27,12 +39,22 @@ def reading(path: epath.Path, before: int | None) -> Iterator[None]:
   Args:
     path: of the checkpoint.
     before: step of the checkpoint before it, for the message.
+
+  Raises:
+    OSError: if its bucket cannot be reached or read, which says nothing about
+      the checkpoint.
   """
   try:
     yield
   except Exception as error:
     if isinstance(error, MemoryError | PermissionError):
       raise
+    if storage.is_remote(path):
+      number = _os_error(error, remote=True)
+      if number in (errno.EACCES, errno.EIO):
+        said = str(error).strip().partition("\n")[0][:150]
+        text = f"{os.strerror(number)} ({said})"
+        raise OSError(number, text, os.fspath(path)) from error
     reason = str(error).strip().partition("\n")[0][:150]
     raise DamagedCheckpointError(
       f"Cannot read the checkpoint {path}, it may be damaged: "
@@ -51,7 +73,7 @@ def writing(directory: epath.Path) -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    number = _os_error(error)
+    number = _os_error(error, storage.is_remote(directory))
     if number is None:
       raise
     remedy = user_errors.REMEDIES.get(
@@ -67,19 +89,34 @@ def writing(directory: epath.Path) -> Iterator[None]:
 
 
 def _complete(directory: epath.Path) -> list[int]:
-  """Steps whose checkpoints are complete: others have longer names."""
+  """Steps whose checkpoints are complete.
+
+  Others have longer names or, in a bucket, no file that says so.
+  """
+  remote = storage.is_remote(directory)
   try:
-    return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
-  except OSError:
+    return sorted(
+      int(p.name)
+      for p in directory.iterdir()
+      if p.name.isdigit() and (not remote or (p / _COMPLETE).exists())
+    )
+  except Exception as error:
+    if storage.error_number(error) is None:
+      raise
     return []
 
 
-def _os_error(error: BaseException | None) -> int | None:
+def _os_error(error: BaseException | None, remote: bool) -> int | None:
   """The number of the system's error behind an error; None if there is none."""
   while error is not None:
     if isinstance(error, OSError) and error.errno:
       return error.errno
     if found := _CODE.search(str(error)):
       return int(found[1])
+    if remote:
+      if (number := storage.error_number(error)) is not None:
+        return number
+      if found := _STATUS.search(str(error)):
+        return _NUMBERS.get(found[1], errno.EIO)
     error = error.__cause__ or error.__context__
   return None

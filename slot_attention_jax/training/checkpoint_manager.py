@@ -3,7 +3,6 @@
 import json
 import logging as python_logging
 import os
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -72,12 +71,12 @@ def write_metrics(checkpoint: epath.Path, metrics: Mapping[str, float]) -> None:
     metrics: finite scalars by name.
   """
   directory = checkpoint / _METRICS
-  files.write_json(pathlib.Path(directory / _METRICS), dict(metrics))
+  files.write_json(directory / _METRICS, dict(metrics))
   if (checkpoint / checkpoint_digests.ITEM).exists():
     digests = read_digests(checkpoint) or {}
     digests[_METRICS] = checkpoint_digests.digest_json(dict(metrics))
     path = checkpoint / checkpoint_digests.ITEM / _DIGESTS
-    files.write_json(pathlib.Path(path), digests)
+    files.write_json(path, digests)
 
 
 def read_digests(checkpoint: epath.Path) -> dict[str, Any] | None:

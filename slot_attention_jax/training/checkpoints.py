@@ -21,7 +21,7 @@ from etils import epath
 
 from slot_attention_jax.runtime import arrays as arrays_lib
 from slot_attention_jax.runtime import mesh as mesh_lib
-from slot_attention_jax.runtime import processes
+from slot_attention_jax.runtime import processes, storage
 from slot_attention_jax.training import (
   checkpoint_digests,
   checkpoint_errors,
@@ -86,7 +86,7 @@ class Checkpointer(contextlib.AbstractContextManager):
         "Expected keep >= 1, keep_best >= 0 and best_mode max or min, got "
         f"keep={keep}, keep_best={keep_best}, best_mode={best_mode!r}."
       )
-    self.directory = epath.Path(directory).expanduser().absolute()
+    self.directory = epath.Path(storage.to_path(directory))
     self._best_metric = best_metric
     self._sign = 1.0 if best_mode == "max" else -1.0
     self._keep, self._keep_best = keep, keep_best if best_metric else 0

@@ -2,12 +2,13 @@
 
 import contextlib
 import json
-import pathlib
 import time
 from collections.abc import Callable
 
 import jax
 from absl import logging
+
+from slot_attention_jax.runtime import appended, storage
 
 FILE = "goodput.jsonl"
 """In the directory of a run, a line for each process that trained it."""
@@ -43,7 +44,7 @@ class Goodput(contextlib.AbstractContextManager):
     self,
     began: float,
     lost: float = 0.0,
-    path: pathlib.Path | None = None,
+    path: storage.Path | None = None,
     clock: Callable[[], float] = time.monotonic,
   ):
     self.seconds: dict[str, float] = {}
@@ -89,13 +90,14 @@ class Goodput(contextlib.AbstractContextManager):
       f"steps; {', '.join(parts)}."
     )
 
-  def _save(self, path: pathlib.Path) -> None:
+  def _save(self, path: storage.Path) -> None:
     """Adds a line; a disk that cannot be written to costs no more than it."""
     seconds = self.seconds | {"lost": self._lost}
     line = json.dumps({k: round(v, 3) for k, v in seconds.items()})
     try:
-      with path.open("a", encoding="utf-8") as file:
-        file.write(f"{line}\n")
+      file = appended.open_file(path)
+      file.write(f"{line}\n".encode())
+      file.close()
     except OSError as error:
       logging.warning("Cannot write %s: %s.", path, error)
 
@@ -114,7 +116,7 @@ class Goodput(contextlib.AbstractContextManager):
       self._compilations = [*outside, (start_time, end_time)]
 
 
-def read(path: pathlib.Path) -> dict[str, float]:
+def read(path: storage.Path) -> dict[str, float]:
   """Reads what the time of a run went into.
 
   Args:
@@ -126,7 +128,7 @@ def read(path: pathlib.Path) -> dict[str, float]:
   """
   total: dict[str, float] = {}
   try:
-    text = (path / FILE).read_text(encoding="utf-8", errors="replace")
+    text = storage.read_text(path / FILE)
   except OSError:
     return {}
   for line in text.splitlines():

@@ -6,7 +6,6 @@ its rows, each once in the life of the run, however often it is resumed.
 
 import importlib.util
 import os
-import pathlib
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import files, storage
 from slot_attention_jax.training import tensorboard_events, writers
 
 TRACKERS_FILE = "trackers.json"
@@ -63,6 +62,20 @@ def check_installed(names: Iterable[str]) -> None:
       )
 
 
+def check_place(names: Iterable[str], workdir: storage.Path) -> None:
+  """Raises ValueError if a writer cannot write to the directory of the run.
+
+  Args:
+    names: out of `allowed.WRITERS`.
+    workdir: the directory.
+  """
+  if "clu" in names and storage.is_remote(workdir):
+    raise ValueError(
+      "Expected a --workdir on a file system for logging.writers='clu', got "
+      f"{workdir}. Use 'tensorboard', which writes to buckets too."
+    )
+
+
 def create_writer(
   workdir: str | os.PathLike[str],
   *,
@@ -76,7 +89,8 @@ def create_writer(
   """Makes the writers of a run: `metrics.jsonl`, the log and others.
 
   Args:
-    workdir: directory of the run, local; made if it does not exist.
+    workdir: directory of the run, local or in a bucket; made if it does not
+      exist.
     total_steps: steps of the whole run.
     names: of the other writers, out of `allowed.WRITERS`; `metrics.jsonl` is
       always written.
@@ -95,7 +109,8 @@ def create_writer(
   if process_index != 0:
     return writers.MultiWriter()
   check_installed(names)
-  workdir = pathlib.Path(workdir)
+  workdir = storage.to_path(workdir)
+  check_place(names, workdir)
   path = workdir / writers.METRICS_FILE
   num_rows = len(writers.complete_rows(path))
   opened: list[writers.MetricWriter] = [writers.LogWriter(total_steps)]
@@ -120,7 +135,7 @@ def create_writer(
 
 
 def _tensorboard_writers(
-  workdir: pathlib.Path, resume_step: int
+  workdir: storage.Path, resume_step: int
 ) -> list[writers.MetricWriter]:
   """One writer; none, and a warning, if tensorboard is not installed."""
   try:
@@ -156,8 +171,8 @@ class _Record:
     num_stored: rows that it had when the run was last ended in good order.
   """
 
-  def __init__(self, workdir: pathlib.Path, service: str, num_rows: int):
-    self.workdir, self.name = workdir.absolute(), workdir.absolute().name
+  def __init__(self, workdir: storage.Path, service: str, num_rows: int):
+    self.workdir, self.name = workdir, workdir.name
     self._service = service
     record = self._read().get(service)
     # Without a record, the service knows nothing of the rows there are.
@@ -247,7 +262,8 @@ class WandbTracker(Tracker):
         project=os.environ.get("WANDB_PROJECT", _PROJECT),
         id=record.run_id,
         name=os.environ.get("WANDB_NAME", record.name),
-        dir=record.workdir,
+        # Its own files, which it does not write to buckets.
+        dir=None if storage.is_remote(record.workdir) else record.workdir,
         config=config,
         allow_val_change=True,
         resume="allow",

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import pathlib
 import platform
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import jax
 
 from slot_attention_jax.data import types
-from slot_attention_jax.runtime import files, provenance
+from slot_attention_jax.runtime import files, provenance, storage
 from slot_attention_jax.training import resume
 
 
 def write_metadata(
-  path: pathlib.Path,
+  path: storage.Path,
   config: Mapping[str, Any],
   info: types.DatasetInfo,
   command: str = "",

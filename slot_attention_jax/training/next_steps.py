@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import logging
 
-from slot_attention_jax.runtime import progress
+from slot_attention_jax.runtime import progress, storage
 
 
 def announce_compilation(
@@ -46,7 +46,7 @@ def announce_compilation(
 
 
 def log(
-  path: pathlib.Path,
+  path: storage.Path,
   config: Any,
   command: str,
   last: int | None,
@@ -75,7 +75,7 @@ def log(
 
 
 def describe(
-  path: pathlib.Path,
+  path: storage.Path,
   command: str,
   *,
   step: int,
@@ -134,7 +134,7 @@ def describe(
   return "\n".join(lines)
 
 
-def _short(path: pathlib.Path) -> str:
+def _short(path: storage.Path) -> str:
   """A path, relative to the working directory if it is in it."""
   try:
     return os.fspath(path.relative_to(pathlib.Path.cwd()))

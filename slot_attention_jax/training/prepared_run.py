@@ -1,7 +1,6 @@
 """A run before its first step: data, model, optimizer, state, records."""
 
 import dataclasses
-import pathlib
 from typing import Any
 
 import jax
@@ -12,10 +11,11 @@ from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
 from slot_attention_jax.runtime import mesh as mesh_lib
-from slot_attention_jax.runtime import processes
+from slot_attention_jax.runtime import processes, storage
 from slot_attention_jax.training import (
   checkpoints,
   checks,
+  loggers,
   metadata,
   optimizers,
   resume,
@@ -39,7 +39,7 @@ class Run:
     schedule: its learning rate by step.
   """
 
-  path: pathlib.Path
+  path: storage.Path
   mesh: jax.sharding.Mesh
   dataset: types.Dataset
   eval_dataset: types.Dataset
@@ -48,7 +48,7 @@ class Run:
   schedule: optax.Schedule
 
 
-def prepare(config: Any, path: pathlib.Path) -> Run:
+def prepare(config: Any, path: storage.Path) -> Run:
   """Opens the data and builds the task and the optimizer.
 
   Args:
@@ -63,6 +63,7 @@ def prepare(config: Any, path: pathlib.Path) -> Run:
   """
   mesh = mesh_lib.create_mesh()
   checks.check(config, mesh.size)
+  loggers.check_place(loggers.enabled(config.logging), path)
   sharding = mesh_lib.batch_sharding(mesh)
   dataset = data_lib.create_dataset(
     config, "train", batch_size=config.train.batch_size, sharding=sharding

@@ -10,7 +10,7 @@ from absl import logging
 
 from slot_attention_jax.config import aliases, arguments, base
 from slot_attention_jax.data import types
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import files, storage
 from slot_attention_jax.training import checkpoints, sound_checkpoints
 
 # Keys that change nothing that is computed, apart from rounding; a name that
@@ -73,7 +73,7 @@ Changes = dict[str, tuple[Any, Any]]
 """Old and new value by key."""
 
 
-def check_directory(path: pathlib.Path, config: Any, allow: bool) -> Changes:
+def check_directory(path: storage.Path, config: Any, allow: bool) -> Changes:
   """Checks that a directory holds no other run than that of a config.
 
   Args:
@@ -127,7 +127,7 @@ def changed_keys(
 
 
 def check_same_data(
-  path: pathlib.Path, step: int, info: types.DatasetInfo, allow: bool
+  path: storage.Path, step: int, info: types.DatasetInfo, allow: bool
 ) -> Changes:
   """Checks that a resumed run trains on the data that it was begun with.
 
@@ -162,7 +162,7 @@ def check_same_data(
   return changes
 
 
-def check_same_model(path: pathlib.Path, config: Any, saved: Any) -> None:
+def check_same_model(path: storage.Path, config: Any, saved: Any) -> None:
   """Checks that a config describes the model of the run that is evaluated.
 
   Args:
@@ -187,7 +187,7 @@ def check_same_model(path: pathlib.Path, config: Any, saved: Any) -> None:
     )
 
 
-def set_aside(path: pathlib.Path, config: Mapping[str, Any]) -> None:
+def set_aside(path: storage.Path, config: Mapping[str, Any]) -> None:
   """Moves the records of another run, which has no checkpoint, out of the way.
 
   A new run writes files of the same names. They are kept in `earlier/1`, or
@@ -210,7 +210,7 @@ def set_aside(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   target.mkdir(parents=True)
   for name in _RECORDS:
     if (path / name).exists():
-      (path / name).replace(target / name)
+      storage.move(path / name, target / name)
   logging.warning(
     "%s has records of another run without checkpoints; they are in %s now.",
     path,
@@ -218,7 +218,7 @@ def set_aside(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   )
 
 
-def read_metadata(path: pathlib.Path) -> dict[str, Any]:
+def read_metadata(path: storage.Path) -> dict[str, Any]:
   """The `metadata.json` of a directory, empty if there is none.
 
   Args:

@@ -5,7 +5,6 @@ import datetime
 import errno
 import json
 import os
-import pathlib
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,12 @@ from typing import Any
 import jax
 from absl import logging
 
-from slot_attention_jax.runtime import files, processes
+from slot_attention_jax.runtime import (
+  files,
+  object_lock,
+  processes,
+  storage,
+)
 
 _LOCK = ".training.lock"
 # Not in the lock's own file, which those that ask for the lock may empty.
@@ -23,12 +27,12 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 @contextlib.contextmanager
-def hold(path: pathlib.Path) -> Iterator[None]:
+def hold(path: storage.Path) -> Iterator[None]:
   """Holds the directory of a run, so that no other training uses it.
 
   The lock is the operating system's: it is free once the process has ended, how
-  ever that was. Process 0 holds it for all processes of the run, which must all
-  call this.
+  ever that was. In a bucket it is an object, see `object_lock`. Process 0 holds
+  it for all processes of the run, which must all call this.
 
   Args:
     path: the directory, made if it does not exist.
@@ -60,8 +64,12 @@ def hold(path: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _try_lock(path: pathlib.Path) -> Iterator[bool]:
+def _try_lock(path: storage.Path) -> Iterator[bool]:
   """Whether the lock was free; if so it is held until the end."""
+  if storage.is_remote(path):
+    with object_lock.try_hold(path / _HOLDER, _about_this_run()) as mine:
+      yield mine
+    return
   import filelock
 
   path.mkdir(parents=True, exist_ok=True)
@@ -81,21 +89,24 @@ def _try_lock(path: pathlib.Path) -> Iterator[bool]:
     )
     yield True
     return
-  holder = {
-    "host": socket.gethostname(),
-    "pid": os.getpid(),
-    "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    "processes": jax.process_count(),
-  }
   try:
-    files.write_json(path / _HOLDER, holder)
+    files.write_json(path / _HOLDER, _about_this_run())
     yield True
   finally:
     (path / _HOLDER).unlink(missing_ok=True)
     lock.release()
 
 
-def _describe_holder(path: pathlib.Path) -> str:
+def _about_this_run() -> dict[str, Any]:
+  return {
+    "host": socket.gethostname(),
+    "pid": os.getpid(),
+    "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    "processes": jax.process_count(),
+  }
+
+
+def _describe_holder(path: storage.Path) -> str:
   holder: dict[str, Any] = {}
   with contextlib.suppress(OSError, ValueError):
     holder = json.loads((path / _HOLDER).read_text(encoding="utf-8"))

@@ -8,7 +8,6 @@ import importlib
 import io
 import itertools
 import os
-import pathlib
 import socket
 import time
 from collections.abc import Mapping
@@ -17,22 +16,25 @@ from typing import Any
 import numpy as np
 
 from slot_attention_jax.data import tfrecord
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import appended, storage
 from slot_attention_jax.training import writers
 
 _PREFIX = "events.out.tfevents."
 _RGB = 3
+# In a bucket a file is written anew with each flush; larger ones are ended.
+_MOST_BYTES = 4 * 2**20
 
 
 class TensorBoardWriter(writers.MetricWriter):
   """Writes numbers and images for TensorBoard.
 
-  What was written is in the file even if the process is killed. Each process
-  writes a file of its own, whose first event makes TensorBoard drop what older
-  files have of later steps: a resumed run is shown once.
+  What was written is in the file even if the process is killed; in a bucket,
+  once it is flushed. Each process begins a file of its own, whose first event
+  makes TensorBoard drop what older files have of later steps: a resumed run is
+  shown once.
 
   Args:
-    directory: of the files; made if it does not exist.
+    directory: of the files, local or in a bucket; made if it does not exist.
     resume_step: of the checkpoint that the run resumes from; -1 for a new run.
 
   Raises:
@@ -52,10 +54,8 @@ class TensorBoardWriter(writers.MetricWriter):
   def __init__(self, directory: str | os.PathLike[str], resume_step: int = -1):
     proto: Any = importlib.import_module("tensorboard.compat.proto.event_pb2")
     self._event = proto.Event
-    path = _new_file(pathlib.Path(directory))
-    # Not buffered: an event is one write to the file.
-    self._file = path.open("xb", buffering=0)
-    self._write(0, file_version="brain.Event:2")
+    self._directory = storage.to_path(directory)
+    self._begin_file()
     self._write(resume_step + 1, session_log={"status": "START"})
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -78,18 +78,27 @@ class TensorBoardWriter(writers.MetricWriter):
       value = {"tag": name, "image": content}
       self._write(step, summary={"value": [value]})
 
+  def flush(self) -> None:
+    """Writes what a bucket does not have yet."""
+    self._file.flush()
+    if storage.is_remote(self._directory) and self._file.size > _MOST_BYTES:
+      self._begin_file()
+
   def close(self) -> None:
     """Closes the file."""
     self._file.close()
 
+  def _begin_file(self) -> None:
+    self._file = appended.open_file(_new_file(self._directory), new=True)
+    self._write(0, file_version="brain.Event:2")
+
   def _write(self, step: int, **fields: Any) -> None:
     """Appends an `Event`; messages in its fields are given as dicts."""
     event = self._event(wall_time=time.time(), step=int(step), **fields)
-    with files.naming_errors(self._file.name):
-      self._file.write(tfrecord.frame(event.SerializeToString()))
+    self._file.write(tfrecord.frame(event.SerializeToString()))
 
 
-def _new_file(directory: pathlib.Path) -> pathlib.Path:
+def _new_file(directory: storage.Path) -> storage.Path:
   """The path of a new file; TensorBoard reads them in the order of names."""
   directory.mkdir(parents=True, exist_ok=True)
   seconds = int(time.time())

@@ -1,10 +1,10 @@
 """Reads the checkpoint that is asked for of a run that was trained."""
 
 import contextlib
-import pathlib
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from slot_attention_jax.runtime import storage
 from slot_attention_jax.training import checkpoints, resume, sound_checkpoints
 
 # What an evaluation reads.
@@ -13,7 +13,7 @@ _ITEMS = ("params", "config")
 
 @contextlib.contextmanager
 def open_run(
-  workdir: pathlib.Path,
+  workdir: storage.Path,
   which: str,
   *,
   best_metric: str | None = None,
@@ -64,7 +64,7 @@ def open_run(
 
 
 def restore_params(
-  workdir: pathlib.Path,
+  workdir: storage.Path,
   which: str,
   abstract_params: Any = None,
   *,

@@ -6,19 +6,17 @@ the same rows as one that was not.
 
 import contextlib
 import datetime
-import errno
 import json
 import math
 import os
-import pathlib
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import numpy as np
 from absl import logging
 
-from slot_attention_jax.runtime import files
+from slot_attention_jax.runtime import appended, files, storage
 
 METRICS_FILE = "metrics.jsonl"
 # Of every row; the last two differ from one machine to another.
@@ -52,10 +50,11 @@ class JsonlWriter(MetricWriter):
   wall time of training up to it, without the time between a stop and the
   resumption. Numbers that are not finite, which JSON lacks, are the strings
   "nan", "inf" and "-inf", which `float` reads. A row that was written is in the
-  file even if the process is killed.
+  file even if the process is killed; in a bucket, once it is flushed.
 
   Args:
-    path: the file; it and its directory are made if they do not exist.
+    path: the file, local or in a bucket; it and its directory are made if they
+      do not exist.
     began: `time.monotonic()` when this process began the run; None: now.
 
   Example:
@@ -70,16 +69,10 @@ class JsonlWriter(MetricWriter):
   """
 
   def __init__(self, path: str | os.PathLike[str], began: float | None = None):
-    self._path = pathlib.Path(path)
+    self._path = storage.to_path(path)
     self._began = time.monotonic() if began is None else began
     self._seconds_before = 0.0
-    with files.naming_errors(self._path):
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      self._file = self._open()
-
-  def _open(self) -> TextIO:
-    # Line buffered: a row is one write to the file.
-    return self._path.open("a", buffering=1, encoding="utf-8")
+    self._file = appended.open_file(self._path)
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """Appends a row; ValueError if a scalar has the name of a column."""
@@ -95,22 +88,11 @@ class JsonlWriter(MetricWriter):
     for name, scalar in scalars.items():
       value = float(scalar)
       row[name] = value if math.isfinite(value) else str(value)
-    self.flush()
-    with files.naming_errors(self._path):
-      self._file.write(json.dumps(row, allow_nan=False) + "\n")
+    self._file.write(f"{json.dumps(row, allow_nan=False)}\n".encode())
 
   def flush(self) -> None:
     """Raises FileNotFoundError if the file is no longer where it was."""
-    # Rows would go to a file without a name, and be lost.
-    with contextlib.suppress(FileNotFoundError):
-      if os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
-        return
-    raise FileNotFoundError(
-      errno.ENOENT,
-      f"Expected {self._path}, which this run writes, found it gone: its "
-      "directory was removed or moved. Nothing is written any more. Put it "
-      "back, then run the same command again.",
-    )
+    self._file.flush()
 
   def truncate_after(self, step: int) -> None:
     """Drops what a killed run wrote after the checkpoint it resumes from.
@@ -120,9 +102,7 @@ class JsonlWriter(MetricWriter):
         dropped; if the process is killed, the old file or the new one is left.
     """
     self._file.close()
-    # Damaged bytes must not stop a run; their lines are no rows.
-    text = self._path.read_text(encoding="utf-8", errors="replace")
-    lines = text.splitlines()
+    lines = storage.read_text(self._path).splitlines()
     rows = [(line, _row_of(line)) for line in lines]
     kept = [line for line, row in rows if row and row["step"] <= step]
     if kept:
@@ -141,15 +121,14 @@ class JsonlWriter(MetricWriter):
       file.writelines(f"{row}\n" for row in kept)
       file.flush()
       os.fsync(file.fileno())
-    self._file = self._open()
+    self._file = appended.open_file(self._path)
 
   def close(self) -> None:
     """Closes the file."""
-    with files.naming_errors(self._path):  # What failed is tried again.
-      self._file.close()
+    self._file.close()
 
 
-def seconds_after(path: pathlib.Path, step: int) -> float:
+def seconds_after(path: storage.Path, step: int) -> float:
   """What a killed run spent on steps after the checkpoint that it left.
 
   Args:
@@ -166,7 +145,7 @@ def seconds_after(path: pathlib.Path, step: int) -> float:
   return max(0.0, after - before)
 
 
-def has_metrics(path: pathlib.Path, step: int, prefix: str) -> bool:
+def has_metrics(path: storage.Path, step: int, prefix: str) -> bool:
   """Whether metrics whose names begin with `prefix` were written at a step.
 
   Args:
@@ -183,15 +162,15 @@ def has_metrics(path: pathlib.Path, step: int, prefix: str) -> bool:
   )
 
 
-def complete_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+def complete_rows(path: storage.Path) -> list[dict[str, Any]]:
   """The rows of a file that are whole; none if it does not exist."""
   if not path.exists():
     return []
-  lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-  return [row for row in map(_row_of, lines) if row is not None]
+  rows = map(_row_of, storage.read_text(path).splitlines())
+  return [row for row in rows if row is not None]
 
 
-def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+def read_rows(path: storage.Path) -> list[dict[str, Any]]:
   """Reads the rows of a file of `JsonlWriter`.
 
   Args:
@@ -204,7 +183,7 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
   Raises:
     ValueError: naming the first line that is no row.
   """
-  text = path.read_text(encoding="utf-8", errors="replace")
+  text = storage.read_text(path)
   complete, _, _ = text.rpartition("\n")
   rows = []
   for number, line in enumerate(complete.splitlines(), start=1):
