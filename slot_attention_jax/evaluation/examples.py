@@ -1,7 +1,6 @@
 """Evaluation of parameters on a split."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,13 +12,16 @@ from jax.experimental import multihost_utils
 
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
-from slot_attention_jax.evaluation import visualize
 from slot_attention_jax.runtime import compilation, progress
 from slot_attention_jax.runtime import mesh as mesh_lib
 
 
 class Interrupted(Exception):
   """An evaluation ended early, as was asked for."""
+
+
+SHOWN = "shown"
+"""Where `make_eval_step` puts the model's output among the results."""
 
 
 def metric_name(info: types.DatasetInfo, name: str) -> str:
@@ -35,6 +37,21 @@ def metric_name(info: types.DatasetInfo, name: str) -> str:
   return f"{info.name}/{info.split}/{name}"
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shown:
+  """The first examples of a split, and what a model makes of them.
+
+  Attributes:
+    images: [B, H, W, 3] in [-1, 1].
+    output: of the model, on the host.
+    truth: `segmentation` [B, H, W] and `target` [B, O, P], where there are any.
+  """
+
+  images: np.ndarray
+  output: Any
+  truth: dict[str, np.ndarray]
+
+
 def abstract_params(task: tasks.Task, mesh: jax.sharding.Mesh) -> Any:
   """Shapes, dtypes and shardings of a task's parameters, to restore into."""
   params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
@@ -45,8 +62,11 @@ def abstract_params(task: tasks.Task, mesh: jax.sharding.Mesh) -> Any:
 
 
 def make_eval_step(
-  task: tasks.Task, mesh: jax.sharding.Mesh, quick: bool = False
-) -> Callable[[Any, types.Batch, jax.Array, Any], dict[str, jax.Array]]:
+  task: tasks.Task,
+  mesh: jax.sharding.Mesh,
+  quick: bool = False,
+  num_images: int = 0,
+) -> Callable[[Any, types.Batch, jax.Array, Any], dict[str, Any]]:
   """Compiles the evaluation of one batch on a mesh.
 
   Every device evaluates its own examples, without any communication.
@@ -55,23 +75,33 @@ def make_eval_step(
     task: what is evaluated.
     mesh: the mesh.
     quick: compiled for a few batches, see `compilation.quick_options`.
+    num_images: for how many of the first examples of each device the output of
+      the model is wanted, too.
 
   Returns:
     A function (params, batch, key, first_index) -> dict of per-example arrays
-    [B, ...], with the index of the batch's first example in its split.
+    [B, ...], with the index of the batch's first example in its split; and the
+    model's output as `SHOWN`, if any is wanted.
   """
   replicated = mesh_lib.replicated(mesh)
   batch_sharding = mesh_lib.batch_sharding(mesh)
 
+  def run(params, batch, key, first_index):
+    if not num_images:
+      return task.evaluate(params, batch, key, first_index)
+    output = task.apply(params, batch["image"], key, first_index)
+    shown = jax.tree.map(lambda x: x[:num_images], output)
+    return {**task.score_output(output, batch), SHOWN: shown}
+
   def local(params, batch, key, first_index):
     rows = jax.tree.leaves(batch)[0].shape[0]
     first_index = first_index + rows * jax.lax.axis_index(mesh_lib.AXIS)
-    return task.evaluate(params, batch, key, first_index)
+    return run(params, batch, key, first_index)
 
   def evaluate(params, batch, key, first_index):
     first_index = jnp.asarray(first_index, jnp.uint32)
     if mesh.size == 1:
-      return task.evaluate(params, batch, key, first_index)
+      return run(params, batch, key, first_index)
     everywhere, split = replicated.spec, batch_sharding.spec
     return jax.shard_map(
       local,
@@ -91,12 +121,27 @@ def make_eval_step(
 
 
 def evaluate_examples(
-  eval_step: Callable[..., dict[str, jax.Array]],
+  eval_step: Callable[..., dict[str, Any]],
   params: Any,
   dataset: types.Dataset,
   seed: int = 0,
   interrupt: Callable[[], Any] = lambda: False,
 ) -> dict[str, np.ndarray]:
+  """Computes the results of each example of a whole split, in their order.
+
+  Arguments, results and errors are those of `evaluate_and_show` for no images.
+  """
+  return evaluate_and_show(eval_step, params, dataset, seed, interrupt)[0]
+
+
+def evaluate_and_show(
+  eval_step: Callable[..., dict[str, Any]],
+  params: Any,
+  dataset: types.Dataset,
+  seed: int = 0,
+  interrupt: Callable[[], Any] = lambda: False,
+  num_images: int = 0,
+) -> tuple[dict[str, np.ndarray], Shown | None]:
   """Computes the results of each example of a whole split, in their order.
 
   The slot noise of an example depends on `seed` and its index in the split
@@ -108,10 +153,13 @@ def evaluate_examples(
     dataset: an evaluation split.
     seed: of the slot noise.
     interrupt: asked after each batch, in all processes, whether to end early.
+    num_images: how many of the first examples are shown; at most those of one
+      batch, and `make_eval_step` needs the same number.
 
   Returns:
-    The results of `task.evaluate` for all examples [N, ...], which
-    `task.summarize` turns into metrics.
+    A pair: the results of `task.evaluate` for all examples [N, ...], which
+    `task.summarize` turns into metrics; and what is shown, the same in all
+    processes, or None if `num_images` is 0.
 
   Raises:
     ValueError: if the dataset is endless.
@@ -124,6 +172,7 @@ def evaluate_examples(
     )
   key = jax.random.key(seed)
   collected: dict[str, list[np.ndarray]] = {}
+  shown = None
   bar = progress.Progress(
     dataset.num_batches,
     f"Evaluating {dataset.info.split}",
@@ -136,6 +185,9 @@ def evaluate_examples(
       first_index = np.uint32(i * dataset.batch_size)
       valid = batch.pop("valid")
       results = eval_step(params, batch, key, first_index) | {"valid": valid}
+      output = results.pop(SHOWN, None)
+      if num_images and not i:
+        shown = _show(output, batch | {"valid": valid}, num_images)
       results = jax.device_get(_allgather(results))
       for name, values in results.items():
         if name != "valid":
@@ -144,7 +196,7 @@ def evaluate_examples(
       bar.update(i + 1)
       if i + 1 < dataset.num_batches and interrupt():
         raise Interrupted
-  return {k: np.concatenate(v) for k, v in collected.items()}
+  return {k: np.concatenate(v) for k, v in collected.items()}, shown
 
 
 def evaluate(
@@ -190,79 +242,18 @@ def summarize(
   return {metric_name(info, k): v for k, v in metrics.items()}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Shown:
-  """The first examples of a split, and what a model makes of them.
-
-  Attributes:
-    images: [B, H, W, 3] in [-1, 1].
-    output: of the model, on the host.
-    truth: `segmentation` [B, H, W] and `target` [B, O, P], where there are any.
-  """
-
-  images: np.ndarray
-  output: Any
-  truth: dict[str, np.ndarray]
-
-
-def show(
-  task: tasks.Task,
-  params: Any,
-  dataset: types.Dataset,
-  num_images: int,
-  seed: int = 0,
-) -> Shown | None:
-  """Runs a model on the first examples of a split, as evaluation does.
-
-  Args:
-    task: the objective.
-    params: parameters.
-    dataset: an evaluation split.
-    num_images: how many examples; at most those of one batch are shown.
-    seed: of the slot noise.
-
-  Returns:
-    The same in all processes, or None if `num_images` is 0.
-  """
-  if not num_images:
-    return None
-  batch = dataset.batch(0)
+def _show(output: Any, batch: types.Batch, num_images: int) -> Shown:
+  """The first examples of a batch, and the output for those of each device."""
   names = ("image", "valid", "segmentation", "target")
   rows = _allgather({k: batch[k] for k in names if k in batch})
-  # On the host: a few rows need not divide over the devices. Rows that only
-  # fill up the batch are no examples.
+  # Rows that only fill up the batch are no examples.
   valid = np.asarray(rows.pop("valid"))
   rows = {k: np.asarray(v)[valid][:num_images] for k, v in rows.items()}
   images = rows.pop("image")
-  host_params = jax.device_get(params)
-  output = jax.device_get(
-    _apply(task)(host_params, images, jax.random.key(seed))
-  )
+  # These are of the first device, or all that there are.
+  output = jax.device_get(_allgather(output))
+  output = jax.tree.map(lambda x: x[: len(images)], output)
   return Shown(images, output, rows)
-
-
-def draw(
-  task: tasks.Task,
-  params: Any,
-  dataset: types.Dataset,
-  num_images: int,
-  seed: int = 0,
-) -> np.ndarray | None:
-  """A grid of the first examples of a split, as evaluation sees them.
-
-  Args:
-    task: the objective.
-    params: parameters.
-    dataset: an evaluation split.
-    num_images: how many examples; at most those of one batch are drawn.
-    seed: of the slot noise.
-
-  Returns:
-    An image [H', W', 3] uint8, the same in all processes, or None if
-    `num_images` is 0.
-  """
-  shown = show(task, params, dataset, num_images, seed)
-  return shown and visualize.output_grid(shown.images, shown.output)
 
 
 def _allgather(arrays: Any) -> Any:
@@ -270,9 +261,3 @@ def _allgather(arrays: Any) -> Any:
   if jax.process_count() == 1:
     return arrays
   return multihost_utils.process_allgather(arrays, tiled=True)
-
-
-@functools.lru_cache(maxsize=8)
-def _apply(task):
-  # Tasks are equal if their fields are: compiled once for all images.
-  return jax.jit(task.apply, compiler_options=compilation.quick_options())

@@ -40,7 +40,7 @@ class Evaluations:
     self._config, self._path, self._task = config, path, task
     self._dataset, self._writer, self._stop = dataset, writer, stop
     self._step = examples.make_eval_step(
-      task, mesh, config.train.quick_compilation
+      task, mesh, config.train.quick_compilation, config.logging.num_images
     )
 
   def evaluate(
@@ -57,17 +57,21 @@ class Evaluations:
       The metrics and 0; or no metrics and the number of the signal that ended
       the evaluation, the same in all processes.
     """
-    seed = self._config.eval.seed
     try:
-      results = examples.evaluate_examples(
-        self._step, params, self._dataset, seed, self._stop.now
+      results, shown = examples.evaluate_and_show(
+        self._step,
+        params,
+        self._dataset,
+        self._config.eval.seed,
+        self._stop.now,
+        self._config.logging.num_images,
       )
     except examples.Interrupted:
       return {}, self._stop.now()
     metrics = examples.summarize(self._task, results, self._dataset.info)
     if write:
       self._writer.write_scalars(step, metrics)
-      self._draw(step, params, results)
+      self._draw(step, shown, results)
     return metrics, 0
 
   def is_missing(self, step: int) -> bool:
@@ -81,15 +85,8 @@ class Evaluations:
       not writers.has_metrics(path, step, prefix)
     )
 
-  def _draw(self, step: int, params: Any, results: Any) -> None:
-    """Shows the first examples, if the config asks for some."""
-    shown = examples.show(
-      self._task,
-      params,
-      self._dataset,
-      self._config.logging.num_images,
-      self._config.eval.seed,
-    )
+  def _draw(self, step: int, shown: Any, results: Any) -> None:
+    """Draws the first examples, if the config asks for some."""
     if shown is None or jax.process_index() != 0:
       return
     info = self._dataset.info

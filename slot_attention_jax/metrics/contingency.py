@@ -24,8 +24,9 @@ def contingency_table(
 ) -> jax.Array:
   """Counts the pixels that each pair of true and predicted group shares.
 
-  All metrics of a segmentation but `slots_in_use` are functions of this table:
-  to compute several, make it once and call their `..._from_table`.
+  All metrics of a segmentation are functions of this table: to compute several,
+  make it once and call their `..._from_table`. That of `slots_in_use` also
+  counts pixels that the truth leaves out: give them a group of their own.
 
   Args:
     true_ids: [B, N] or [B, H, W] integer ids of the true groups.

@@ -52,6 +52,13 @@ def slots_in_use(
   return _count_large(size, min_fraction)
 
 
+def slots_in_use_from_table(
+  table: jax.Array, *, min_fraction: float = 0.001
+) -> jax.Array:
+  """`slots_in_use` [B] of a table [B, G, S] in which all pixels are counted."""
+  return _count_large(table.sum(axis=1), min_fraction)
+
+
 def background_segments(
   true_ids: jax.Array,
   pred_ids: jax.Array,

@@ -91,11 +91,10 @@ class ObjectDiscovery(task.Task):
       return loss
     return loss + self.foreground_weight * (1 - output.masks[:, 0].mean())
 
-  def evaluate(
-    self, params: Any, batch: types.Batch, key: jax.Array, first_index: Any
+  def score_output(
+    self, output: Any, batch: types.Batch
   ) -> dict[str, jax.Array]:
     """Scores of each example, [B] float32 by their short names."""
-    output = self.apply(params, batch["image"], key, first_index)
     predicted = {"reconstruction": output.reconstruction}
     if self.max_objects:
       predicted["segments"] = output.masks[..., 0].argmax(axis=1)  # [B, H, W]
@@ -150,10 +149,14 @@ class ObjectDiscovery(task.Task):
     return results
 
   def _score_segments(self, true_ids, pred_ids):
-    """Scores segmentations [B, H, W]; all but one from one table of counts."""
-    table = contingency.contingency_table(
-      true_ids, pred_ids, self.max_objects + 1, self.num_slots
+    """Scores segmentations [B, H, W], all from one table of counts."""
+    groups = self.max_objects + 1
+    # Pixels that the ground truth leaves out are counted, too, in the last row.
+    inside = (true_ids >= 0) & (true_ids < groups)
+    all_pixels = contingency.contingency_table(
+      jnp.where(inside, true_ids, groups), pred_ids, groups + 1, self.num_slots
     )
+    table = all_pixels[:, :groups]  # [B, G, S]
     scores = {
       "fg_ari": ari.adjusted_rand_index_from_table(table, foreground_only=True),
       "ari": ari.adjusted_rand_index_from_table(table),
@@ -165,10 +168,7 @@ class ObjectDiscovery(task.Task):
     return scores | {
       "mbo": overlap.mean_best_overlap_from_table(table),
       "covering": overlap.segmentation_covering_from_table(table),
-      # The slots also have pixels that the ground truth leaves out.
-      "slots_in_use": segmentation.slots_in_use(
-        pred_ids, num_pred_groups=self.num_slots
-      ),
+      "slots_in_use": segmentation.slots_in_use_from_table(all_pixels),
       "background_split": (parts > 1).astype(jnp.float32),
     }
 

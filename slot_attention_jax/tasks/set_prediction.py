@@ -77,11 +77,10 @@ class SetPrediction(task.Task):
     output = self.apply_in_training(params, images, noise)
     return self._loss(output.predictions, batch["target"]).mean()
 
-  def evaluate(
-    self, params: Any, batch: types.Batch, key: jax.Array, first_index: Any
+  def score_output(
+    self, output: Any, batch: types.Batch
   ) -> dict[str, jax.Array]:
     """Loss, predictions, targets and, if extended, counts of each example."""
-    output = self.apply(params, batch["image"], key, first_index)
     return self.score({"predictions": output.predictions}, batch)
 
   def score(

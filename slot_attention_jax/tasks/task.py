@@ -156,7 +156,6 @@ class Task(abc.ABC):
     The first is required of predictions in a file, the others are optional.
     """
 
-  @abc.abstractmethod
   def evaluate(
     self, params: Any, batch: types.Batch, key: jax.Array, first_index: Any
   ) -> dict[str, jax.Array]:
@@ -167,6 +166,22 @@ class Task(abc.ABC):
       batch: the batch.
       key: of the slot noise.
       first_index: index of the batch's first example in its split.
+
+    Returns:
+      Results [B, ...] of each example, for `summarize`.
+    """
+    output = self.apply(params, batch["image"], key, first_index)
+    return self.score_output(output, batch)
+
+  @abc.abstractmethod
+  def score_output(
+    self, output: Any, batch: types.Batch
+  ) -> dict[str, jax.Array]:
+    """Scores what `apply` gave for a batch of an evaluation split.
+
+    Args:
+      output: of the model.
+      batch: the batch.
 
     Returns:
       Results [B, ...] of each example, for `summarize`.

@@ -144,10 +144,11 @@ def test_evaluating_an_endless_split_is_an_error():
     examples.evaluate(setting.task, None, None, setting.data(4, "train"))
 
 
-class FewImages:
+class FewImages(Numbers):
   """Three images in a batch of eight; the other rows only fill it up."""
 
   batch_size = 8
+  num_batches = 1
 
   def batch(self, step):
     numbers = np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1)
@@ -155,15 +156,38 @@ class FewImages:
     return {"image": image, "valid": np.arange(8) < 3}
 
 
-@pytest.mark.parametrize(("asked", "drawn"), [(2, 2), (3, 3), (8, 3)])
-def test_rows_that_fill_up_the_batch_are_not_drawn(asked, drawn, monkeypatch):
-  monkeypatch.setattr(examples, "_apply", lambda task: lambda *args: args[1])
-  monkeypatch.setattr(
-    examples.visualize, "output_grid", lambda images, output: images
+@pytest.mark.parametrize(("asked", "shown"), [(2, 2), (3, 3), (8, 3)])
+def test_rows_that_fill_up_the_batch_are_not_shown(asked, shown):
+  def eval_step(params, batch, key, first):
+    # The output for as many rows of each of two devices.
+    numbers = batch["image"][:, 0, 0, 0].reshape(2, 4)
+    output = numbers[:, :asked].reshape(-1)
+    return {"row": np.arange(8), examples.SHOWN: {"number": output}}
+
+  results, found = examples.evaluate_and_show(
+    eval_step, None, FewImages(), num_images=asked
   )
-  images = examples.draw(None, {}, FewImages(), asked)
-  assert images[:, 0, 0, 0].tolist() == list(range(drawn))
+  assert results["row"].tolist() == [0, 1, 2]
+  assert found is not None
+  assert found.images[:, 0, 0, 0].tolist() == list(range(shown))
+  assert found.output["number"].tolist() == list(range(shown))
 
 
-def test_no_images_are_drawn_if_none_are_asked_for():
-  assert examples.draw(None, {}, FewImages(), 0) is None
+def test_no_images_are_shown_if_none_are_asked_for():
+  results = {"row": np.arange(8)}
+  found = examples.evaluate_and_show(lambda *_: results, None, FewImages())
+  assert found[1] is None
+
+
+def test_the_output_that_is_shown_is_that_of_the_first_examples():
+  setting = Setting("set_prediction")
+  params = jax.jit(setting.task.init)(jax.random.key(1))
+  step = examples.make_eval_step(setting.task, setting.mesh, num_images=3)
+  dataset = setting.data(8)
+  key, batch = jax.random.key(2), dataset.batch(0)
+  results = step(params, batch, key, 0)
+  # Of each of four devices, which have two examples each, both.
+  assert results[examples.SHOWN].predictions.shape[0] == 8
+  np.testing.assert_array_equal(
+    results[examples.SHOWN].predictions, results["predictions"]
+  )

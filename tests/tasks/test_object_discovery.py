@@ -9,6 +9,7 @@ import pytest
 from slot_attention_jax import tasks
 from slot_attention_jax.config import base
 from slot_attention_jax.data import types
+from slot_attention_jax.metrics import ari, contingency
 from slot_attention_jax.training import optimizers, steps
 
 INFO = types.DatasetInfo(
@@ -153,3 +154,29 @@ def test_all_is_off_by_default():
   assert task.foreground_weight == 0
   assert task.train_iterations == (0, 0)
   assert task.early_steps == 0
+
+
+def test_all_scores_come_from_one_table_of_counts(monkeypatch):
+  table, tables = contingency.contingency_table, []
+
+  def count(*arguments):
+    tables.append(table(*arguments))
+    return tables[-1]
+
+  monkeypatch.setattr(contingency, "contingency_table", count)
+  task = dataclasses.replace(create(), extended=True)
+  h, w = task.image_shape[:2]
+  rng = np.random.default_rng(0)
+  # -1 and 3 are left out of the ground truth, and not out of the slots.
+  true_ids = rng.integers(-1, 4, (2, h, w))
+  pred_ids = np.zeros((2, h, w), np.int32)
+  pred_ids[:, 0] = 1
+  true_ids[0, 0], true_ids[1, 0] = -1, 3
+  scores = task.score({"segments": pred_ids}, {"segmentation": true_ids})
+  assert len(tables) == 1
+  assert tables[0].sum() == true_ids.size
+  assert scores["slots_in_use"].tolist() == [2, 2]
+  expected = ari.adjusted_rand_index(
+    true_ids, pred_ids, num_true_groups=3, num_pred_groups=task.num_slots
+  )
+  np.testing.assert_array_equal(scores["ari"], expected)
