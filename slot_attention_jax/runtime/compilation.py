@@ -7,6 +7,7 @@ import jax
 
 DIRECTORY = os.path.join("~", ".cache", "slot_attention_jax", "xla")
 """The default; `~` is the home directory."""
+_LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 # LLVM's optimizations, and fusions lowered by MLIR rather than directly, are
 # most of the time of a compilation on CPU.
 _QUICK = {
@@ -16,11 +17,17 @@ _QUICK = {
 
 
 def keep_programs(directory: str = DIRECTORY) -> None:
-  """Keeps compiled programs in a directory; "": keeps none."""
-  if directory:
-    jax.config.update(
-      "jax_compilation_cache_dir", os.path.expanduser(directory)
-    )
+  """Keeps compiled programs in a directory; "": keeps none.
+
+  Those that took a tenth of a second or longer, unless
+  `JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS` is set.
+  """
+  if not directory:
+    return
+  jax.config.update("jax_compilation_cache_dir", os.path.expanduser(directory))
+  if _LEAST_SECONDS.upper() not in os.environ:
+    # JAX's second leaves out most of what compiles quickly.
+    jax.config.update(_LEAST_SECONDS, 0.1)
 
 
 def quick_options(quick: bool = True) -> dict[str, Any] | None:
