@@ -414,6 +414,12 @@ def test_images_are_drawn_at_evaluations(whole):
   assert names == ["00000003.png", "00000004.png"]
 
 
+def test_a_report_has_the_slots_of_the_evaluations(whole, tmp_path):
+  page = sa.write_report(whole[0], tmp_path / "page.html").read_text()
+  for words in ('"step 3"', '"step 4"', "tetrominoes_scenes", "Goodput: what"):
+    assert words in page
+
+
 def test_no_images_if_num_images_is_0(whole, tmp_path):
   workdir = copy_of(whole, tmp_path, 3)
   shutil.rmtree(workdir / "images")

@@ -48,6 +48,7 @@ ROOMS = {
     "metrics/standard_errors",
   ),
   "Prediction": ("predict/predictions",),
+  "Reports": ("report/write",),
   "Data": (
     "data/transforms",
     "data/types",

@@ -143,8 +143,11 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
 def _same_but_for_seed(one: runs.Run, other: runs.Run) -> bool:
   if not one.config or not other.config or one.data != other.data:
     return False
-  changed = resume.changed_keys(one.config, other.config)
-  changed |= resume.changed_keys(other.config, one.config)
+  try:
+    changed = resume.changed_keys(one.config, other.config)
+    changed |= resume.changed_keys(other.config, one.config)
+  except (AttributeError, TypeError):  # A file may hold anything.
+    return False
   return set(changed) == {_SEED}
 
 

@@ -126,7 +126,7 @@ def _table(
   rows = []
   for part in parts:
     rows += [
-      [found[i].name, *(sections.with_error(value(i, m), None) for m in names)]
+      [found[i].name, *(sections.with_error(value(i, m)) for m in names)]
       for i in part.numbers
     ]
     if len(part.numbers) > 1:

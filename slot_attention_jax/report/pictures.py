@@ -32,10 +32,7 @@ class _Store:
 
   def add(self, image: np.ndarray) -> int:
     """Adds an image [H, W] or [H, W, 3] uint8; returns its number."""
-    return self.add_uri(data_uri(_encoded(image)))
-
-  def add_uri(self, uri: str) -> int:
-    """Adds a picture; returns its number."""
+    uri = data_uri(_encoded(image))
     if uri not in self._numbers:
       self._numbers[uri] = len(self.uris)
       self.uris.append(uri)
@@ -59,25 +56,23 @@ def viewer(run: runs.Run, notes: list[str]) -> dict[str, Any] | None:
     index `pictures`; None if the run has no arrays.
   """
   layout = _layout(run)
-  found = []
-  for path in _files(run.path, "npz"):
-    try:
-      store = _Store()
-      entry = _entry(path, arrays.load(path), store, layout, run.data)
-    except (OSError, ValueError, KeyError) as error:
-      notes.append(f"{path.name} is left out: {error}")
-      continue
-    found.append((entry, store.uris))
-  if not found:
-    return None
-  kept = thin([sum(map(len, uris)) for _, uris in found], _BUDGET)
-  if len(kept) < len(found):
+  paths = _files(run.path, "npz")
+  # Compressed, arrays take about as much as the pictures made of them.
+  kept = thin([path.stat().st_size * 4 // 3 for path in paths], _BUDGET)
+  if len(kept) < len(paths):
     notes.append(
-      f"The slots of {len(kept)} of {len(found)} evaluations are shown, so "
+      f"The slots of {len(kept)} of {len(paths)} evaluations are shown, so "
       "that the page stays small."
     )
-  store = _Store()
-  entries = [_renumbered(found[i][0], found[i][1], store) for i in kept]
+  store, entries = _Store(), []
+  for i in kept:
+    try:
+      found = arrays.load(paths[i])
+      entries.append(_entry(paths[i], found, store, layout, run.data))
+    except (OSError, ValueError, KeyError) as error:
+      notes.append(f"{paths[i].name} is left out: {error}")
+  if not entries:
+    return None
   colors = [[int(c) for c in color] for color in palette.COLORS]
   return {"entries": entries, "pictures": store.uris, "colors": colors}
 
@@ -244,17 +239,6 @@ def _shares(points: np.ndarray, size: tuple[int, int]) -> list[list[float]]:
   """Points (column, row) as shares of a size (H, W)."""
   shares = np.clip(points / np.array([size[1], size[0]]), 0.0, 1.0)
   return [[round(float(x), 4), round(float(y), 4)] for x, y in shares]
-
-
-def _renumbered(entry, uris, store: _Store) -> dict[str, Any]:
-  """An entry whose pictures are in the page's store."""
-  numbers = [store.add_uri(uri) for uri in uris]
-  names = ("image", "attention", "masks", "reconstruction", "segmentation")
-  images = [
-    image | {n: numbers[image[n]] for n in names if n in image}
-    for image in entry["images"]
-  ]
-  return entry | {"images": images}
 
 
 def _encoded(image: np.ndarray) -> bytes:

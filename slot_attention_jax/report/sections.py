@@ -144,7 +144,7 @@ def config(run: runs.Run) -> Markup:
     element(
       "details",
       element("summary", f"{group} ({len(rows)})"),
-      facts(dict(rows), class_="facts config"),
+      facts(dict(rows), class_="facts config", skip_empty=False),
     )
     for group, rows in sorted(grouped.items())
   ]
@@ -179,13 +179,14 @@ def provenance(run: runs.Run) -> Markup:
   return section("Provenance", "provenance", *parts, _goodput(run))
 
 
-def facts(values: Mapping[str, Any], class_: str = "facts") -> Markup:
-  """A list of names and values; those that are empty are left out."""
+def facts(
+  values: Mapping[str, Any], class_: str = "facts", skip_empty: bool = True
+) -> Markup:
+  """A list of names and values."""
   rows = [
     element("div", element("dt", name), element("dd", runs.as_text(value)))
     for name, value in values.items()
-    if value not in ("", None, [], {})
-    or (class_ != "facts" and value is not None)
+    if not (skip_empty and value in ("", None, [], {}))
   ]
   return element("dl", *rows, class_=class_)
 
@@ -198,10 +199,10 @@ def goodput_share(seconds: Mapping[str, float]) -> str:
   return f"{100 * seconds.get('steps', 0.0) / total:.0f} %"
 
 
-def with_error(value: float | None, error: float | None) -> str:
-  """A value, and its standard error if there is one."""
+def with_error(value: float | None, error: float | None = None) -> str:
+  """A value, and its standard error if there is one; a dash for no value."""
   if value is None:
-    return ""
+    return "-"
   return f"{value:.4g}" + ("" if error is None else f" ± {error:.2g}")
 
 

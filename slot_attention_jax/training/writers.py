@@ -204,9 +204,12 @@ def _row_of(line: str) -> dict[str, Any] | None:
     row = json.loads(line)
     datetime.datetime.fromisoformat(row["time"])
     values = (row["step"], row.get("seconds", 0.0))
-  except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    finite = all(type(v) in (int, float) and math.isfinite(v) for v in values)
+  except (
+    *(ValueError, TypeError, KeyError, AttributeError, RecursionError),
+    OverflowError,  # Of an integer of 400 digits.
+  ):
     return None
-  finite = all(type(v) in (int, float) and math.isfinite(v) for v in values)
   return row if finite else None
 
 

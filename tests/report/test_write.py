@@ -95,6 +95,29 @@ def test_damaged_files_are_named_on_the_page(tmp_path):
   assert len(data_of(text)["viewer"]["entries"]) == 1
 
 
+def test_files_that_hold_anything_make_a_page(tmp_path):
+  strange = [5, "x", None, [1], {"a": [{}]}, {"data": 3}, 10**400]
+  runs = []
+  for n, value in enumerate(strange):
+    run = made_up.make(tmp_path / f"run{n}")
+    about = dict.fromkeys(
+      ("data", "recipe", "versions", "layout", "changes", "devices"), value
+    )
+    config = dict.fromkeys(("data", "train", "seed", "model"), value)
+    measured = {"metrics": value, "standard_errors": value, "protocol": value}
+    (run / "metadata.json").write_text(json.dumps(about))
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "evaluation.json").write_text(json.dumps(measured))
+    with (run / "metrics.jsonl").open("a") as file:
+      row = made_up.row(5, train_loss=1.0) | {"step": value}
+      file.write(json.dumps(row) + "\n")
+      file.write(json.dumps(made_up.row(5, train_loss=value)) + "\n")
+    assert "<h1>" in sa.write_report(run).read_text()
+    runs.append(run)
+  page = sa.write_report(runs, tmp_path / "page.html")
+  assert f"{len(strange)} runs" in page.read_text()
+
+
 def test_a_run_without_arrays_shows_figures_and_says_how_to_get_them(tmp_path):
   run = made_up.make(tmp_path / "run")
   (run / "figures").mkdir()

@@ -200,6 +200,7 @@ def row(step, **scalars):
     row(2).replace("2.0", '"2"').encode(),
     row(2).replace("2026", "20x6").encode(),
     row(2).replace("2,", "NaN,").encode(),
+    row(2).replace("2,", f"{10**400},").encode(),
   ],
 )
 def test_damaged_rows_are_named_and_do_not_stop_a_run(

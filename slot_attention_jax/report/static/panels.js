@@ -11,10 +11,13 @@ function toCss(color) {
   return `rgb(${color.join(" ")})`;
 }
 
-/** Draws all panels: `view` has the maps, and the slot that is chosen. */
-function drawPanels(canvases, view, colors) {
-  const { found, maps, ids, slot, size } = view;
-  const rgb = (pixels, i) => pixels.data.subarray(4 * i, 4 * i + 3);
+/** The color of a pixel of a picture. */
+function rgb(pixels, i) {
+  return pixels.data.subarray(4 * i, 4 * i + 3);
+}
+
+/** Draws what depends on the slot that is chosen. */
+function drawChosen(canvases, { found, maps, slot, size }) {
   // Attention may be weak everywhere: the strongest pixel is as it is.
   const most = slot === null ? 1 : Math.max(extent(maps[slot])[1], 1e-3);
   paint(canvases.image, size, (i) => {
@@ -23,11 +26,15 @@ function drawPanels(canvases, view, colors) {
     const share = DIMMED + ((1 - DIMMED) * maps[slot][i]) / most;
     return Array.from(color, (c) => c * share + NO_SLOT * (1 - share));
   });
-  paint(canvases.slots, size, (i) => colors[ids[i]]);
   paint(canvases.map, size, (i) => {
     const gray = slot === null ? NO_SLOT : 255 * maps[slot][i];
     return [gray, gray, gray];
   });
+}
+
+/** Draws what is the same for all slots. */
+function drawCompared(canvases, { found, ids, size }, colors) {
+  paint(canvases.slots, size, (i) => colors[ids[i]]);
   if (canvases.reconstruction && found.reconstruction) {
     paint(canvases.reconstruction, size, (i) => rgb(found.reconstruction, i));
   }

@@ -236,7 +236,10 @@ class Viewer {
     const ids = found.ids[this.iteration];
     const slot = this.slotShown(ids);
     const { size } = this.shown;
-    drawPanels(this.canvases, { found, maps, ids, slot, size }, this.colors);
+    const view = { found, maps, ids, slot, size };
+    drawChosen(this.canvases, view);
+    if (ids !== this.compared) drawCompared(this.canvases, view, this.colors);
+    this.compared = ids;
     const of = slot === null ? "" : ` of slot ${slot + 1}`;
     this.mapTitle.textContent = `${this.kind}${of}`;
     this.drawReading(found, maps, ids);
