@@ -58,7 +58,7 @@ def viewer(run: runs.Run, notes: list[str]) -> dict[str, Any] | None:
   layout = _layout(run)
   paths = _files(run.path, "npz")
   # Compressed, arrays take about as much as the pictures made of them.
-  kept = thin([os.path.getsize(path) * 4 // 3 for path in paths], _BUDGET)
+  kept = thin([storage.size(path) * 4 // 3 for path in paths], _BUDGET)
   if len(kept) < len(paths):
     notes.append(
       f"The slots of {len(kept)} of {len(paths)} evaluations are shown, so "
