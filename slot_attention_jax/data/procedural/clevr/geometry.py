@@ -6,6 +6,7 @@ over contiguous pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -208,6 +209,40 @@ def intersect(body: Body, origin: Vector, direction: Vector) -> jax.Array:
   return jnp.where(hit & (near > 0.0), t * body.radius, FAR)
 
 
+def fold(
+  step: Callable[[Any, Any], Any],
+  start: Any,
+  inputs: Any,
+  count: jax.Array | int,
+) -> Any:
+  """Loops over the first objects: as `jax.lax.scan`, with a length at run time.
+
+  Args:
+    step: maps the state and (index, inputs of one object) to the next state.
+    start: the first state.
+    inputs: a pytree [O, ...].
+    count: [] int32, number of objects.
+
+  Returns:
+    The last state.
+  """
+
+  def body(i, state):
+    one = jax.tree.map(
+      lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), inputs
+    )
+    return step(state, (i, one))
+
+  return jax.lax.fori_loop(jnp.int32(0), jnp.int32(count), body, start)
+
+
+def count_present(bodies: Body) -> jax.Array:
+  """[] int32: no body [O, ...] of this index or a larger one is present."""
+  present = bodies.present.reshape(bodies.present.shape[0], -1).any(axis=1)
+  number = jnp.arange(1, present.shape[0] + 1, dtype=jnp.int32)
+  return jnp.max(jnp.where(present, number, 0))
+
+
 def intersect_nearest(
   bodies: Body, origin: Vector, direction: Vector, owner: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -232,12 +267,10 @@ def intersect_nearest(
     return (
       jnp.where(closer, hit, best[0]),
       jnp.where(closer, index, best[1]),
-    ), None
+    )
 
   start = jnp.full(owner.shape, FAR), jnp.full_like(owner, -1)
-  indices = jnp.arange(bodies.radius.shape[0], dtype=jnp.int32)
-  (distance, index), _ = jax.lax.scan(one, start, (indices, bodies))
-  return distance, index
+  return fold(one, start, bodies, count_present(bodies))
 
 
 def normal(body: Body, point: Vector) -> Vector:

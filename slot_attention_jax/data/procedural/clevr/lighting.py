@@ -89,6 +89,7 @@ def visibility(
   point: geometry.Vector,
   owner: jax.Array,
   half_size: jax.Array | np.ndarray = HALF_SIZE,
+  count: jax.Array | None = None,
 ) -> list[jax.Array]:
   """Visible fraction of each lamp, as seen from points.
 
@@ -98,13 +99,14 @@ def visibility(
     owner: [P] int32, index of the object on whose surface a point lies, which
       casts no shadow on itself; -1 for the backdrop.
     half_size: [4], half the lamps' sides, and half the angle of the sun.
+    count: [] int32, number of objects, if some at the end are padding.
 
   Returns:
     For each of the 4 lamps [P] in [0, 1].
   """
 
   def one(seen, inputs):
-    index, planes, offset, forward, depth, reach = inputs
+    index, (planes, offset, forward, depth, reach) = inputs
     other = owner != index
     out = []
     for j in range(4):
@@ -122,28 +124,127 @@ def visibility(
         + (point.z * forward.z[j] - depth[j])
       )
       spread = half_size[j] * (1.0 if j == 3 else 1.0 / reach[j])
-      width = spread * jnp.maximum(beyond, 0.05)
-      x = jnp.clip(distance / width, -1.0, 1.0)
-      # Area of a disc on one side of a straight edge, as a cubic.
-      open_ = 0.5 + x * (0.75 - 0.25 * x * x)
+      open_ = _open(distance, beyond, spread)
       out.append(seen[j] * jnp.where(other & (beyond > 0.0), open_, 1.0))
-    return out, None
+    return out
 
   ones = [jnp.ones_like(point.x)] * 4
-  indices = jnp.arange(lamps.depth.shape[0], dtype=owner.dtype)
-  seen, _ = jax.lax.scan(
+  return geometry.fold(
     one,
     ones,
-    (
-      indices,
-      lamps.planes,
-      lamps.offset,
-      lamps.forward,
-      lamps.depth,
-      lamps.reach,
-    ),
+    (lamps.planes, lamps.offset, lamps.forward, lamps.depth, lamps.reach),
+    lamps.depth.shape[0] if count is None else count,
   )
-  return seen
+
+
+def pairs_near(
+  lamps: Lamps, center: geometry.Vector, radius: jax.Array
+) -> jax.Array:
+  """Which shadows may reach into balls, a pair of object and lamp each.
+
+  Args:
+    lamps: the lamps of one scene.
+    center: centers of the balls [N].
+    radius: their radii [N].
+
+  Returns:
+    [N, O * 4] bool; pair `4 o + j` is object o's shadow in the light of lamp j.
+    Where it is False, `visibility` is 1 all over the ball.
+  """
+  # Balls [1, N] and lamps [4, 1].
+  ball = jax.tree.map(lambda x: x[None], center)
+  # Both below are signed distances from planes: they change by no more than a
+  # point is moved. The slack is for rounding.
+  slack = radius[None] + 1e-3
+
+  # A loop over the objects, so that XLA computes the balls once and not again
+  # for every plane.
+  def one(_, inputs):
+    planes, offset, forward, depth, spread = inputs
+    distance: Any = None
+    for k in range(_PLANES):
+      normal, least = jax.tree.map(
+        lambda x, k=k: x[:, k, None], (planes, offset)
+      )
+      d = ball.dot(normal) - least
+      distance = d if distance is None else jnp.maximum(distance, d)
+    beyond = ball.dot(jax.tree.map(lambda x: x[:, None], forward))
+    beyond += slack - depth[:, None]
+    width = spread[:, None] * jnp.maximum(beyond, 0.05)
+    return None, (distance - slack < width) & (beyond > 0.0)
+
+  is_sun = np.arange(4)[None] == 3
+  spread = HALF_SIZE[None] * jnp.where(is_sun, 1.0, 1.0 / lamps.reach)
+  _, near = jax.lax.scan(
+    one, None, (lamps.planes, lamps.offset, lamps.forward, lamps.depth, spread)
+  )  # [O, 4, N]
+  return near.reshape(-1, near.shape[-1]).T
+
+
+def visibility_of_pairs(
+  lamps: Lamps, image: jax.Array, pairs: jax.Array, point: geometry.Vector
+) -> list[jax.Array]:
+  """`visibility` of points on the backdrop, where few shadows fall.
+
+  Args:
+    lamps: the lamps of B scenes, [B, ...].
+    image: [C] int32, the scene of each row of points.
+    pairs: [C, O * 4] bool, shadows that may fall on the row: `pairs_near`.
+    point: points [C, S].
+
+  Returns:
+    For each of the 4 lamps [C, S] in [0, 1].
+  """
+  num = pairs.shape[1]
+  flat = jax.tree.map(
+    lambda x: x.reshape(-1, *x.shape[3:]),
+    (lamps.planes, lamps.offset, lamps.forward, lamps.depth, lamps.reach),
+  )
+  rank = jnp.cumsum(pairs, axis=1, dtype=jnp.int32)
+  count = rank[:, -1]
+
+  def one(state):
+    """The m-th shadow of every row."""
+    m, seen = state
+    pair = jnp.argmax(pairs & (rank == m + 1), axis=1).astype(jnp.int32)
+    planes, offset, forward, depth, reach = jax.tree.map(
+      lambda x: x[image * num + pair], flat
+    )
+    distance: Any = None
+    for k in range(_PLANES):
+      d = (
+        point.x * planes.x[:, k, None]
+        + point.y * planes.y[:, k, None]
+        + (point.z * planes.z[:, k, None] - offset[:, k, None])
+      )
+      distance = d if distance is None else jnp.maximum(distance, d)
+    beyond = (
+      point.x * forward.x[:, None]
+      + point.y * forward.y[:, None]
+      + (point.z * forward.z[:, None] - depth[:, None])
+    )
+    j = pair % 4
+    spread = jnp.asarray(HALF_SIZE)[j] * jnp.where(j == 3, 1.0, 1.0 / reach)
+    share = _open(distance, beyond, spread[:, None])
+    share = jnp.where((beyond > 0.0) & (m < count)[:, None], share, 1.0)
+    seen = [
+      jnp.where((j == k)[:, None], old * share, old)
+      for k, old in enumerate(seen)
+    ]
+    return m + 1, seen
+
+  ones = [jnp.ones_like(point.x)] * 4
+  return jax.lax.while_loop(
+    lambda state: state[0] < count.max(), one, (jnp.int32(0), ones)
+  )[1]
+
+
+def _open(distance, beyond, spread):
+  """Visible fraction of a lamp beside the edge of a shadow."""
+  width = spread * jnp.maximum(beyond, 0.05)
+  x = jnp.clip(distance / width, -1.0, 1.0)
+  # Area of a disc on one side of a straight edge, as a cubic.
+  return 0.5 + x * (0.75 - 0.25 * x * x)
 
 
 def neighbors(
@@ -169,7 +270,7 @@ def neighbors(
   """
 
   def one(total, inputs):
-    index, body, color = inputs
+    index, (body, color) = inputs
     towards = jax.tree.map(lambda c, p: c - p, body.center, point)
     inverse = 1.0 / jnp.maximum(towards.dot(towards), body.radius**2)
     facing = jnp.maximum(normal.dot(towards), 0.0) * jnp.sqrt(inverse)
@@ -177,10 +278,10 @@ def neighbors(
       body.present & (owner != index), body.radius**2 * inverse * facing, 0.0
     )
     weighted = jax.tree.map(lambda c: c * factor, color)
-    return jax.tree.map(lambda a, b: a + b, total, (factor, weighted)), None
+    return jax.tree.map(lambda a, b: a + b, total, (factor, weighted))
 
   zero = jnp.zeros_like(point.x)
   start = zero, geometry.Vector(zero, zero, zero)
-  indices = jnp.arange(bodies.radius.shape[0], dtype=owner.dtype)
-  (covered, color), _ = jax.lax.scan(one, start, (indices, bodies, albedo))
-  return covered, color
+  return geometry.fold(
+    one, start, (bodies, albedo), geometry.count_present(bodies)
+  )

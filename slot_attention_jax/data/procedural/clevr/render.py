@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from slot_attention_jax.data.procedural import scenes
 from slot_attention_jax.data.procedural.clevr import (
-  geometry,
   lighting,
+  passes,
   scene,
   shading,
   smoothing,
@@ -47,34 +47,18 @@ def render(
   grid = tiles.Grid(resolution)
   camera = view_lib.get_camera(s, resolution, view)
   seen = tracing.see(grid, bodies, camera)
-  rays = tiles.rays(camera, *grid.pixels())
-  objects = surfaces.get_objects(s, bodies, textured)
-  lamps = lighting.get_lamps(s, bodies)
-  surface = surfaces.surface_at(
-    jax.tree.map(lambda x: x[seen.index], objects),
-    (bodies, jax.tree.map(lambda x: x[:-1], objects.albedo)),
-    lamps,
-    camera.eye,
-    rays,
-    seen.distance,
-    seen.index,
+  light = passes.light(
+    grid,
+    materials,
     textured,
-    jnp.sqrt(camera.column.dot(camera.column)),
+    seen,
+    bodies,
+    surfaces.get_objects(s, bodies, textured),
+    lighting.get_lamps(s, bodies),
+    camera,
   )
-  surroundings = tiles.batched(surfaces.mirror, materials, textured)(
-    surface, seen.index, bodies, objects, lamps
-  )
-  light = shading.radiance(materials, lamps, surface, surroundings)
-  # Clip before antialiasing, so that edges stay smooth at highlights. The loop
-  # makes XLA compute the light once, in the order of the tiles, and not again
-  # for every pixel that reads it; clipping twice changes nothing.
-  light = jax.lax.fori_loop(
-    0,
-    2,
-    lambda _, v: jax.tree.map(lambda x: jnp.clip(x, 0.0, 1.0), v),
-    light,
-  )
-  linear = jnp.stack([grid.image(x) for x in _components(light)])
+  # Already clipped, so that antialiased edges stay smooth at highlights.
+  linear = jnp.stack([grid.image(x) for x in (light.x, light.y, light.z)])
   seen = jax.tree.map(grid.image, seen)
   linear = smoothing.smooth(linear, seen)
   image = 2.0 * shading.to_srgb(linear) - 1.0
@@ -99,7 +83,3 @@ def segment(
     grid, surfaces.get_bodies(s), view_lib.get_camera(s, resolution, view)
   )
   return grid.image(seen.index) + 1
-
-
-def _components(v: geometry.Vector) -> tuple[jax.Array, ...]:
-  return v.x, v.y, v.z

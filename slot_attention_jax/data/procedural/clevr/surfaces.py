@@ -11,7 +11,6 @@ from slot_attention_jax.data.procedural.clevr import (
   scene,
   shading,
   textures,
-  tiles,
 )
 from slot_attention_jax.data.procedural.clevr import materials as materials_lib
 
@@ -108,55 +107,10 @@ def surface_at(
     kind=jnp.where(lost, materials_lib.NOTHING, here.kind),
     albedo=albedo,
     radius=here.body.radius,
-    seen=lighting.visibility(lamps, point, index),
+    seen=lighting.visibility(
+      lamps, point, index, count=geometry.count_present(bodies)
+    ),
     covered=covered,
     bounced=bounced,
     spread=footprint * distance * geometry.curvature(here.body, point),
   )
-
-
-def mirror(
-  materials, textured, surface, owner, bodies, objects, lamps
-) -> geometry.Vector:
-  """Light [B, T, S] that metal mirrors; arbitrary values for other materials.
-
-  Computes only the tiles that show metal, a chunk at a time.
-  """
-  b, t, _ = owner.shape
-  num = bodies.radius.shape[1]
-  flags = (surface.kind == materials_lib.METAL).any(axis=-1).reshape(b * t)
-  flat = jax.tree.map(
-    lambda x: x.reshape(b * t, -1),
-    (surface.point, surface.normal, surface.view, owner),
-  )
-  table = jax.tree.map(lambda x: x.reshape(b * (num + 1)), objects)
-  albedo = jax.tree.map(lambda x: x[:, :-1], objects.albedo)
-
-  def work(item):
-    point, normal, back, mine = jax.tree.map(lambda x: x[item], flat)
-    image = item // t
-    # [O, ..., C, 1]: one row of parameters for each tile's image.
-    rows, colors, lights = jax.tree.map(
-      lambda x: jnp.moveaxis(x[image], 0, -1)[..., None],
-      (bodies, albedo, lamps),
-    )
-    direction = normal * (2.0 * normal.dot(back)) - back
-    distance, index = geometry.intersect_nearest(rows, point, direction, mine)
-    place = image[:, None] * (num + 1) + jnp.where(index < 0, num, index)
-    here = jax.tree.map(lambda x: x[place], table)
-    seen = surface_at(
-      here,
-      (rows, colors),
-      lights,
-      point,
-      direction,
-      distance,
-      index,
-      textured,
-      footprint=0.0,  # Mirrored surfaces have no gloss.
-    )
-    return shading.mirrored(materials, lights, seen)
-
-  dark = jnp.zeros((b * t, owner.shape[-1]))
-  light = tiles.for_flagged(flags, work, geometry.Vector(dark, dark, dark))
-  return jax.tree.map(lambda x: x.reshape(owner.shape), light)

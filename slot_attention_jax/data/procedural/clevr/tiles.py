@@ -61,6 +61,13 @@ class Grid:
     dx, dy = offsets()
     return jnp.asarray(x[:, None] + dx), jnp.asarray(y[:, None] + dy)
 
+  def places(self, pixel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Column and row of the centers of pixels, numbered tile by tile."""
+    tile, within = pixel // (SIDE * SIDE), pixel % (SIDE * SIDE)
+    x = (tile % self.tiled[1]) * SIDE + within % SIDE
+    y = (tile // self.tiled[1]) * SIDE + within // SIDE
+    return x.astype(jnp.float32) + 0.5, y.astype(jnp.float32) + 0.5
+
   def image(self, values: jax.Array) -> jax.Array:
     """Rearranges values [T, S] to an image [H, W]."""
     rows, columns = self.tiled
@@ -118,8 +125,52 @@ def batched(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
   return single
 
 
+def _chunk(num: int) -> int:
+  """Rows of a chunk, of `num` in all.
+
+  On a CPU as many as fit its caches. Elsewhere an iteration costs more than its
+  padding.
+  """
+  return CHUNK if jax.default_backend() == "cpu" else max(CHUNK, num // 16)
+
+
+def for_rows(
+  order: jax.Array,
+  total: jax.Array,
+  work: Callable[[jax.Array, jax.Array, Any], Any],
+  state: Any,
+) -> Any:
+  """Loops over rows, in chunks.
+
+  Args:
+    order: [N] int32, the rows.
+    total: [] int32, how many of them to work on, from the first one.
+    work: maps rows [C] int32, whether each is real or padding [C] bool, and the
+      state to the next state.
+    state: a pytree.
+
+  Returns:
+    The last state.
+  """
+  num = order.shape[0]
+  chunk = _chunk(num)
+
+  def body(carry):
+    i, state = carry
+    place = i * chunk + jnp.arange(chunk)
+    item = order[jnp.minimum(place, num - 1)]
+    return i + 1, work(item, place < total, state)
+
+  return jax.lax.while_loop(
+    lambda carry: carry[0] * chunk < total, body, (jnp.int32(0), state)
+  )[1]
+
+
 def for_flagged(
-  flags: jax.Array, work: Callable[[jax.Array], Any], start: Any
+  flags: jax.Array,
+  work: Callable[[jax.Array], Any],
+  start: Any,
+  weight: jax.Array | None = None,
 ) -> Any:
   """Computes only the flagged rows, in chunks.
 
@@ -127,26 +178,29 @@ def for_flagged(
     flags: [N] bool.
     work: maps row indices [C] int32 to their values, a pytree [C, ...].
     start: a pytree [N, ...], values of the other rows.
+    weight: [N] int32 >= 0; rows of equal weight are worked on together, the
+      largest first.
 
   Returns:
     A pytree [N, ...].
   """
   num = flags.shape[0]
-  order = jnp.argsort(~flags)
-  total = flags.sum(dtype=jnp.int32)
 
-  def body(state):
-    i, values = state
-    place = i * CHUNK + jnp.arange(CHUNK)
-    item = order[jnp.minimum(place, num - 1)]
-    target = jnp.where(place < total, item, num)
-    values = jax.tree.map(
+  def one(item, real, values):
+    target = jnp.where(real, item, num)
+    return jax.tree.map(
       lambda all_, new: all_.at[target].set(new, mode="drop"),
       values,
       work(item),
     )
-    return i + 1, values
 
-  return jax.lax.while_loop(
-    lambda state: state[0] * CHUNK < total, body, (jnp.int32(0), start)
-  )[1]
+  return for_rows(
+    by_weight(flags, weight), flags.sum(dtype=jnp.int32), one, start
+  )
+
+
+def by_weight(flags: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+  """[N] int32: the flagged rows by decreasing weight, then the others."""
+  if weight is None:
+    return jnp.argsort(~flags)
+  return jnp.argsort(jnp.where(flags, -1 - weight, 0))

@@ -166,3 +166,55 @@ def test_no_shadow_between_lamp_and_object():
     share = np.array([[0.3], [0.6], [0.8], [1.3]])
     got = seen_of(scene, lamp + share * (center - lamp))[j]
     np.testing.assert_array_equal(got, [1, 1, 1, 0])
+
+
+@pytest.fixture(scope="module")
+def near(crowds):
+  """Shadows near balls of 64 points each: the pairs, and what they leave."""
+  scene = jax.tree.map(lambda x: x[:2], crowds)
+
+  @jax.jit
+  def compute(scene, center, points):
+    lamps = jax.vmap(lambda s: lighting.get_lamps(s, surfaces.get_bodies(s)))(
+      scene
+    )
+    radius = jnp.full(center.x.shape, 0.3)
+    pairs = jax.vmap(lighting.pairs_near)(lamps, center, radius)
+    owner = jnp.full(points.x.shape[1:], -1, jnp.int32).reshape(-1)
+    each = jax.tree.map(lambda x: x.reshape(2, -1), points)
+    expected = jax.vmap(lighting.visibility, (0, 0, None))(lamps, each, owner)
+    rows = jax.tree.map(lambda x: x.reshape(-1, 64), points)
+    image = jnp.repeat(jnp.arange(2, dtype=jnp.int32), 40)
+    got = lighting.visibility_of_pairs(
+      lamps, image, pairs.reshape(80, -1), rows
+    )
+    return pairs, jnp.stack(expected), jnp.stack(got)
+
+  rng = np.random.default_rng(4)
+  center = rng.uniform((-4, -4, 0), (4, 4, 0.5), (2, 40, 3))
+  away = rng.normal(size=(2, 40, 64, 3))
+  away *= 0.3 / np.linalg.norm(away, axis=-1, keepdims=True)
+  points = center[:, :, None] + away
+  pairs, expected, got = compute(scene, vector(center), vector(points))
+  return (
+    scene,
+    np.asarray(pairs),
+    np.asarray(expected).reshape(4, 2, 40, 64),
+    np.asarray(got).reshape(4, 2, 40, 64),
+  )
+
+
+def test_shadows_nearby_are_all_shadows(near):
+  _, _, expected, got = near
+  assert (expected < 0.5).mean() > 0.05
+  np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_few_shadows_are_near(near):
+  scene, pairs, _, _ = near
+  present = np.repeat(scene.present, 4, axis=-1)
+  assert not pairs[:, :, :][
+    np.broadcast_to(~present[:, None], pairs.shape)
+  ].any()
+  # Of up to 40; the others cost nothing.
+  assert 1.0 < pairs.sum(axis=-1).mean() < 0.4 * present.sum(axis=-1).mean()

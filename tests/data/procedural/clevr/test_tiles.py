@@ -7,6 +7,7 @@ import pytest
 
 from slot_attention_jax.data.procedural.clevr import (
   geometry,
+  passes,
   surfaces,
   tiles,
   tracing,
@@ -107,6 +108,8 @@ def test_image_of_tiles(resolution):
   rows, columns = np.indices(resolution) + 0.5
   np.testing.assert_array_equal(grid.image(x), columns)
   np.testing.assert_array_equal(grid.image(y), rows)
+  number = jnp.arange(x.size, dtype=jnp.int32).reshape(x.shape)
+  np.testing.assert_array_equal(grid.places(number), (x, y))
   assert grid.num_tiles == -(-resolution[0] // 8) * -(-resolution[1] // 8)
 
 
@@ -123,3 +126,17 @@ def test_work_on_flagged_rows(share):
   row = np.arange(num)
   expected = np.where(flags[:, None], np.stack([row, 2 * row], -1), -1)
   np.testing.assert_array_equal(got, expected)
+
+
+def test_flagged_pixels_in_rows():
+  first = np.random.default_rng(1).random((3, 192)) < 0.2
+  all_ = first | (np.random.default_rng(2).random((3, 192)) < 0.3)
+  all_[1] = first[1] = False
+  pixels, num_first, num = jax.jit(passes.gather)(first, all_)
+  for i in range(3):
+    before = np.flatnonzero(first[i])
+    after = np.flatnonzero(all_[i] & ~first[i])
+    assert (num_first[i], num[i]) == (len(before), len(before) + len(after))
+    np.testing.assert_array_equal(pixels[i, : num_first[i]], before)
+    np.testing.assert_array_equal(pixels[i, num_first[i] : num[i]], after)
+    np.testing.assert_array_equal(pixels[i, num[i] :], 192)
