@@ -195,6 +195,8 @@ def draw(curves: Sequence[Curve], metrics: Sequence[str], over: str) -> Any:
       title=_TITLES.get(metric, metric),
       xlabel="updates" if over == "steps" else "minutes",
     )
+    axis.locator_params(axis="x", nbins=4)  # Long numbers would overlap.
+    axis.xaxis.set_major_formatter("{x:,g}")
     axis.grid(alpha=0.3)
   handles = [lines[number] for number in sorted(lines)]
   figures.legend_below(figure, handles, len(metrics))
