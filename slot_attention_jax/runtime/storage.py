@@ -128,6 +128,12 @@ def _prepare() -> None:
   """
   os.environ.setdefault("EPATH_USE_TF", "0")
   import fsspec.config
+  from etils.epath import gpath
+
+  # What epath found out when another library used it first.
+  found: Any = getattr(gpath, "_is_tf_installed", None)
+  if hasattr(found, "cache_clear"):
+    found.cache_clear()
 
   for name in ("gcs", "gs"):
     fsspec.config.conf.setdefault(name, {}).setdefault(

@@ -95,6 +95,9 @@ class Goodput(contextlib.AbstractContextManager):
     seconds = self.seconds | {"lost": self._lost}
     line = json.dumps({k: round(v, 3) for k, v in seconds.items()})
     try:
+      # A directory that was moved away is not made again.
+      if not storage.is_remote(path) and not path.parent.is_dir():
+        return
       file = appended.open_file(path)
       file.write(f"{line}\n".encode())
       file.close()

@@ -45,6 +45,16 @@ def short_lease(monkeypatch):
   monkeypatch.setattr(object_lock, "_POLL_SECONDS", 0.1)
 
 
+def test_a_program_that_used_epath_before_gets_the_same_client(emulator):
+  gpath = pytest.importorskip("etils.epath.gpath")
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    monkeypatch.delenv("EPATH_USE_TF", raising=False)
+    gpath._is_tf_installed.cache_clear()
+    gpath._is_tf_installed()  # As any local path does.
+  path = storage.open_directory(f"gs://{bucket.NAME}/run")
+  assert type(path._backend).__name__ == "_FileSystemSpecBackend"
+
+
 def test_a_file_is_written_whole_or_not_at_all(emulator, directory):
   files.write_json(directory / "a.json", {"a": 1})
   assert files.read_json(directory / "a.json", "") == {"a": 1}

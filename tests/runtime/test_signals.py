@@ -67,8 +67,9 @@ def test_an_ignored_signal_stays_ignored():
 
 
 BUSY = """
-import ctypes, time
+import ctypes, signal, time
 from slot_attention_jax.runtime import signals
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Tests may run under nohup.
 with signals.handled(), signals.deferred():
   print("ready", flush=True)
   # Like a compilation: no Python code runs in the main thread.
