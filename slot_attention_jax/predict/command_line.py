@@ -18,6 +18,7 @@ objects.json and objects.csv.
 
 import argparse
 import datetime
+import itertools
 import pathlib
 import time
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ from slot_attention_jax.runtime import (
   files,
   progress,
   provenance,
+  signals,
   storage,
   user_errors,
 )
@@ -47,12 +49,17 @@ from slot_attention_jax.runtime import (
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 # In the overview.
 _MOST_ROWS = 8
+# Names in the output directory that images' own directories must not have.
+_OWN_NAMES = (
+  *(".", "..", "overview.png", "overview.svg"),
+  *("objects.csv", "objects.json", "prediction.json"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Predicts as the arguments say and prints where everything is."""
   arguments = _parser().parse_args(argv)
-  with user_errors.exit_on_user_error(argv):
+  with user_errors.exit_on_user_error(argv), signals.handled():
     _predict(arguments)
 
 
@@ -122,6 +129,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     raise ValueError(
       f"Expected a directory as --output, got the file {output}."
     )
+  predictions.check_seed(arguments.seed)
   trained = trained_model.load(arguments.model)
   options = predictions.check_options(
     trained,
@@ -136,6 +144,8 @@ def _predict(arguments: argparse.Namespace) -> None:
       example = predictions.prepare(pixels.read_rgb(path), trained, str(path))
       examples.append(example)
       bar.update(i + 1)
+  with files.naming_errors(output):
+    output.mkdir(parents=True, exist_ok=True)
   if not jax.config.jax_compilation_cache_dir:  # pyright: ignore
     compilation.keep_programs()
   print(f"{len(paths)} images. The first batch takes a while: compiling.")
@@ -188,6 +198,34 @@ def find_images(path: pathlib.Path) -> list[pathlib.Path]:
   )
 
 
+def directory_names(names: Sequence[str]) -> list[str]:
+  """Names of the directories that the results of images are written to.
+
+  Args:
+    names: of the files of images.
+
+  Returns:
+    For each the name without its suffix or, where that is taken, ambiguous or
+    written by the command itself, with it. All differ, also on file systems
+    that ignore case.
+
+  Example:
+    >>> from slot_attention_jax.predict import command_line
+    >>> command_line.directory_names(["a.jpg", "a.png", "b.png"])
+    ['a.jpg', 'a.png', 'b']
+  """
+  stems = [pathlib.Path(name).stem for name in names]
+  taken = {*_OWN_NAMES}
+  chosen = []
+  for name, stem in zip(names, stems, strict=True):
+    numbered = (f"{name}_{n}" for n in itertools.count(2))
+    wanted = (stem, name) if stems.count(stem) == 1 else (name,)
+    candidates = itertools.chain(wanted, numbered)
+    chosen.append(next(c for c in candidates if c.casefold() not in taken))
+    taken.add(chosen[-1].casefold())
+  return chosen
+
+
 def _describe(
   trained: trained_model.TrainedModel, options: predictions.Options
 ) -> str:
@@ -212,9 +250,7 @@ class _Writer:
   ):
     self._output, self._paths, self._model = output, paths, model
     self._least = min_confidence
-    stems = [path.stem for path in paths]
-    # Two images may differ in their suffixes alone.
-    self.names = [p.stem if stems.count(p.stem) == 1 else p.name for p in paths]
+    self.names = directory_names([path.name for path in paths])
     self._objects: list[tuple[str, list[dict[str, Any]]]] = []
     self._first: predictions.Predictions | None = None
 

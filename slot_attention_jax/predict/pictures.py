@@ -16,6 +16,8 @@ from slot_attention_jax.runtime import files
 
 # Pictures are enlarged by whole factors to about this height in pixels.
 _MIN_SIZE = 384
+# A strip of a few rows is not enlarged beyond this.
+_MOST_WIDTH = 4096
 
 
 def save_segments(path: pathlib.Path, numbers: np.ndarray) -> None:
@@ -176,7 +178,8 @@ def label(row: dict[str, Any]) -> str:
 
 def enlargement(image: np.ndarray) -> int:
   """The whole factor by which an image [H, W, ...] is enlarged."""
-  return max(1, round(_MIN_SIZE / image.shape[0]))
+  height, width = image.shape[:2]
+  return max(1, min(round(_MIN_SIZE / height), _MOST_WIDTH // width))
 
 
 def enlarge(image: np.ndarray, factor: int | None = None) -> np.ndarray:

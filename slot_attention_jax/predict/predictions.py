@@ -138,7 +138,7 @@ def predict(
   Raises:
     FileNotFoundError: if there is no such model.
     ValueError: on images of another shape or dtype, a model that does not
-      exist, or a K that it cannot have.
+      exist, a K that it cannot have, or a seed that is none.
 
   Example:
     >>> import numpy as np
@@ -150,6 +150,7 @@ def predict(
     >>> found.segments_in_image(1).shape
     (40, 50)
   """
+  check_seed(seed)
   trained = model
   if not isinstance(trained, trained_model.TrainedModel):
     trained = trained_model.load(trained)
@@ -170,6 +171,12 @@ class Options:
   num_slots: int
   num_iterations: int
   batch_size: int
+
+
+def check_seed(seed: int) -> None:
+  """Raises ValueError on a seed that JAX does not take."""
+  if not -(2**63) <= seed < 2**63:
+    raise ValueError(f"Expected a seed of at most 64 bits, got {seed}.")
 
 
 def check_options(

@@ -13,13 +13,13 @@ import argparse
 from collections.abc import Sequence
 
 from slot_attention_jax.report import write
-from slot_attention_jax.runtime import storage, user_errors
+from slot_attention_jax.runtime import signals, storage, user_errors
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Writes the report that the arguments ask for and says where it is."""
   arguments = _parser().parse_args(argv)
-  with user_errors.exit_on_user_error(argv):
+  with user_errors.exit_on_user_error(argv), signals.handled():
     path = write.write_report(arguments.runs, arguments.output)
     size = storage.size(path) / 1e6
     print(f"Wrote {path} ({size:.1f} MB). Open it in a browser.")

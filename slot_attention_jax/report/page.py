@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import importlib.resources
+import re
+import shlex
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -136,14 +138,17 @@ _VIEWER_HELP = (
 
 
 def _how_to_get_slots(run: runs.Run) -> Markup:
-  command = str(run.metadata.get("recipe") or "--config=NAME")
+  recipe = str(run.metadata.get("recipe") or "--config=NAME")
+  # Kept without quotes: arguments begin where a flag does.
+  flags = (*re.split(r" (?=--)", recipe), f"--workdir={run.path}")
+  command = " ".join(shlex.quote(flag) for flag in flags)
   return markup.join(
     "This run has no figures/STEP.npz, in which every evaluation now keeps its "
     "slots. To see those of its last checkpoint here, evaluate it, then make "
     "this report again: ",
     element(
       "code",
-      f"slot-attention --mode=evaluate {command} --workdir={run.path}",
+      f"slot-attention --mode=evaluate {command}",
     ),
     ". (logging.num_images=0 keeps none.)",
   )

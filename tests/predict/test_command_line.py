@@ -122,9 +122,16 @@ def break_output(tmp_path):
   return model, images, output
 
 
+def break_output_path(tmp_path):
+  model, images, output = break_nothing(tmp_path)
+  output.write_text("mine")
+  return model, images, output / "deeper"
+
+
 @pytest.mark.parametrize(
   ("make", "message"),
   [
+    (break_output_path, "out/deeper: Not a directory"),
     (break_images, "found no .*missing"),
     (break_folder, "found none, but .'a.txt'."),
     (break_image, "z.png to be an image"),
@@ -150,6 +157,29 @@ def test_bad_input_is_one_message_before_anything_is_compiled(
   assert re.search(message, error)
   assert "Traceback" not in error
   assert not (tmp_path / "out" / "overview.png").exists()
+
+
+def test_a_seed_that_is_none_is_refused_early(tmp_path, capsys):
+  with pytest.raises(SystemExit) as exit_:
+    run(*break_nothing(tmp_path), "--seed=99999999999999999999")
+  assert exit_.value.code == 2
+  assert "seed of at most 64 bits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("names", "expected"),
+  [
+    (["a.png", "b.JPG", "c.d.png"], ["a", "b", "c.d"]),
+    (["a.jpg", "a.png", "a.png.png"], ["a.jpg", "a.png", "a.png.png"]),
+    (["a.png.png", "a.jpg", "a.png"], ["a.png", "a.jpg", "a.png_2"]),
+    (["A.png", "a.png"], ["A", "a.png"]),
+    (["...png", "..png"], ["...png", "..png"]),
+    (["overview.svg.png", "prediction.json.png"],) * 2,
+    (["Overview.PNG.png"], ["Overview.PNG.png"]),
+  ],
+)
+def test_each_image_gets_a_directory_of_its_own_in_the_output(names, expected):
+  assert command_line.directory_names(names) == expected
 
 
 def test_the_command_dispatches_to_it(tmp_path, monkeypatch, capsys):

@@ -1,7 +1,9 @@
 """Tests of reports as a whole: what they hold, and what they refuse."""
 
+import html
 import json
 import re
+import shlex
 
 import pytest
 
@@ -168,3 +170,17 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
   assert not (run / "report.html").exists()
   with pytest.raises(ValueError, match="at least one run"):
     sa.write_report([])
+
+
+def test_the_command_that_evaluates_can_be_pasted(tmp_path):
+  recipe = "--config=a,strides=(3, 1) --config.seed=0"
+  run = made_up.make(tmp_path / "my 'run", made_up.ROWS, {"recipe": recipe})
+  text = html.unescape(sa.write_report(run).read_text())
+  (command,) = re.findall(
+    r"slot-attention --mode=evaluate .*?(?=</code>)", text
+  )
+  assert shlex.split(command)[2:] == [
+    "--config=a,strides=(3, 1)",
+    "--config.seed=0",
+    f"--workdir={run}",
+  ]
