@@ -89,7 +89,7 @@ def load(path: storage.Path) -> dict[str, np.ndarray]:
   except Exception as error:
     raise ValueError(
       f"Expected {path} to be arrays of an evaluation, but it is damaged: "
-      f"{error}. Remove the file."
+      f"{str(error).rstrip('.')}. Remove the file."
     ) from error
 
 

@@ -138,7 +138,7 @@ def predict(
   Raises:
     FileNotFoundError: if there is no such model.
     ValueError: on images of another shape or dtype, a model that does not
-      exist, a K that it cannot have, or a seed that is none.
+      exist, a K that it cannot have, or a seed of more than 64 bits.
 
   Example:
     >>> import numpy as np

@@ -159,7 +159,7 @@ def test_bad_input_is_one_message_before_anything_is_compiled(
   assert not (tmp_path / "out" / "overview.png").exists()
 
 
-def test_a_seed_that_is_none_is_refused_early(tmp_path, capsys):
+def test_a_seed_of_more_than_64_bits_is_refused_early(tmp_path, capsys):
   with pytest.raises(SystemExit) as exit_:
     run(*break_nothing(tmp_path), "--seed=99999999999999999999")
   assert exit_.value.code == 2
