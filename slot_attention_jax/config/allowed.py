@@ -86,6 +86,17 @@ def _in_order(rule: Rule) -> Rule:
   )
 
 
+def _rise() -> Rule:
+  """The steps between which something rises."""
+  steps = _each(_integer(0, 10**9), 2)
+  return Rule(
+    f"(0, 0) or (begin, end) with begin < end, {steps.expected}",
+    lambda value: (
+      steps.accepts(value) and (tuple(value) == (0, 0) or value[0] < value[1])
+    ),
+  )
+
+
 def _different(rule: Rule) -> Rule:
   """A tuple, which may be empty, of different values that a rule accepts."""
   each = _each(rule, fewest=0)
@@ -165,6 +176,7 @@ ALLOWED: Mapping[str, Rule] = {
   "model.decoder_strides": _STRIDES,
   "model.background_grid": _integer(0, 1024),
   "model.foreground_weight": _number(0, 1e6),
+  "model.foreground_ramp": _rise(),
   "model.train_iterations": _in_order(_each(_integer(0, 1000), 2)),
   "model.early_iterations": _in_order(_each(_integer(0, 1000), 2)),
   "model.early_steps": _integer(0, 10**9),

@@ -150,6 +150,10 @@ def _model() -> ml_collections.ConfigDict:
   # Discovery: weight in the loss of the fraction of the image that is covered
   # by slots other than slot 0; 0.0: not in the loss, as in the paper.
   model.foreground_weight = 0.0
+  # (begin, end) steps between which this weight rises linearly from 0; (0, 0):
+  # it is the same at all steps. Before slots have found objects, the weight
+  # would keep them from it.
+  model.foreground_ramp = (0, 0)
   # (fewest, most) iterations in training, drawn uniformly for each example;
   # (0, 0): always num_iterations.
   model.train_iterations = (0, 0)

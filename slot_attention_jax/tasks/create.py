@@ -63,6 +63,7 @@ def create_task(
     image_shape=info.image_shape,
     max_objects=info.max_objects if info.has_segmentation else 0,
     foreground_weight=model.foreground_weight,
+    foreground_ramp=tuple(model.foreground_ramp),
     **kwargs,
   )
 

@@ -49,10 +49,13 @@ class ObjectDiscovery(task.Task):
     early_steps: how many these are; 0: none.
     foreground_weight: weight in the loss of the fraction of the image that is
       covered by slots other than slot 0.
+    foreground_ramp: (begin, end) steps between which this weight rises linearly
+      from 0; (0, 0): it is the same at all steps.
   """
 
   max_objects: int
   foreground_weight: float = 0.0
+  foreground_ramp: tuple[int, int] = (0, 0)
 
   @property
   def metric_names(self) -> tuple[str, ...]:
@@ -82,6 +85,30 @@ class ObjectDiscovery(task.Task):
     """FG-ARI where there is ground truth, else the MSE."""
     return ("fg_ari", "max") if self.max_objects else ("mse", "min")
 
+  @property
+  def _ramps(self) -> bool:
+    """Whether the weight of the foreground depends on the step."""
+    return bool(self.foreground_weight) and self.foreground_ramp != (0, 0)
+
+  def draw_noise(
+    self, params: Any, batch_size: int, key: jax.Array, step: Any = 0
+  ) -> Any:
+    """As of `Task`; with a `foreground_ramp` a pair of it and weights [B]."""
+    noise = super().draw_noise(params, batch_size, key, step)
+    if not self._ramps:
+      return noise
+    begin, end = self.foreground_ramp
+    risen = jnp.clip((step - begin) / (end - begin), 0, 1)
+    # For each example, because what is drawn is split over the devices.
+    return noise, jnp.broadcast_to(self.foreground_weight * risen, batch_size)
+
+  def apply_in_training(
+    self, params: Any, images: jax.Array, noise: Any
+  ) -> Any:
+    """Runs the model as in training, with what `draw_noise` drew."""
+    noise = noise[0] if self._ramps else noise
+    return super().apply_in_training(params, images, noise)
+
   def loss(self, params: Any, batch: types.Batch, noise: Any) -> jax.Array:
     """Mean squared error over B, H, W and C, plus the weighted foreground."""
     images = batch["image"]
@@ -89,7 +116,9 @@ class ObjectDiscovery(task.Task):
     loss = losses.reconstruction_loss(output.reconstruction, images).mean()
     if not self.foreground_weight:
       return loss
-    return loss + self.foreground_weight * (1 - output.masks[:, 0].mean())
+    weights = noise[1] if self._ramps else self.foreground_weight
+    foreground = 1 - output.masks[:, 0].mean(axis=(1, 2, 3))  # [B]
+    return loss + jnp.mean(weights * foreground)
 
   def score_output(
     self, output: Any, batch: types.Batch

@@ -79,6 +79,28 @@ def test_the_foreground_is_what_slot_0_leaves_to_the_others():
   np.testing.assert_allclose(loss, plain + 0.5 * covered, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+  ("step", "weight"), [(0, 0), (10, 0), (15, 0.25), (20, 0.5), (99, 0.5)]
+)
+@pytest.mark.parametrize("options", [{}, {"train_iterations": (2, 3)}])
+def test_the_weight_of_the_foreground_rises(step, weight, options):
+  task = create(
+    background_grid=1,
+    foreground_weight=0.5,
+    foreground_ramp=(10, 20),
+    **options,
+  )
+  params = jax.jit(task.init)(jax.random.key(0))
+  key = jax.random.key(1)
+  drawn = jax.jit(lambda step: task.draw_noise(params, 4, key, step))(step)
+  np.testing.assert_allclose(drawn[1], [weight] * 4, rtol=1e-6)
+  plain, output, noise = loss_of(create(background_grid=1, **options))
+  jax.tree.map(np.testing.assert_array_equal, drawn[0], noise)
+  loss, _, _ = loss_of(task, drawn)
+  covered = np.asarray(output.masks)[:, 1:].sum(axis=1).mean()
+  np.testing.assert_allclose(loss, plain + weight * covered, rtol=1e-5)
+
+
 def test_iterations_are_drawn_for_each_example_beside_the_noise():
   task, plain = create(train_iterations=(2, 5)), create()
   _, _, expected = loss_of(plain)
@@ -128,7 +150,14 @@ def test_iterations_are_split_over_the_devices_as_the_noise_is():
   mesh = jax.make_mesh(
     (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
   )
-  task = create(train_iterations=(1, 3), early_iterations=(1, 2), early_steps=5)
+  task = create(
+    train_iterations=(1, 3),
+    early_iterations=(1, 2),
+    early_steps=5,
+    background_grid=1,
+    foreground_weight=0.1,
+    foreground_ramp=(5, 10),
+  )
   optimizer, schedule = optimizers.create_optimizer(base.base_config().optim)
   step = steps.make_train_step(task, optimizer, schedule, mesh)
   # Lowering fails unless each device gets the counts of its own examples.
