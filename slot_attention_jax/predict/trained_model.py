@@ -79,7 +79,7 @@ def load(source: str | os.PathLike[str]) -> TrainedModel:
     return _of_run(storage.open_directory(name))
   path = pathlib.Path(source).expanduser()
   if name not in pretrained.pretrained_names():
-    if path.is_dir():
+    if name and path.is_dir():
       return _of_run(path.absolute())
     if path.suffix == _SUFFIX or path.is_file():
       model, params = pretrained.load_weights(path)

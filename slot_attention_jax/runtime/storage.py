@@ -95,7 +95,7 @@ def to_local_path(name: str | os.PathLike[str], what: str) -> pathlib.Path:
     The path.
 
   Raises:
-    ValueError: on a URL.
+    ValueError: on a URL, or on an empty name, as of an unset variable.
 
   Example:
     >>> from slot_attention_jax.runtime import storage
@@ -108,6 +108,11 @@ def to_local_path(name: str | os.PathLike[str], what: str) -> pathlib.Path:
     raise ValueError(
       f"Expected a path of a file system as {what}, got {name}. Copy the files "
       "there, or mount the storage and give the path of the mount."
+    )
+  if not os.fspath(name):
+    raise ValueError(
+      f"Expected a path as {what}, got an empty one. Give '.' for the current "
+      "directory."
     )
   return pathlib.Path(name).expanduser()
 

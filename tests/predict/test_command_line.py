@@ -116,6 +116,28 @@ def break_file(tmp_path):
   return tmp_path / "no.safetensors", images, output
 
 
+def break_directory(tmp_path):
+  model, images, output = break_nothing(tmp_path)
+  (images / "z.png").mkdir()
+  return model, images, output
+
+
+def break_link(tmp_path):
+  model, images, output = break_nothing(tmp_path)
+  (images / "z.png").symlink_to("gone.png")
+  return model, images, output
+
+
+def break_model_variable(tmp_path):
+  _, images, output = break_nothing(tmp_path)
+  return "", images, output
+
+
+def break_output_variable(tmp_path):
+  model, images, _ = break_nothing(tmp_path)
+  return model, images, ""
+
+
 def break_output(tmp_path):
   model, images, output = break_nothing(tmp_path)
   save_images(output, ["mine.png"])
@@ -135,6 +157,10 @@ def break_output_path(tmp_path):
     (break_images, "found no .*missing"),
     (break_folder, "found none, but .'a.txt'."),
     (break_image, "z.png to be an image"),
+    (break_directory, r"file at .*z\.png, found a directory\. Rename"),
+    (break_link, r"z\.png, found a link to gone\.png, which does not exist"),
+    (break_model_variable, "Expected a name out of .* got '', which"),
+    (break_output_variable, "Expected a path as --output, got an empty one"),
     (break_model, "Expected a name out of"),
     (break_file, "found no .*no.safetensors"),
     (break_output, "Expected an empty or no directory"),

@@ -52,8 +52,7 @@ def read_values(path: pathlib.Path) -> np.ndarray:
   Raises:
     ValueError: if it is not an image, or one whose values Pillow would round.
   """
-  if not path.is_file():
-    raise ValueError(f"Expected {path} to be a file, got something else.")
+  _check_file(path)
   with path.open("rb") as file:
     header = file.read(26)
   if header.startswith(_PNG) and header[24] == 16 and header[25] != _GRAY:
@@ -65,10 +64,25 @@ def read_values(path: pathlib.Path) -> np.ndarray:
     return np.asarray(image)
 
 
+def _check_file(path: pathlib.Path) -> None:
+  """Raises if it is no file: opening a named pipe would wait for ever."""
+  if path.is_file():
+    return
+  if path.is_dir():
+    got = "a directory"
+  elif path.is_symlink():
+    got = f"a link to {path.readlink()}, which does not exist"
+  else:
+    got = "a device or pipe" if path.exists() else "nothing"
+  raise ValueError(
+    f"Expected an image file at {path}, found {got}. Rename it, take it out of "
+    "the folder or put the image there."
+  )
+
+
 def _open(path: pathlib.Path):
   """Opens and decodes the image in a file."""
-  if not path.is_file():  # Opening a named pipe would wait for ever.
-    raise ValueError(f"Expected {path} to be a file, got something else.")
+  _check_file(path)
   return open_image(path, str(path))
 
 
