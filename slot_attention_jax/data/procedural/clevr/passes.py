@@ -5,6 +5,8 @@ image and needs little, so it is lit tile by tile. Objects are small: their
 pixels are gathered from the tiles into rows of one scene, those of metal first.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from slot_attention_jax.data.procedural.clevr import (
   textures,
   tiles,
   tracing,
+  whole_batch,
 )
 from slot_attention_jax.data.procedural.clevr import materials as materials_lib
 
@@ -47,7 +50,8 @@ def light(
   Returns:
     Linear light in [0, 1], (x, y, z) = (red, green, blue), [T, S] each.
   """
-  return tiles.batched(_light, grid, materials, textured)(
+  light_batch = functools.partial(_light, grid, materials, textured)
+  return whole_batch.of_single(light_batch)(
     seen.index, seen.distance, bodies, objects, lamps, camera
   )
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slot_attention_jax.data.procedural.clevr import scene as scene_lib
-from slot_attention_jax.data.procedural.clevr import visibility
+from slot_attention_jax.data.procedural.clevr import visibility, whole_batch
 
 _FLOOR = 3.0  # Centers have x and y in [-3, 3].
 _MIN_DISTANCE = 0.25  # Between the edges of two objects.
@@ -232,7 +232,6 @@ def _search_batch(keys, cameras, nums, rules):
   return state[2]
 
 
-@functools.cache
 def search(rules):
   """Creates the function that searches for a valid layout.
 
@@ -244,17 +243,5 @@ def search(rules):
     of objects [] int32 to the number [] int32 of the first valid attempt. Under
     `vmap` it is one search for the whole batch, with the same results.
   """
-
-  @jax.custom_batching.custom_vmap
-  def first_valid(key, camera, num):
-    return _search_batch(key[None], camera[None], num[None], rules)[0]
-
-  @first_valid.def_vmap
-  def _(size, batched, *args):
-    args = [
-      a if b else jnp.broadcast_to(a, (size, *a.shape))
-      for a, b in zip(args, batched, strict=True)
-    ]
-    return _search_batch(*args, rules), True
-
-  return first_valid
+  search_batch = functools.partial(_search_batch, rules=rules)
+  return whole_batch.of_single(search_batch)

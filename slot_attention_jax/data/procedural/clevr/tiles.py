@@ -95,36 +95,6 @@ def rays(camera: Camera, x: jax.Array, y: jax.Array) -> geometry.Vector:
   ).unit()
 
 
-def batched(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
-  """Makes a function on batches work on single examples and under `vmap`.
-
-  Args:
-    function: takes `static` and pytrees of arrays [B, ...], returns one.
-    *static: leading arguments without a batch axis.
-
-  Returns:
-    A function of the same pytrees without the batch axis. `vmap` of it calls
-    `function` once, on the whole batch.
-  """
-
-  @jax.custom_batching.custom_vmap
-  def single(*args):
-    out = function(*static, *jax.tree.map(lambda x: x[None], args))
-    return jax.tree.map(lambda x: x[0], out)
-
-  @single.def_vmap
-  def _(size, batched, *args):
-    args = jax.tree.map(
-      lambda x, b: x if b else jnp.broadcast_to(x, (size, *jnp.shape(x))),
-      args,
-      tuple(batched),
-    )
-    out = function(*static, *args)
-    return out, jax.tree.map(lambda _: True, out)
-
-  return single
-
-
 def _chunk(num: int) -> int:
   """Rows of a chunk, of `num` in all.
 

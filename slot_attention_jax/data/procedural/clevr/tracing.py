@@ -6,6 +6,7 @@ traced and composited, one object of a tile at a time.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -13,7 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slot_attention_jax.data.procedural.clevr import geometry, outlines, tiles
+from slot_attention_jax.data.procedural.clevr import (
+  geometry,
+  outlines,
+  tiles,
+  whole_batch,
+)
 
 # Planes around an object's outline, for the coverage of its edge pixels.
 _PLANES = 24
@@ -51,7 +57,8 @@ def see(grid: tiles.Grid, bodies: geometry.Body, camera: tiles.Camera) -> Seen:
   Returns:
     A `Seen` [T, S].
   """
-  return tiles.batched(_see, grid)(bodies, camera)
+  see_batch = functools.partial(_see, grid)
+  return whole_batch.of_single(see_batch)(bodies, camera)
 
 
 def _outline_lines(bodies: geometry.Body, camera: tiles.Camera):
