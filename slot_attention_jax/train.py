@@ -86,7 +86,9 @@ def train(
     per_call, train_step = _make_step(config, run, start)
     spent = stack.enter_context(_open_goodput(path, start, began))
     writer = stack.enter_context(_open_writer(config, run, start, began))
-    batches = stack.enter_context(_open_batches(run.dataset, start, per_call))
+    batches = stack.enter_context(
+      _open_batches(run.dataset, start, per_call, total)
+    )
     bar = stack.enter_context(_open_bar(total, start))
     train_step = next_steps.announce_compilation(train_step, bar, start)
     limit = time_limit.TimeLimit(
@@ -254,13 +256,14 @@ def _open_writer(config, run, start, began):
   )
 
 
-def _open_batches(dataset, start, per_call):
+def _open_batches(dataset, start, per_call, total):
   """Pairs (number of the call, what it needs), loaded ahead."""
   # A thread would make the order of the devices' programs differ between
   # processes; they run ahead of the host anyway.
   depth = 2 if jax.process_count() == 1 else 0
   load = multi_step.make_loader(dataset, start, per_call)
-  return contextlib.closing(prefetch.prefetch(load, 0, depth))
+  calls = (total - start) // per_call
+  return contextlib.closing(prefetch.prefetch(load, 0, depth, calls))
 
 
 def _strip_prefix(metrics: dict[str, float]) -> dict[str, float]:

@@ -51,9 +51,12 @@ def parallel_map(
 
 
 def prefetch(
-  batch: Callable[[int], T], start: int, depth: int = 2
+  batch: Callable[[int], T],
+  start: int,
+  depth: int = 2,
+  stop: int | None = None,
 ) -> Generator[tuple[int, T], None, None]:
-  """Yields `(step, batch(step))` for `start, start + 1, ...`, endlessly.
+  """Yields `(step, batch(step))` for `start, start + 1, ...`.
 
   A thread calls `batch` up to `depth` steps ahead, so that reading on the host
   and the transfer overlap with the step on the device.
@@ -64,6 +67,7 @@ def prefetch(
     depth: how many batches may wait. With 0 there is no thread and each batch
       is made when it is asked for: programs that run on the devices of several
       processes must start in the same order in all of them.
+    stop: the step after the last; no later batch is made. None: endless.
 
   Returns:
     A generator. An exception in `batch` is raised in the turn of its step.
@@ -80,7 +84,7 @@ def prefetch(
   """
   if depth < 0:
     raise ValueError(f"Expected a prefetch depth of at least 0, got {depth}.")
-  numbered = itertools.count(start)
+  numbered = itertools.count(start) if stop is None else range(start, stop)
   if not depth:
     return ((step, batch(step)) for step in numbered)
   return parallel_map(

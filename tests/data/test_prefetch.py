@@ -38,6 +38,13 @@ def test_runs_ahead_by_depth_and_no_further():
   batches.close()
 
 
+@pytest.mark.parametrize("depth", [0, 2])
+def test_makes_no_batch_after_the_last(depth):
+  made = []
+  batches = prefetch.prefetch(made.append, start=3, depth=depth, stop=5)
+  assert [step for step, _ in batches] == made == [3, 4]
+
+
 def test_error_comes_in_its_turn():
   def batch(step):
     if step == 2:
