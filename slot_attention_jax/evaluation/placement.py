@@ -1,6 +1,5 @@
 """Where things are in an image: of masks, of attention, of 3D coordinates."""
 
-import jax.numpy as jnp
 import numpy as np
 
 from slot_attention_jax.data import transforms, types
@@ -119,7 +118,7 @@ def project(coords: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   height, width = size
   whole = any(abs(width / height - a) < 0.02 for a in _CLEVR_ASPECTS)
   frame = (height, width) if whole else _CLEVR_FRAME
-  camera, points = jnp.asarray(scene.CAMERA), jnp.asarray(coords)
+  camera, points = (np.asarray(a, np.float32) for a in (scene.CAMERA, coords))
   points = np.asarray(scene.project(camera, points, frame))[..., :2]
   scale = np.array([width / frame[1], height / frame[0]], np.float32)
   return points * scale

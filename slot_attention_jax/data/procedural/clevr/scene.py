@@ -6,6 +6,8 @@ facebookresearch/clevr-dataset-gen). Lengths are in Blender units; z is up and
 the floor is at z = 0.
 """
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -111,10 +113,16 @@ def camera_axes(camera: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
   Returns:
     Three unit vectors [3]: right and up in the image, and forward.
   """
-  forward = -camera / jnp.linalg.norm(camera)
+  xp = _namespace(camera)
+  forward = -camera / xp.linalg.norm(camera)
   x, y, _ = forward
-  right = jnp.stack([y, -x, jnp.zeros_like(x)]) / jnp.hypot(x, y)
-  return right, jnp.cross(right, forward), forward
+  right = xp.stack([y, -x, xp.zeros_like(x)]) / xp.hypot(x, y)
+  return right, xp.cross(right, forward), forward
+
+
+def _namespace(array: jax.Array | np.ndarray) -> Any:
+  """NumPy, whose arrays need no program for each operation, or JAX's."""
+  return np if isinstance(array, np.ndarray) else jnp
 
 
 def focal_length(resolution: tuple[int, int]) -> float:
@@ -131,7 +139,7 @@ def project(
 
   Args:
     camera: [3], location of the camera.
-    points: [..., 3], in front of the camera.
+    points: [..., 3], in front of the camera; of NumPy if the camera is.
     resolution: (H, W) of the image.
 
   Returns:
@@ -147,4 +155,5 @@ def project(
     sum(offset[i] * axis[i] for i in range(3)) for axis in camera_axes(camera)
   )
   scale = focal_length(resolution) / depth
-  return jnp.stack([0.5 * w + scale * x, 0.5 * h - scale * y, depth], axis=-1)
+  xp = _namespace(camera)
+  return xp.stack([0.5 * w + scale * x, 0.5 * h - scale * y, depth], axis=-1)
