@@ -5,6 +5,7 @@ subcommands, which need no config.
 """
 
 import functools
+import gc
 import pathlib
 import re
 import sys
@@ -218,8 +219,19 @@ def _check_first_word(words: list[str]) -> None:
     )
 
 
+def _collect_garbage_less_often() -> None:
+  """Leaves out what is imported, and lets more objects wait.
+
+  Tracing makes objects by the million; by Python's settings, looking for
+  unreachable ones takes a fifth of its time.
+  """
+  gc.freeze()
+  gc.set_threshold(50_000, 20, 20)
+
+
 def entry_point() -> None:
   """Starts a subcommand, or `main` under absl, with its log on stderr."""
+  _collect_garbage_less_often()
   if len(sys.argv) > 1 and sys.argv[1] in _SUBCOMMANDS:
     _SUBCOMMANDS[sys.argv[1]](sys.argv[2:])
     return
