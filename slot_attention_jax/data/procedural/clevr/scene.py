@@ -104,11 +104,12 @@ class Scene:
     return jnp.mod(self.rotation, 2.0 * np.pi)
 
 
-def camera_axes(camera: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def camera_axes(camera: Any) -> tuple[Any, Any, Any]:
   """Axes of a camera that looks at the origin and has a level horizon.
 
   Args:
-    camera: [3], location; not directly above or below the origin.
+    camera: [3], location, an array of JAX or NumPy; not directly above or below
+      the origin.
 
   Returns:
     Three unit vectors [3]: right and up in the image, and forward.
@@ -120,8 +121,8 @@ def camera_axes(camera: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
   return right, xp.cross(right, forward), forward
 
 
-def _namespace(array: jax.Array | np.ndarray) -> Any:
-  """NumPy, whose arrays need no program for each operation, or JAX's."""
+def _namespace(array: Any) -> Any:
+  """`numpy` for its arrays, which need no program for each operation."""
   return np if isinstance(array, np.ndarray) else jnp
 
 
@@ -130,16 +131,14 @@ def focal_length(resolution: tuple[int, int]) -> float:
   return LENS / SENSOR * max(resolution)
 
 
-def project(
-  camera: jax.Array, points: jax.Array, resolution: tuple[int, int]
-) -> jax.Array:
+def project(camera: Any, points: Any, resolution: tuple[int, int]) -> Any:
   """Projects points onto the image.
 
   Rounded, these are the `pixel_coords` of CLEVR's JSON.
 
   Args:
-    camera: [3], location of the camera.
-    points: [..., 3], in front of the camera; of NumPy if the camera is.
+    camera: [3], location of the camera, an array of JAX or NumPy.
+    points: [..., 3], in front of the camera; an array of the same.
     resolution: (H, W) of the image.
 
   Returns:

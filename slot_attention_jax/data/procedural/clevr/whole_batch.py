@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 import jax.extend
 import jax.numpy as jnp
 from jax.interpreters import batching, mlir
