@@ -83,7 +83,7 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
     >>> model = sa.SlotAttentionAutoEncoder.from_preset("tetrominoes")
     >>> images = jnp.zeros((2, 35, 35, 3))
     >>> rngs = {"params": jax.random.key(0), "slots": jax.random.key(1)}
-    >>> out, params = model.init_with_output(rngs, images)
+    >>> out, params = jax.jit(model.init_with_output)(rngs, images)
     >>> out.reconstruction.shape, out.masks.shape
     ((2, 35, 35, 3), (2, 4, 35, 35, 1))
 

@@ -89,7 +89,7 @@ class SlotAttentionClassifier(slot_model.SlotModel):
     >>> model = sa.SlotAttentionClassifier.from_preset("clevr")
     >>> images = jnp.zeros((2, 64, 64, 3))
     >>> rngs = {"params": jax.random.key(0), "slots": jax.random.key(1)}
-    >>> out, params = model.init_with_output(rngs, images)
+    >>> out, params = jax.jit(model.init_with_output)(rngs, images)
     >>> out.predictions.shape
     (2, 10, 19)
 

@@ -37,8 +37,8 @@ class SpatialBroadcastDecoder(nn.Module):
     ...   broadcast_size=(8, 8), channels=(32,), kernel_sizes=(5, 3),
     ...   strides=(2, 1))
     >>> slots = jnp.zeros((2, 7, 64))
-    >>> params = decoder.init(jax.random.key(0), slots)
-    >>> images, alpha_logits = decoder.apply(params, slots)
+    >>> params = jax.jit(decoder.init)(jax.random.key(0), slots)
+    >>> images, alpha_logits = jax.jit(decoder.apply)(params, slots)
     >>> images.shape, alpha_logits.shape
     ((2, 7, 16, 16, 3), (2, 7, 16, 16, 1))
 

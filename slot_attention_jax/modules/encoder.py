@@ -69,8 +69,8 @@ class CNNEncoder(nn.Module):
     >>> import slot_attention_jax as sa
     >>> encoder = sa.CNNEncoder(strides=(1, 2, 2, 1))
     >>> images = jnp.zeros((2, 32, 32, 3))
-    >>> params = encoder.init(jax.random.key(0), images)
-    >>> encoder.apply(params, images).shape
+    >>> params = jax.jit(encoder.init)(jax.random.key(0), images)
+    >>> jax.jit(encoder.apply)(params, images).shape
     (2, 64, 64)
 
   References:

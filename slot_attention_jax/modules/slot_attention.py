@@ -76,7 +76,7 @@ class SlotAttention(nn.Module):
     >>> module = sa.SlotAttention(num_slots=5)
     >>> inputs = jax.random.normal(jax.random.key(0), (2, 100, 64))
     >>> rngs = {"params": jax.random.key(1), "slots": jax.random.key(2)}
-    >>> params = module.init(rngs, inputs)
+    >>> params = jax.jit(module.init)(rngs, inputs)
     >>> slots, attention = module.apply(
     ...   params, inputs, num_slots=8, num_iterations=5,
     ...   rngs={"slots": jax.random.key(3)})

@@ -108,8 +108,8 @@ class MultiDSprites:
     >>> import jax
     >>> from slot_attention_jax.data.procedural import multi_dsprites
     >>> family = multi_dsprites.MultiDSprites("colored_on_grayscale")
-    >>> scene = family.sample(jax.random.key(0))
-    >>> rendering = family.render(scene, (64, 64))
+    >>> scene = jax.jit(family.sample)(jax.random.key(0))
+    >>> rendering = jax.jit(lambda s: family.render(s, (64, 64)))(scene)
     >>> rendering.image.shape, rendering.visibility.shape
     ((64, 64, 3), (5,))
   """

@@ -46,7 +46,7 @@ class Clevr:
     >>> from slot_attention_jax.data.procedural import clevr
     >>> family = clevr.Clevr(crop="paper")
     >>> scene = jax.jit(family.sample)(jax.random.key(0))
-    >>> rendering = family.render(scene, (32, 32))
+    >>> rendering = jax.jit(lambda s: family.render(s, (32, 32)))(scene)
     >>> rendering.image.shape, rendering.segmentation.shape
     ((32, 32, 3), (32, 32))
 
