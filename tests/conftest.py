@@ -1,8 +1,10 @@
 """Settings that must be made before any test touches JAX."""
 
 import atexit
+import gc
 import importlib.util
 import os
+import pathlib
 import shutil
 import tempfile
 
@@ -37,16 +39,44 @@ jax.config.update("jax_legacy_prng_key", "error")
 jax.config.update("jax_default_matmul_precision", "float32")
 
 _DIFFERENCE = "difference from the reference"
+# Of the quick tests: what two cores have in the 6 minutes they may take.
+_CPU_SECONDS = 720
+_THOROUGH_DOCTESTS = (
+  "procedural.clevr.family.Clevr",
+  "procedural.clevr.sampling.sample",
+)
+_TESTS = pathlib.Path(__file__).parent
 
 
 def pytest_configure(config):
   """Leaves out what cannot even be imported here, of the doctests."""
   if importlib.util.find_spec("torch") is None:
-    modules = (
-      "slot_attention_jax/interop/pytorch_twin.py",
-      "tests/interop/torch_ports.py",
-    )
+    modules = ("slot_attention_jax/interop/pytorch_twin.py",)
     config.option.ignore = [*(config.option.ignore or []), *modules]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """Marks the doctests that compile what takes long, before the selection."""
+  for item in items:
+    if item.name.endswith(_THOROUGH_DOCTESTS):
+      item.add_marker(pytest.mark.thorough)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish():
+  """Ends the process soon: garbage is collected once, not seven times."""
+  gc.collect()
+  gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path):
+  """Looks for no doctests in the tests: they have none, and it takes long."""
+  found = yield
+  if _TESTS in file_path.parents:
+    found = [f for f in found if type(f).__name__ != "DoctestModule"]
+  return found
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +105,7 @@ def equal_to_reference(record_property):
 
 
 def pytest_terminal_summary(terminalreporter):
-  """Prints the largest differences from the reference that tests recorded."""
+  """Prints differences from the reference, and what the tests cost."""
   rows = {}
   for reports in terminalreporter.stats.values():
     for report in reports:
@@ -88,3 +118,9 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.section("equal to the reference")
     for quantity, (difference, bound) in sorted(rows.items()):
       terminalreporter.line(f"| {quantity} | {difference:.1e} | {bound:g} |")
+  times = os.times()  # Of this process, and of the workers, which have ended.
+  seconds = sum(times[:4])
+  terminalreporter.section("CPU time")
+  terminalreporter.line(
+    f"{seconds:.0f} s; the budget of the quick tests is {_CPU_SECONDS} s."
+  )

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage, optimize
-from sklearn import metrics as sklearn_metrics
 
 from slot_attention_jax import losses, matching
 from slot_attention_jax.data import procedural, transforms
@@ -40,7 +39,13 @@ MODES = {
   "x64": (lambda: jax.enable_x64(True), jnp.float64, 1e-5),
   "debug_nans": (lambda: jax.debug_nans(True), jnp.float32, 1e-5),
 }
-in_all_modes = pytest.mark.parametrize("mode", list(MODES))
+in_all_modes = pytest.mark.parametrize(
+  "mode",
+  [
+    "float32",
+    *(pytest.param(m, marks=pytest.mark.thorough) for m in list(MODES)[1:]),
+  ],
+)
 
 
 def floats(shape, low, high, specials=()):
@@ -71,6 +76,7 @@ def centers(size, out):
   ]
 
 
+@pytest.mark.thorough
 @examples
 @given(images, sizes, st.sampled_from([None, "center"]))
 def test_preprocessing_is_bilinear_between_pixel_centers(image, size, crop):
@@ -186,6 +192,8 @@ def counted(true_ids, pred_ids):
 @examples
 @given(segmentations, segmentations, st.booleans())
 def test_the_rand_index_is_scikit_learns(true_ids, pred_ids, foreground):
+  from sklearn import metrics as sklearn_metrics
+
   with jax.debug_nans(True):
     got = rand_index(true_ids, pred_ids, **GROUPS, foreground_only=foreground)
   expected = []
@@ -262,6 +270,7 @@ rendered = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", list(FAMILIES))
 @examples
 @given(seed=st.integers(0, 2**32 - 1))

@@ -196,6 +196,7 @@ def resume(workdir, count, cache):
   return printed
 
 
+@pytest.mark.thorough
 def test_two_killed_and_resumed_processes_train_as_one(alone, cache, tmp_path):
   workdir = tmp_path / "run"
   kill_at_step_5(workdir, 2, cache, victims=[0, 1])
@@ -310,7 +311,13 @@ def run_in_slurm(code, count, cache, directory):
   return Processes([script], count, cache, logs, cluster=slurm)
 
 
-@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize(
+  "count",
+  [
+    pytest.param(2, marks=pytest.mark.slow),
+    pytest.param(4, marks=pytest.mark.thorough),
+  ],
+)
 def test_each_process_reads_only_its_rows(count, cache, tmp_path):
   with run_in_slurm(ROWS, count, cache, tmp_path) as processes:
     printed = processes.printed()
@@ -336,6 +343,7 @@ with processes.exit_together_on_error():
 """
 
 
+@pytest.mark.thorough
 def test_if_one_fails_the_others_end(cache, tmp_path):
   with run_in_slurm(FAIL, 2, cache, tmp_path) as processes:
     # Without `exit_together_on_error` it would wait for the others for 300 s.
@@ -407,6 +415,7 @@ print(step, looks)
 """
 
 
+@pytest.mark.thorough
 def test_process_0_decides_when_the_time_is_up(cache, tmp_path):
   with run_in_slurm(LIMIT, 2, cache, tmp_path) as processes:
     # Several processes look once in so many steps.
@@ -461,6 +470,7 @@ def test_a_second_training_of_two_processes_is_refused(cache, tmp_path):
     assert all(process.poll() is None for process in first.processes)
 
 
+@pytest.mark.thorough
 def test_a_workdir_on_other_storage_is_rejected(cache):
   command = ["-m", "slot_attention_jax.main", f"--config={CONFIG}"]
   command += [f"--compilation_cache={cache}", "--workdir=s3://bucket/run"]
@@ -477,6 +487,7 @@ def test_a_workdir_on_other_storage_is_rejected(cache):
   assert not (ROOT / "s3:").exists()
 
 
+@pytest.mark.thorough
 def test_distributed_outside_a_cluster_is_an_error(tmp_path, cache):
   with start(tmp_path / "run", 1, cache, "--distributed") as processes:
     assert processes.codes() == [2]

@@ -56,6 +56,7 @@ def test_the_guide_s_own_config_loads(tmp_path):
   assert sa.load_config(f"{path}:debug").train.num_steps == 2
 
 
+@pytest.mark.thorough
 def test_one_iteration_written_out_is_the_module_s():
   (code,) = re.findall(
     r"```python\n(.*?)```", text_of("docs/concepts.md"), re.DOTALL
@@ -79,6 +80,7 @@ def run_notebook(page, num_steps):
   return variables
 
 
+@pytest.mark.thorough
 def test_the_notebook_runs_from_top_to_bottom():
   variables = run_notebook("docs/tour.ipynb", num_steps=3)
   assert len(variables["losses"]) == 3

@@ -167,6 +167,7 @@ def test_masks_and_their_argmax_score_the_same(examples, tmp_path):
   assert 0.0 < one[f"{DATA}/ari"] < 1.0
 
 
+@pytest.mark.thorough
 def test_masks_of_a_model_score_like_the_model(of_weights, examples, tmp_path):
   """The scores of a file are those of the model that predicted it."""
   task_noise = task.example_noise(jax.random.key(0), 0, 6, 4, 64)
@@ -287,6 +288,7 @@ def sets():
   from_config._REGISTERED.clear()
 
 
+@pytest.mark.thorough
 def test_sets_of_objects_are_scored_property_by_property(sets, tmp_path):
   config = sa.load_config("clevr_set:debug,data.name=sets")
   # In another order, and more predictions than objects.

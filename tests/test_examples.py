@@ -37,6 +37,7 @@ def test_there_is_a_block_for_each_heading():
     assert "```python" in section, section.partition("\n")[0]
 
 
+@pytest.mark.thorough
 def test_features_of_another_encoder(names):
   assert names["logits"].shape == (2, 5)
   assert set(names["variables"]["params"]) == {

@@ -188,6 +188,7 @@ def test_flags_fill_in_what_the_run_lacks(run, capsys):
   assert metadata.notes == "The better of two."
 
 
+@pytest.mark.thorough
 def test_the_best_checkpoint_is_exported_with_its_own_evaluation(run, capsys):
   text = error(run, capsys, "--checkpoint=best")
   assert "best checkpoint, of step 2, got one of step 4 " in text

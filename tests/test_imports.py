@@ -5,6 +5,7 @@ that each can be read, tested and reused with what is below it alone.
 """
 
 import ast
+import functools
 import os
 import pathlib
 import re
@@ -95,22 +96,36 @@ def floor_of(module):
   return None
 
 
+@functools.cache
+def statements(path):
+  """The import statements of a file, and whether each is in a function."""
+  found = []
+
+  def visit(node, in_function):
+    if isinstance(node, ast.Import | ast.ImportFrom):
+      found.append((node, in_function))
+    if isinstance(node, ast.expr):
+      return
+    function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    for child in ast.iter_child_nodes(node):
+      visit(child, in_function or function)
+
+  visit(ast.parse(path.read_text(encoding="utf-8")), in_function=False)
+  return found
+
+
+@functools.cache
 def imported_names(path, *, at_import):
   """Dotted names that a file imports, in it all or when it is imported."""
   names = set()
-
-  def visit(node):
+  for node, in_function in statements(path):
+    if at_import and in_function:
+      continue
     if isinstance(node, ast.Import):
       names.update(alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
+    else:
       assert node.level == 0, f"{path}:{node.lineno}: relative import"
       names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    for child in ast.iter_child_nodes(node):
-      function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
-      if not (at_import and function):
-        visit(child)
-
-  visit(ast.parse(path.read_text(encoding="utf-8")))
   return names
 
 
@@ -128,23 +143,28 @@ def package_modules(names):
   return found
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m])
-def test_modules_import_only_from_their_floor_or_below(module):
-  floor = floor_of(module)
-  assert floor is not None, (
-    f"{MODULES[module]} is on no floor: say in FLOORS of {__file__} where it "
-    "belongs, on the lowest floor that has all it imports."
-  )
-  imported = package_modules(imported_names(MODULES[module], at_import=False))
-  above = {
-    name: floor_of(name)
-    for name in imported
-    if name == "" or (floor_of(name) or 0) > floor
-  }
-  assert not above, (
-    f"{module} is on floor {floor} and imports {above}, from above. Move what "
-    "is shared down, or the module up."
-  )
+def test_modules_import_only_from_their_floor_or_below():
+  wrong = []
+  for module, path in MODULES.items():
+    floor = floor_of(module)
+    if module and floor is None:
+      wrong.append(
+        f"{path} is on no floor: say in FLOORS of {__file__} where it belongs, "
+        "on the lowest floor that has all it imports."
+      )
+    if floor is None:
+      continue
+    above = {
+      name: floor_of(name)
+      for name in package_modules(imported_names(path, at_import=False))
+      if name == "" or (floor_of(name) or 0) > floor
+    }
+    if above:
+      wrong.append(
+        f"{module} is on floor {floor} and imports {above}, from above. Move "
+        "what is shared down, or the module up."
+      )
+  assert not wrong, "\n".join(wrong)
 
 
 def test_the_table_of_floors_has_no_stale_rows():
@@ -171,14 +191,21 @@ def in_rooms(module, rooms):
   return any(module == r or f"{module}.".startswith(r) for r in rooms)
 
 
-@pytest.mark.parametrize(
-  "module", [m for m in MODULES if in_rooms(m, NUMERICS_ONLY)]
-)
-def test_numerical_modules_need_numerics_only(module):
-  names = imported_names(MODULES[module], at_import=False)
-  roots = {name.split(".")[0] for name in names} - sys.stdlib_module_names
-  others = roots - NUMERICS - {PACKAGE}
-  assert not others, f"{module} imports {sorted(others)}."
+def roots(path):
+  """Packages that a file imports."""
+  names = imported_names(path, at_import=False)
+  return {name.split(".")[0] for name in names}
+
+
+def test_numerical_modules_need_numerics_only():
+  numerical = {m: p for m, p in MODULES.items() if in_rooms(m, NUMERICS_ONLY)}
+  assert len(numerical) > 20
+  wrong = {
+    module: others
+    for module, path in numerical.items()
+    if (others := roots(path) - sys.stdlib_module_names - NUMERICS - {PACKAGE})
+  }
+  assert not wrong
 
 
 def test_the_public_names_come_from_the_library_s_floors():
@@ -189,26 +216,28 @@ def test_the_public_names_come_from_the_library_s_floors():
   assert not wrong, f"{PACKAGE}/__init__.py imports {sorted(wrong)}."
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_heavy_packages_are_imported_in_functions(module):
-  names = imported_names(MODULES[module], at_import=True)
-  heavy = {
-    name
-    for name in names
-    for h in (*HEAVY, *(f"{PACKAGE}.{m}" for m in MADE_OF_HEAVY))
-    if f"{name}.".startswith(f"{h}.") and h not in MADE_OF_HEAVY.get(module, ())
-  }
-  assert not heavy, (
-    f"{module or PACKAGE} imports {sorted(heavy)} as soon as it is imported. "
-    "Import it in the function that needs it."
-  )
+def test_heavy_packages_are_imported_in_functions():
+  wrong = []
+  for module, path in MODULES.items():
+    heavy = {
+      name
+      for name in imported_names(path, at_import=True)
+      for h in (*HEAVY, *(f"{PACKAGE}.{m}" for m in MADE_OF_HEAVY))
+      if f"{name}.".startswith(f"{h}.")
+      and h not in MADE_OF_HEAVY.get(module, ())
+    }
+    if heavy:
+      wrong.append(
+        f"{module or PACKAGE} imports {sorted(heavy)} as soon as it is "
+        "imported. Import it in the function that needs it."
+      )
+  assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_nothing_in_the_package_imports_what_uses_it(module):
-  names = imported_names(MODULES[module], at_import=False)
-  roots = {name.split(".")[0] for name in names}
-  assert not roots & {"configs", "experiments", "tests"}
+def test_nothing_in_the_package_imports_what_uses_it():
+  users = {"configs", "experiments", "tests"}
+  wrong = {m: roots(p) & users for m, p in MODULES.items() if roots(p) & users}
+  assert not wrong
 
 
 def run_without(absent, code, *arguments):
@@ -273,6 +302,7 @@ def test_the_library_is_imported_without_tensorflow_and_others():
   assert lines == ["absent", "[]", "SlotAttention"]
 
 
+@pytest.mark.thorough
 def test_pretrained_weights_are_loaded_without_orbax_and_config_files():
   absent = ["tensorflow", "clu", "orbax", "ml_collections", "PIL"]
   lines = run_without(
@@ -303,6 +333,7 @@ def test_nothing_heavy_is_imported_with_the_library_where_it_is_installed():
   assert lines == ["[]"]
 
 
+@pytest.mark.thorough
 def test_the_program_trains_with_a_plain_jax_and_ml_collections(tmp_path):
   absent = [
     "tensorflow",

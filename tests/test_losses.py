@@ -100,6 +100,7 @@ def test_gradient_flows_through_matched_pairs():
   )
 
 
+@pytest.mark.thorough
 def test_training_on_the_loss_learns_a_set():
   targets = jnp.array(_sets()[1][:1])
   predictions = jnp.full((1, 4, 5), 0.5) + 0.1 * jax.random.normal(

@@ -22,6 +22,7 @@ CLEVR = ROOT / "tests" / "testdata" / "clevr_array_record"
 SCENES = "tetrominoes_scenes"
 
 
+@pytest.mark.thorough
 def test_set_prediction_trains_and_evaluates_on_clevr(tmp_path):
   places = f"data.data_dir={CLEVR},data.cache_dir={tmp_path / 'cache'}"
   config = (
@@ -109,6 +110,7 @@ def test_a_multi_object_dataset_from_its_file_to_a_score(tmp_path):
   assert (metadata["own_scenes"], metadata["num_examples"]) == (False, 30)
 
 
+@pytest.mark.thorough
 def test_scenes_are_rendered(tmp_path):
   command = [
     "--config=tetrominoes:debug",
@@ -124,6 +126,7 @@ def test_scenes_are_rendered(tmp_path):
   assert "--workdir" in other.stderr
 
 
+@pytest.mark.thorough
 def test_print_config_needs_no_device(tmp_path):
   """A config of one's own, from another directory, beside other `configs`."""
   mine = tmp_path / "mine"
@@ -156,8 +159,12 @@ def test_print_config_needs_no_device(tmp_path):
 @pytest.mark.parametrize(
   ("flag", "expected"),
   [
-    ("--mode=train", "Flag --config must have a value other than None"),
     ("--config=quickstart:debgu", "got 'debgu'. Did you mean 'debug'?"),
+    pytest.param(
+      "--mode=train",
+      "Flag --config must have a value other than None",
+      marks=pytest.mark.thorough,
+    ),
   ],
 )
 def test_wrong_flags_are_errors_without_a_traceback(flag, expected, tmp_path):

@@ -287,6 +287,7 @@ def test_an_export_without_its_report_is_completed(export, tmp_path):
   assert contents(tmp_path / "copy") == contents(whole)
 
 
+@pytest.mark.thorough
 def test_missing_files_of_an_export_are_restored(tmp_path):
   render.render(settings(), str(tmp_path))
   before = contents(tmp_path)
@@ -453,6 +454,7 @@ def test_clevr_scenes(tmp_path, monkeypatch):
   assert labels["size"] == ["large", "small"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
   ("variant", "entities", "channels"),
   [("binarized", 4, 1), ("colored_on_colored", 5, 3)],
@@ -525,6 +527,7 @@ def read_by_tensorflow(path, floats, strings):
   return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
   importlib.util.find_spec("tensorflow") is None, reason="needs tensorflow"
 )

@@ -108,6 +108,7 @@ leftovers = pytest.mark.filterwarnings(
 )
 
 
+@pytest.mark.thorough
 @leftovers
 def test_a_save_on_a_full_disk_loses_no_checkpoint(tmp_path):
   assert save_on_full_disks(tmp_path, [2000, 10**6]) == 1
@@ -161,6 +162,7 @@ def test_a_cache_on_a_full_disk_leaves_nothing(limit, tmp_path):
   assert build_cache(tmp_path).arrays["x"][8, 0] == 1
 
 
+@pytest.mark.thorough
 def test_a_preparation_on_a_full_disk_leaves_nothing(tmp_path, capsys):
   source = tmp_path / "tetrominoes_train.tfrecords"
   masks_files.write_scenes(source, "tetrominoes", "", [3] * 200)

@@ -166,7 +166,9 @@ def test_metrics_file_has_a_row_for_each_step_and_evaluation(whole):
   assert evaluations[-1] == {"step": 4, **whole[1]}
 
 
-@pytest.mark.parametrize("last_step", [2, 3])
+@pytest.mark.parametrize(
+  "last_step", [2, pytest.param(3, marks=pytest.mark.thorough)]
+)
 def test_a_resumed_run_repeats_the_uninterrupted_one(
   whole, tmp_path, last_step
 ):
@@ -180,6 +182,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(
   assert_same_state(state_of(workdir), state_of(whole[0]))
 
 
+@pytest.mark.thorough
 def test_a_resumed_run_goes_on_from_its_checkpoint(whole, tmp_path):
   # Else the test above would pass on a run that starts anew.
   workdir = copy_of(whole, tmp_path, 2)
@@ -198,7 +201,10 @@ def stop_after_calls(monkeypatch, calls):
 
 
 # At a step that has a checkpoint anyway, and a score; at one that has none.
-@pytest.mark.parametrize("calls", [3, 1])
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+  "calls", [pytest.param(3, marks=pytest.mark.thorough), 1]
+)
 def test_a_run_stopped_by_the_time_limit_resumes_exactly(
   whole, tmp_path, caplog, monkeypatch, calls
 ):
@@ -264,9 +270,14 @@ def stop_at(monkeypatch, place, step=2):
   ("place", "saved", "in_words"),
   [
     ("step", 3, "at step 3/4, saved"),
-    ("evaluation", 3, "at step 3/4, saved"),
-    ("save", 3, "at step 3/4, saved"),
-    ("start", None, None),
+    *(
+      pytest.param(*case, marks=pytest.mark.thorough)
+      for case in (
+        ("evaluation", 3, "at step 3/4, saved"),
+        ("save", 3, "at step 3/4, saved"),
+        ("start", None, None),
+      )
+    ),
   ],
 )
 def test_a_run_stopped_by_a_signal_saves_and_resumes_exactly(
@@ -296,6 +307,7 @@ def test_a_run_stopped_by_a_signal_saves_and_resumes_exactly(
       assert checkpointer.best_step() == 3
 
 
+@pytest.mark.thorough
 def test_a_signal_in_the_last_evaluation_loses_nothing(
   whole, tmp_path, monkeypatch
 ):
@@ -330,6 +342,7 @@ def test_a_directory_that_is_moved_away_ends_the_run(tmp_path, monkeypatch):
   assert (moved / "checkpoints" / "2").is_dir()
 
 
+@pytest.mark.thorough
 def test_a_run_tells_what_its_time_went_into(whole, tmp_path, caplog):
   workdir = copy_of(whole, tmp_path, 3)
   with caplog.at_level("INFO"):
@@ -342,6 +355,7 @@ def test_a_run_tells_what_its_time_went_into(whole, tmp_path, caplog):
     assert f" {phase} " in line
 
 
+@pytest.mark.thorough
 def test_seconds_add_up_over_resumptions(whole, tmp_path, monkeypatch):
   def seconds():
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -363,6 +377,7 @@ def test_seconds_add_up_over_resumptions(whole, tmp_path, monkeypatch):
   assert 1000 < seconds()[2] < 2000
 
 
+@pytest.mark.thorough
 def test_a_run_without_a_checkpoint_restarts(whole, tmp_path):
   workdir = copy_of(whole, tmp_path, 0)
   train.train(tiny(), str(workdir))
@@ -370,6 +385,7 @@ def test_a_run_without_a_checkpoint_restarts(whole, tmp_path):
   assert_same_state(state_of(workdir), state_of(whole[0]))
 
 
+@pytest.mark.thorough
 def test_the_seed_determines_the_result(whole, tmp_path):
   train.train(tiny("seed=1"), str(tmp_path))
   assert rows_of(tmp_path)[0] != rows_of(whole[0])[0]
@@ -383,6 +399,7 @@ def test_a_finished_run_is_only_evaluated(whole, tmp_path):
   assert (workdir / "checkpoints" / "4" / "mine").exists()
 
 
+@pytest.mark.thorough
 def test_a_finished_run_goes_on_with_more_steps(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
   train.train(tiny("train.num_steps=5"), str(workdir), resume_changed=True)
@@ -420,6 +437,7 @@ def test_a_report_has_the_slots_of_the_evaluations(whole, tmp_path):
     assert words in page
 
 
+@pytest.mark.thorough
 def test_no_images_if_num_images_is_0(whole, tmp_path):
   workdir = copy_of(whole, tmp_path, 3)
   shutil.rmtree(workdir / "images")
@@ -442,6 +460,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
   assert [row["step"] for row in rows_of(tmp_path)] == [1]
 
 
+@pytest.mark.thorough
 def test_a_diverged_run_saves_no_checkpoint(tmp_path, monkeypatch):
   monkeypatch.setattr(allowed, "check_values", lambda config: None)
   # The update of step 1 destroys the parameters; its loss is still finite. A
@@ -517,6 +536,7 @@ def test_a_second_training_in_a_directory_changes_nothing(arg, whole, tmp_path):
   assert unfinished.exists()
 
 
+@pytest.mark.thorough
 def test_what_changed_on_request_is_recorded(whole, tmp_path):
   workdir = copy_of(whole, tmp_path, 3)
   config = tiny("optim.learning_rate=1e-3,logging.num_images=0")
@@ -530,6 +550,7 @@ def test_what_changed_on_request_is_recorded(whole, tmp_path):
   assert files_of(workdir) == before
 
 
+@pytest.mark.thorough
 def test_a_run_refuses_other_data_of_the_same_config(whole, tmp_path):
   """As synthetic scenes stood in until the dataset was there."""
   workdir = copy_of(whole, tmp_path, 3)
@@ -543,6 +564,7 @@ def test_a_run_refuses_other_data_of_the_same_config(whole, tmp_path):
     train.train(tiny(), str(workdir), resume_changed=True)
 
 
+@pytest.mark.thorough
 def test_resuming_with_the_same_config_does_not_warn(whole, tmp_path, caplog):
   train.train(tiny(), str(copy_of(whole, tmp_path)))
   assert not warnings_in(caplog)
@@ -579,6 +601,7 @@ def test_another_model_is_not_evaluated(whole, tmp_path):
   assert not (workdir / "evaluation.json").exists()
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_is_evaluated_with_other_k_and_t(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
   config = tiny("eval.num_slots=5,eval.num_iterations=4,eval.split=test")
@@ -632,6 +655,7 @@ def test_no_best_checkpoint_by_a_metric_that_was_not_measured(whole, tmp_path):
     evaluate_lib.evaluate_model(config, str(copy_of(whole, tmp_path)))
 
 
+@pytest.mark.thorough
 def test_several_steps_per_call_give_the_same_run(
   tmp_path, caplog, monkeypatch
 ):

@@ -59,6 +59,7 @@ def hostile(tmp_path):
   return directory
 
 
+@pytest.mark.thorough
 def test_the_wheel_has_all_that_runs_and_no_more(wheel):
   with zipfile.ZipFile(wheel) as file:
     names = {name for name in file.namelist() if ".dist-info/" not in name}
@@ -90,6 +91,7 @@ def test_the_wheel_describes_itself(wheel, installed):
   assert f"\nversion: {sa.__version__}\n" in citation.read_text()
 
 
+@pytest.mark.thorough
 def test_the_quickstart_runs_from_the_wheel(installed, hostile, tmp_path):
   log = command_line.assert_trains_and_evaluates(
     "quickstart:debug",
@@ -127,6 +129,7 @@ def test_set_prediction_and_rendering_run_from_the_wheel(
   assert metrics[f"{SCENES}/validation/num_scenes"] == 6
 
 
+@pytest.mark.thorough
 def test_help_of_the_script_explains_the_flags(tmp_path):
   result = command_line.run("--help", directory=tmp_path, script=True)
   for name in ("--config", "--mode", "--workdir", "--[no]print_config"):

@@ -144,6 +144,7 @@ def _killed(directory):
   _build(directory, examples=examples)
 
 
+@pytest.mark.thorough
 def test_killed_build_leaves_nothing_behind(tmp_path):
   process = multiprocessing.get_context("spawn").Process(
     target=_killed, args=(tmp_path,)
@@ -170,6 +171,7 @@ def _slow(directory, barrier, results):
   results.put(_build(directory, examples=examples).arrays["x"].tolist())
 
 
+@pytest.mark.thorough
 def test_two_processes_build_one_cache(tmp_path):
   context = multiprocessing.get_context("spawn")
   barrier, results = context.Barrier(2), context.Queue()
@@ -258,6 +260,7 @@ def test_leftovers_are_found_whatever_the_name(tmp_path):
   assert not leftover.exists()
 
 
+@pytest.mark.thorough
 def test_the_package_works_where_there_is_no_fcntl(tmp_path):
   code = """
     import sys

@@ -37,6 +37,7 @@ def scenes(tmp_path, monkeypatch):
   from_config._REGISTERED.clear()
 
 
+@pytest.mark.thorough
 def test_the_guide_s_example_trains_on_your_own_data(scenes, monkeypatch):
   (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
   statements = [line for line in code.splitlines() if line.strip()]

@@ -474,6 +474,7 @@ def command(*arguments):
   return {"args": [*module, *arguments], "cwd": root, "text": True}
 
 
+@pytest.mark.thorough
 def test_the_command_ends_with_a_line_of_json(tmp_path):
   run = command(
     "--name=clevr_with_masks",
@@ -561,6 +562,7 @@ def fuzz(data, name, tmp_path, count, seed):
   return outcomes
 
 
+@pytest.mark.thorough
 def test_200_damaged_files_are_errors_or_read_right(tmp_path):
   masks_files.write_scenes(tmp_path / "x", "tetrominoes", "", [3, 2, 1])
   data = (tmp_path / "x").read_bytes()

@@ -1,5 +1,6 @@
 """Tests of what the page's controls do; no page is needed."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -55,7 +56,8 @@ def test_slots_of_two_images_decode_as_the_model_decodes_them(pair):
   slots = np.concatenate(
     [a.found.slots[:, [0, 2]], b.found.slots[:, [1]]], axis=1
   )
-  expected, _, _ = model.apply(params, slots, method="decode")
+  decode = jax.jit(lambda x: model.apply(params, x, method="decode"))
+  expected, _, _ = decode(slots)
   decoded = scenes.combine([(a, [2, 0]), (b, [1])])
   expected = np.clip((np.asarray(expected[0]) + 1) * 127.5, 0, 255)
   np.testing.assert_allclose(decoded, expected, atol=1)
@@ -93,6 +95,7 @@ def test_a_set_predictor_s_objects_are_a_table(handlers, predictor):
     scenes.combine([(scene, [0])])
 
 
+@pytest.mark.thorough
 def test_a_model_s_own_scenes_are_drawn():
   trained = trained_model.load("quickstart")
   first, again, other = (scenes.sample(trained, seed) for seed in (1, 1, 2))
@@ -141,6 +144,7 @@ def test_images_that_are_too_large_are_refused(handlers):
     handlers.find(DISCOVERY, 4, 2, 0, image, None)
 
 
+@pytest.mark.thorough
 def test_scenes_of_two_models_are_not_combined(handlers, pair):
   other = scenes.find(
     trained_model.load("quickstart"), UPLOADS[0], num_iterations=1

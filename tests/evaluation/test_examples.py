@@ -40,6 +40,8 @@ class Setting:
     self.config = sa.load_config(f"quickstart:{TINY},task={task}")
     self.mesh = mesh_of(num_devices)
     self.task = tasks.create_task(self.config, self.data(4).info)
+    # Compiled once for each batch size.
+    self.step = examples.make_eval_step(self.task, self.mesh)
 
   def data(self, batch_size, split="validation"):
     return data.create_dataset(
@@ -50,10 +52,9 @@ class Setting:
     )
 
   def evaluate(self, params, batch_size, seed=0):
-    step = examples.make_eval_step(self.task, self.mesh)
     params = jax.device_put(params, mesh.replicated(self.mesh))
     dataset = self.data(batch_size)
-    return examples.evaluate(self.task, step, params, dataset, seed)
+    return examples.evaluate(self.task, self.step, params, dataset, seed)
 
 
 @pytest.fixture(scope="module", params=["discovery", "set_prediction"])
@@ -82,7 +83,9 @@ def test_metric_names_include_data_and_split():
   assert examples.metric_name(info, "mse") == "tetrominoes_scenes/test/mse"
 
 
-@pytest.mark.parametrize("batch_size", [8, 12])
+@pytest.mark.parametrize(
+  "batch_size", [8, pytest.param(12, marks=pytest.mark.thorough)]
+)
 def test_metrics_do_not_depend_on_the_batch_size(expected, batch_size):
   # In batches of 4, 8 and 12 there are 2, 6 and 2 rows of padding.
   setting, params, metrics = expected
@@ -179,6 +182,7 @@ def test_no_images_are_shown_if_none_are_asked_for():
   assert found[1] is None
 
 
+@pytest.mark.thorough
 def test_the_output_that_is_shown_is_that_of_the_first_examples():
   setting = Setting("set_prediction")
   params = jax.jit(setting.task.init)(jax.random.key(1))

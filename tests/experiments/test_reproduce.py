@@ -35,6 +35,7 @@ def run(tmp_path, capsys, *arguments):
   return result, lines[-2]
 
 
+@pytest.mark.thorough
 def test_seeds_are_trained_once_and_evaluated(tmp_path, capsys):
   table = tmp_path / "table.md"
   arguments = ("--seeds=3,4", f"--set={TINY}", f"--output={table}")
@@ -65,6 +66,7 @@ def test_seeds_are_trained_once_and_evaluated(tmp_path, capsys):
   assert table.read_text() == reproduce.HEADER + 2 * f"{line}\n"
 
 
+@pytest.mark.thorough
 def test_a_failed_seed_keeps_its_place(tmp_path, capsys, monkeypatch):
   train = reproduce.train.train
 

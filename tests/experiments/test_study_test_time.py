@@ -60,6 +60,7 @@ def test_all_combinations_are_evaluated(workdir, capsys):
   assert f"| 3 | 6 | 1 | {rows[3]['metrics']['ari']:.4f} |" in lines[-2]
 
 
+@pytest.mark.thorough
 def test_training_settings_equal_an_evaluation(workdir, capsys):
   result, _ = run(workdir, capsys)
   config = sa.load_config(TINY)
@@ -79,6 +80,7 @@ def test_missing_run_raises(tmp_path):
     study_test_time.main([f"--config={TINY}", f"--workdir={tmp_path}"])
 
 
+@pytest.mark.thorough
 def test_figure(workdir, capsys, tmp_path):
   matplotlib = pytest.importorskip("matplotlib")
   figure = tmp_path / "figures" / "study.png"
@@ -87,6 +89,7 @@ def test_figure(workdir, capsys, tmp_path):
   assert matplotlib.get_backend().lower() == "agg"
 
 
+@pytest.mark.thorough
 def test_pretrained_model(capsys):
   result = study_test_time.main(
     ["--pretrained=quickstart", "--num_scenes=8", "--iterations=1,3"]

@@ -146,7 +146,8 @@ def test_converted_weights_match_reference_outputs():
   params = interop.params_from_tensorflow(reference_variables("module"))
   module = slot_attention.SlotAttention(num_slots=5, num_iterations=3)
   with np.load(GOLDEN / "slot_attention.npz") as file:
-    slots, _ = module.apply(params, file["inputs"], noise=file["noise"])
+    run = jax.jit(module.apply)
+    slots, _ = run(params, file["inputs"], noise=file["noise"])
     np.testing.assert_allclose(slots, file["slots_T3"], atol=2e-5)
 
 
@@ -227,6 +228,7 @@ tf.train.CheckpointManager(checkpoint, directory, max_to_keep=3).save()
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
   importlib.util.find_spec("tensorflow") is None,
   reason="TensorFlow is not installed",

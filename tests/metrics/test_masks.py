@@ -56,6 +56,7 @@ def test_downsampling_keeps_the_sum(attention):
   np.testing.assert_allclose(maps.sum(axis=1), 1.0, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_attention_of_the_model_on_the_grid_of_its_encoder():
   model = sa.SlotAttentionClassifier.from_preset(
     "clevr",

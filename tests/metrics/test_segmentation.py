@@ -8,20 +8,31 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from sklearn import metrics as sklearn_metrics
 
 from slot_attention_jax.metrics import ari, overlap, segmentation
 
+# Compiled whole: one by one the operations take longer to compile.
+_NAMES = ("num_true_groups", "num_pred_groups")
+adjusted_rand_index = jax.jit(
+  ari.adjusted_rand_index, static_argnames=(*_NAMES, "foreground_only")
+)
+segmentation_covering = jax.jit(
+  overlap.segmentation_covering, static_argnames=(*_NAMES, "weighted")
+)
+background_segments = jax.jit(
+  segmentation.background_segments, static_argnames=(*_NAMES, "min_fraction")
+)
+slots_in_use = jax.jit(
+  segmentation.slots_in_use, static_argnames=("num_pred_groups", "min_fraction")
+)
 GROUPS = {"num_true_groups": 5, "num_pred_groups": 7}
 METRICS = {
-  "SC": functools.partial(overlap.segmentation_covering, **GROUPS),
-  "mSC": functools.partial(
-    overlap.segmentation_covering, weighted=False, **GROUPS
-  ),
+  "SC": functools.partial(segmentation_covering, **GROUPS),
+  "mSC": functools.partial(segmentation_covering, weighted=False, **GROUPS),
   "segments": functools.partial(
-    segmentation.background_segments, min_fraction=0.1, **GROUPS
+    background_segments, min_fraction=0.1, **GROUPS
   ),
-  "slots": lambda _, pred_ids: segmentation.slots_in_use(
+  "slots": lambda _, pred_ids: slots_in_use(
     pred_ids, num_pred_groups=7, min_fraction=0.1
   ),
 }
@@ -48,9 +59,9 @@ def counted(true_ids, pred_ids):
 
 @pytest.mark.parametrize("foreground_only", [False, True])
 def test_ari_matches_scikit_learn(ids, foreground_only):
-  actual = ari.adjusted_rand_index(
-    *ids, foreground_only=foreground_only, **GROUPS
-  )
+  from sklearn import metrics as sklearn_metrics
+
+  actual = adjusted_rand_index(*ids, foreground_only=foreground_only, **GROUPS)
   for value, *pair in zip(actual, *ids, strict=True):
     t, p = counted(*pair)
     keep = t > 0 if foreground_only else t >= 0
@@ -60,12 +71,8 @@ def test_ari_matches_scikit_learn(ids, foreground_only):
 
 def test_slots_in_use_and_background_segments_match_counting(ids):
   true_ids, pred_ids = ids
-  slots = segmentation.slots_in_use(
-    pred_ids, num_pred_groups=7, min_fraction=0.1
-  )
-  parts = segmentation.background_segments(
-    true_ids, pred_ids, min_fraction=0.1, **GROUPS
-  )
+  slots = slots_in_use(pred_ids, num_pred_groups=7, min_fraction=0.1)
+  parts = background_segments(true_ids, pred_ids, min_fraction=0.1, **GROUPS)
   for slot, part, t, p in zip(slots, parts, true_ids, pred_ids, strict=True):
     sizes = np.bincount(p[p < 7], minlength=7)
     assert int(slot) == (sizes >= 0.1 * sizes.sum()).sum()
@@ -84,13 +91,13 @@ def test_a_split_background_is_seen_where_fg_ari_sees_nothing():
 
   def scores(pred_ids):
     return (
-      float(ari.adjusted_rand_index(true_ids, pred_ids, **groups)[0]),
+      float(adjusted_rand_index(true_ids, pred_ids, **groups)[0]),
       float(
-        ari.adjusted_rand_index(
-          true_ids, pred_ids, foreground_only=True, **groups
-        )[0]
+        adjusted_rand_index(true_ids, pred_ids, foreground_only=True, **groups)[
+          0
+        ]
       ),
-      int(segmentation.background_segments(true_ids, pred_ids, **groups)[0]),
+      int(background_segments(true_ids, pred_ids, **groups)[0]),
     )
 
   assert scores(whole) == (1.0, 1.0, 1)
@@ -109,14 +116,14 @@ def test_relabeling_and_ignored_pixels_change_nothing(ids):
   )
   wide = [np.pad(x, ((0, 0), (0, 3), (0, 0)), constant_values=-1) for x in ids]
   for metric in (
-    overlap.segmentation_covering,
-    segmentation.background_segments,
+    segmentation_covering,
+    background_segments,
   ):
     expected = np.asarray(metric(*ids, **GROUPS))
     for pair in ((renamed, other), wide):
       np.testing.assert_allclose(metric(*pair, **GROUPS), expected, atol=1e-6)
   # All seven have a thousandth here, four have a seventh.
-  slots = functools.partial(segmentation.slots_in_use, min_fraction=1 / 7)
+  slots = functools.partial(slots_in_use, min_fraction=1 / 7)
   expected = np.asarray(slots(pred_ids, num_pred_groups=7))
   assert 0 < expected.min() <= expected.max() < 7
   for pixels in (other, wide[1]):
@@ -127,13 +134,11 @@ def test_images_without_objects_background_or_pixels():
   groups = {"num_true_groups": 2, "num_pred_groups": 2}
   true_ids = jnp.array([[0, 0], [1, 1], [-1, -1]])
   pred_ids = jnp.array([[0, 1], [0, 0], [0, 0]])
-  covering = overlap.segmentation_covering(true_ids, pred_ids, **groups)
+  covering = segmentation_covering(true_ids, pred_ids, **groups)
   assert covering.tolist() == [1.0, 1.0, 1.0]
-  parts = segmentation.background_segments(true_ids, pred_ids, **groups)
+  parts = background_segments(true_ids, pred_ids, **groups)
   assert parts.tolist() == [2.0, 0.0, 0.0]
-  slots = segmentation.slots_in_use(
-    jnp.array([[0, 1], [-1, -1]]), num_pred_groups=2
-  )
+  slots = slots_in_use(jnp.array([[0, 1], [-1, -1]]), num_pred_groups=2)
   assert slots.tolist() == [2.0, 0.0]
 
 
@@ -168,7 +173,7 @@ def test_metrics_stay_within_their_bounds(ids):
   # One-to-one matching is one of the ways to choose segments.
   matched = np.asarray(overlap.mean_iou(*pair, **GROUPS))
   assert (matched <= values["mSC"] + 1e-6).all()
-  index = np.asarray(ari.adjusted_rand_index(*pair, **GROUPS))
+  index = np.asarray(adjusted_rand_index(*pair, **GROUPS))
   assert (np.abs(index) <= 1).all()
 
 
@@ -180,8 +185,8 @@ def test_metrics_stay_within_their_bounds(ids):
 def test_a_segment_of_exactly_the_fraction_counts(fraction, parts):
   pred_ids = np.repeat([[0, 1, 2, 3]], [2096, 900, 3, 1], axis=1)
   groups = {"num_pred_groups": 5, "min_fraction": fraction}
-  slots = segmentation.slots_in_use(pred_ids, **groups)
-  background = segmentation.background_segments(
+  slots = slots_in_use(pred_ids, **groups)
+  background = background_segments(
     np.zeros_like(pred_ids), pred_ids, num_true_groups=1, **groups
   )
   assert (slots.tolist(), background.tolist()) == ([parts], [parts])

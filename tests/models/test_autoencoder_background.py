@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from slot_attention_jax import models
 from slot_attention_jax.modules import background
@@ -31,8 +32,12 @@ def normal(seed, *shape):
 IMAGES, NOISE = normal(0, 2, 8, 8, 3), normal(1, 2, 3, 8)
 
 
-def test_slot_0_paints_the_background():
-  params = MODEL.init(jax.random.key(0), IMAGES, noise=NOISE)
+@pytest.fixture(scope="module")
+def params():
+  return jax.jit(MODEL.init)(jax.random.key(0), IMAGES, noise=NOISE)
+
+
+def test_slot_0_paints_the_background(params):
   output = jax.jit(MODEL.apply)(params, IMAGES, noise=NOISE)
   np.testing.assert_allclose(output.masks.sum(axis=1), 1, atol=1e-6)
   # Linear along rows and columns, unlike the others.
@@ -43,8 +48,7 @@ def test_slot_0_paints_the_background():
   assert more.masks.shape == (2, 5, 8, 8, 1)
 
 
-def test_the_other_slots_are_decoded_as_without_a_background():
-  params = MODEL.init(jax.random.key(0), IMAGES, noise=NOISE)
+def test_the_other_slots_are_decoded_as_without_a_background(params):
   output = jax.jit(MODEL.apply)(params, IMAGES, noise=NOISE)
   tree = dict(params["params"])
   assert set(tree.pop("background")) == {"dense_0", "dense_1"}
@@ -62,11 +66,9 @@ def test_the_other_slots_are_decoded_as_without_a_background():
   np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_other_initial_parameters_do_not_depend_on_the_background():
-  plain, other = (
-    jax.jit(model.init)(jax.random.key(0), IMAGES, noise=NOISE)["params"]
-    for model in (PAPER, MODEL)
-  )
+def test_other_initial_parameters_do_not_depend_on_the_background(params):
+  plain = jax.jit(PAPER.init)(jax.random.key(0), IMAGES, noise=NOISE)["params"]
+  other = params["params"]
   assert set(other) - set(plain) == {"background"}
   jax.tree.map(
     np.testing.assert_array_equal, plain, {k: other[k] for k in plain}

@@ -78,9 +78,15 @@ def init(model, size=(8, 8)):
   return jax.eval_shape(lambda x: model.init_with_output(RNGS, x), images)
 
 
+@pytest.fixture(scope="module")
+def params():
+  return jax.jit(SMALL.init)(RNGS, jnp.zeros((2, 8, 8, 3)))
+
+
 # The guide.
 
 
+@pytest.mark.thorough
 def test_the_guide_trains_other_parts():
   blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
   assert len(blocks) == 3
@@ -161,7 +167,7 @@ def test_unknown_options_are_errors():
   assert model.encoder.size == 2
 
 
-def test_subclasses_take_options_too():
+def test_subclasses_take_options_too(params):
   class Doubled(models.SlotAttentionAutoEncoder):
     factor: int = 2
     labels: tuple[str, ...] = dataclasses.field(default_factory=tuple)
@@ -174,10 +180,10 @@ def test_subclasses_take_options_too():
   assert (model.factor, model.clone().factor, model.num_slots) == (3, 3, 3)
   assert model.labels == ()
   images = jax.random.normal(jax.random.key(2), (2, 8, 8, 3))
-  params = jax.jit(SMALL.init)(RNGS, images)
   noise = jax.random.normal(jax.random.key(3), (2, 3, 8))
   got, expected = (
-    m.apply(params, images, noise=noise).reconstruction for m in (model, SMALL)
+    jax.jit(m.apply)(params, images, noise=noise).reconstruction
+    for m in (model, SMALL)
   )
   np.testing.assert_allclose(got, 3 * expected, rtol=1e-5)
 
@@ -199,12 +205,16 @@ def test_a_model_inside_another_module_keeps_its_parameters_together():
   }
 
 
-def test_initial_parameters_stay_what_they_are():
-  # Made by models that had no parts; the names in the tree decide the keys.
-  params = SMALL.init(RNGS, jnp.zeros((1, 8, 8, 3)))["params"]
+@pytest.mark.thorough
+def test_initial_parameters_do_not_depend_on_remat(params):
   remat = SMALL.clone(remat_decoder=True)
-  again = remat.init(RNGS, jnp.zeros((1, 8, 8, 3)))["params"]
+  again = jax.jit(remat.init)(RNGS, jnp.zeros((2, 8, 8, 3)))
   jax.tree.map(np.testing.assert_array_equal, params, again)
+
+
+def test_initial_parameters_stay_what_they_are(params):
+  # Made by models that had no parts; the names in the tree decide the keys.
+  params = params["params"]
   for value, expected in (
     (params["encoder"]["conv_0"]["kernel"], ENCODER),
     (params["slot_attention"]["slots_mu"], SLOTS_MU),

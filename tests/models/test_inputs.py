@@ -88,7 +88,16 @@ def test_preprocess_takes_uint8_in_colors_alone(images, message):
     sa.preprocess(images)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+@pytest.mark.parametrize(
+  "dtype",
+  [
+    jnp.bfloat16,
+    *(
+      pytest.param(dtype, marks=pytest.mark.thorough)
+      for dtype in (jnp.float16, jnp.float32)
+    ),
+  ],
+)
 @pytest.mark.parametrize("update", ["gru", "residual"])
 def test_parameters_of_16_bits_are_initialized(dtype, update):
   module = sa.SlotAttention(
@@ -98,7 +107,7 @@ def test_parameters_of_16_bits_are_initialized(dtype, update):
     slot_update=update,
     param_dtype=dtype,
   )
-  params = module.init(RNGS, jnp.zeros((1, 4, 8)))
+  params = jax.jit(module.init)(RNGS, jnp.zeros((1, 4, 8)))
   assert all(x.dtype == dtype for x in jax.tree.leaves(params))
   if update == "gru":
     kernel = params["params"]["gru"]["recurrent_kernel"].astype(jnp.float32)
@@ -119,7 +128,10 @@ def test_gradients_run_under_strict_promotion_of_dtypes(make):
     jax.eval_shape(jax.grad(loss), params)
 
 
-@MODELS
+@pytest.mark.parametrize(
+  "make",
+  [classifier, pytest.param(autoencoder, marks=pytest.mark.thorough)],
+)
 def test_gradients_are_exported_for_any_batch_size(make):
   """SavedModel's default has a symbolic batch, and gradients."""
   model = make()

@@ -13,17 +13,23 @@ def colors(grid, resolution=(5, 9)):
   )
   slots = np.zeros((1, 3), np.float32)
   params = jax.tree.map(
-    np.zeros_like, module.init(jax.random.key(0), slots, resolution)
+    lambda p: np.zeros(p.shape, p.dtype),
+    jax.eval_shape(
+      lambda key: module.init(key, slots, resolution), jax.random.key(0)
+    ),
   )
   bias = np.arange(grid * grid, dtype=np.float32)
   params["params"]["dense_1"]["bias"] = bias
-  return np.asarray(module.apply(params, slots, resolution))[0, :, :, 0]
+  run = jax.jit(lambda p: module.apply(p, slots, resolution))
+  return np.asarray(run(params))[0, :, :, 0]
 
 
 def test_a_grid_of_one_point_is_one_color():
   module = background.SmoothBackground()
   slots = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
-  image, _ = module.init_with_output(jax.random.key(0), slots, (5, 9))
+  image = jax.jit(lambda key: module.init_with_output(key, slots, (5, 9))[0])(
+    jax.random.key(0)
+  )
   assert image.shape == (2, 5, 9, 3)
   assert (image == image[:, :1, :1]).all()
   assert not np.allclose(image[0], image[1])

@@ -44,7 +44,8 @@ def test_slot_0_alone_has_an_initialization_of_its_own():
   )
   inputs = normal(1, B, N, F)
   rngs = {"params": jax.random.key(0), "slots": jax.random.key(1)}
-  params = dict(module.init(rngs, inputs)["params"])
+  params = dict(jax.jit(module.init)(rngs, inputs)["params"])
+  run = jax.jit(module.apply)
   mu, log_sigma = normal(2, 1, 2, D), normal(3, 1, 2, D)
   for name, values in (("slots_mu", mu), ("slots_log_sigma", log_sigma)):
     assert params[name].shape == values.shape
@@ -54,7 +55,7 @@ def test_slot_0_alone_has_an_initialization_of_its_own():
     index = [0] + [1] * (k - 1)
     initial = mu[:, index] + np.exp(log_sigma[:, index]) * noise
     got, expected = (
-      module.apply({"params": params}, inputs, **options)[0]
+      run({"params": params}, inputs, **options)[0]
       for options in ({"noise": noise}, {"initial_slots": initial})
     )
     np.testing.assert_allclose(got, expected, atol=2e-6)

@@ -60,6 +60,6 @@ def save_set_predictor(path, **changes):
   about = metadata(**changes)
   keys = {"params": jax.random.key(0), "slots": jax.random.key(1)}
   images = jnp.zeros((1, *about.resolution, 3))
-  params = about.create_model().init(keys, images)
+  params = jax.jit(about.create_model().init)(keys, images)
   weights_file.save_weights(path, params, about)
   return path

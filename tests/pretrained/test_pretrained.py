@@ -64,7 +64,7 @@ def test_model_matches_its_config():
 @pytest.mark.parametrize(
   "name",
   [
-    "quickstart",
+    pytest.param("quickstart", marks=pytest.mark.thorough),
     pytest.param("clevr6_small", marks=pytest.mark.slow),
     pytest.param("multi_dsprites_small", marks=pytest.mark.slow),
     pytest.param("tetrominoes_small", marks=pytest.mark.slow),
@@ -108,6 +108,7 @@ def test_the_readme_example_finds_the_objects():
   assert score[0] > 0.9
 
 
+@pytest.mark.thorough
 def test_the_readme_example_finds_the_properties():
   section = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
   section = section.partition("## Properties of objects")[2]

@@ -1,6 +1,7 @@
 """Tests of files of weights: read exactly, or refused with the reason."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 
@@ -63,15 +64,19 @@ def metadata(task="discovery", **changes):
   return weights_file.WeightsMetadata(**(values | changes))
 
 
-def random_params(metadata, seed=0):
-  """Parameters of the metadata's model; noise, so that no two are alike."""
-  model = metadata.create_model()
+@functools.cache
+def shapes_of(model):
   keys = {"params": jax.random.key(0), "slots": jax.random.key(1)}
   images = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+  return jax.eval_shape(model.init, keys, images)
+
+
+def random_params(metadata, seed=0):
+  """Parameters of the metadata's model; noise, so that no two are alike."""
   rng = np.random.default_rng(seed)
   return jax.tree.map(
     lambda x: rng.normal(size=x.shape).astype(np.float32),
-    jax.eval_shape(model.init, keys, images),
+    shapes_of(metadata.create_model()),
   )
 
 

@@ -1,6 +1,7 @@
 """The loss with a foreground weight and iterations drawn for each example."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -58,8 +59,19 @@ def with_iterations(num_iterations):
 BATCH = {"image": normal(0, 4, 8, 8, 3)}
 
 
+@functools.cache
+def initial(background_grid):
+  """Parameters; the number of iterations does not change them."""
+  task = create(background_grid=background_grid)
+  return jax.jit(task.init)(jax.random.key(0))
+
+
+def params_of(task):
+  return initial(int(task.model.background is not None))
+
+
 def loss_of(task, noise=None, batch=BATCH):
-  params = jax.jit(task.init)(jax.random.key(0))
+  params = params_of(task)
   if noise is None:
     noise = task.draw_noise(params, len(batch["image"]), jax.random.key(1))
 
@@ -80,9 +92,22 @@ def test_the_foreground_is_what_slot_0_leaves_to_the_others():
 
 
 @pytest.mark.parametrize(
-  ("step", "weight"), [(0, 0), (10, 0), (15, 0.25), (20, 0.5), (99, 0.5)]
+  ("step", "weight"),
+  [
+    (15, 0.25),
+    *(
+      pytest.param(*case, marks=pytest.mark.thorough)
+      for case in ((0, 0), (10, 0), (20, 0.5), (99, 0.5))
+    ),
+  ],
 )
-@pytest.mark.parametrize("options", [{}, {"train_iterations": (2, 3)}])
+@pytest.mark.parametrize(
+  "options",
+  [
+    {},
+    pytest.param({"train_iterations": (2, 3)}, marks=pytest.mark.thorough),
+  ],
+)
 def test_the_weight_of_the_foreground_rises(step, weight, options):
   task = create(
     background_grid=1,
@@ -90,8 +115,7 @@ def test_the_weight_of_the_foreground_rises(step, weight, options):
     foreground_ramp=(10, 20),
     **options,
   )
-  params = jax.jit(task.init)(jax.random.key(0))
-  key = jax.random.key(1)
+  params, key = params_of(task), jax.random.key(1)
   drawn = jax.jit(lambda step: task.draw_noise(params, 4, key, step))(step)
   np.testing.assert_allclose(drawn[1], [weight] * 4, rtol=1e-6)
   plain, output, noise = loss_of(create(background_grid=1, **options))
@@ -101,15 +125,14 @@ def test_the_weight_of_the_foreground_rises(step, weight, options):
   np.testing.assert_allclose(loss, plain + weight * covered, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_iterations_are_drawn_for_each_example_beside_the_noise():
   task, plain = create(train_iterations=(2, 5)), create()
   _, _, expected = loss_of(plain)
   loss, output, (noise, counts) = loss_of(task)
   np.testing.assert_array_equal(noise, expected)
   assert output.attention.shape[1] == 5
-  drawn = task.draw_noise(
-    jax.jit(task.init)(jax.random.key(0)), 200, jax.random.key(2)
-  )[1]
+  drawn = task.draw_noise(params_of(task), 200, jax.random.key(2))[1]
   assert set(np.asarray(drawn).tolist()) == {2, 3, 4, 5}
   # Example by example, the loss of the model with as many iterations.
   alone = [
@@ -130,8 +153,7 @@ def test_the_first_steps_draw_other_iterations(step, expected):
   task = create(
     train_iterations=(3, 4), early_iterations=(1, 2), early_steps=10
   )
-  params = jax.jit(task.init)(jax.random.key(0))
-  key = jax.random.key(1)
+  params, key = params_of(task), jax.random.key(1)
   noise, counts = task.draw_noise(params, 100, key, step)
   assert set(np.asarray(counts).tolist()) == expected
   plain, _ = create(train_iterations=(3, 4)).draw_noise(params, 100, key)
@@ -142,7 +164,13 @@ def test_the_most_iterations_of_any_step_are_run():
   task = create(
     train_iterations=(1, 2), early_iterations=(1, 4), early_steps=10
   )
-  _, output, _ = loss_of(task)
+  params = params_of(task)
+  output = jax.eval_shape(
+    lambda key: task.apply_in_training(
+      params, BATCH["image"], task.draw_noise(params, 4, key)
+    ),
+    jax.random.key(1),
+  )
   assert output.attention.shape[1] == 4
 
 

@@ -243,6 +243,7 @@ def test_loss_of_each_set(prediction):
   assert summary["loss"] == pytest.approx(np.mean(expected), rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_position_weight_raises_the_loss_by_the_position_only():
   heavy = Evaluated("set_prediction", position_weight=2.0)
   data = batch()

@@ -129,6 +129,7 @@ def test_restores_parameters_and_config_without_an_optimizer(tmp_path):
     assert checkpointer.restore_config() == CONFIG
 
 
+@pytest.mark.thorough
 def test_a_saved_state_may_be_donated_at_once(tmp_path):
   # On CPU NumPy arrays may share the memory of JAX arrays: what is being
   # written would change with them if the step reused it.
@@ -306,6 +307,7 @@ def damage_each_file(tmp_path, keep_bytes):
   assert found >= 5, found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("keep_bytes", [0, 0.5])
 def test_any_damaged_file_is_found(tmp_path, keep_bytes):
   # In another process: of the reads that orbax abandons when one of them fails,
@@ -357,6 +359,7 @@ with checkpoints.Checkpointer(sys.argv[1], keep=2) as checkpointer:
 """
 
 
+@pytest.mark.thorough
 def test_killing_a_save_leaves_complete_checkpoints(tmp_path):
   # Each run checks what it restores and goes on; each is killed at another
   # moment of a save.

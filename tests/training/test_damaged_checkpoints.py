@@ -208,6 +208,7 @@ def check(counts):
 
 
 # Orbax leaves coroutines behind when it cannot read.
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_damage_of_each_kind_is_found_or_without_effect(tmp_path):
   check(damage(tmp_path, len(KINDS)))

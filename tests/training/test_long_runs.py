@@ -14,6 +14,7 @@ from slot_attention_jax.training import checkpoints
 from slot_attention_jax.training import state as state_lib
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
   not pathlib.Path("/proc/self/fd").exists(), reason="counts files by /proc"
 )

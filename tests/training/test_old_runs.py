@@ -30,6 +30,7 @@ def config_of_old_run():
   return config.copy_and_resolve_references()
 
 
+@pytest.mark.thorough
 def test_an_old_best_checkpoint_is_evaluated_as_it_was(workdir):
   expected = json.loads((workdir / "evaluation.json").read_text())
   config = config_of_old_run()
@@ -41,6 +42,7 @@ def test_an_old_best_checkpoint_is_evaluated_as_it_was(workdir):
     assert actual[key] == pytest.approx(expected[key], rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.thorough
 def test_an_old_run_is_resumed(workdir):
   config = config_of_old_run()
   config.train.num_steps = 3

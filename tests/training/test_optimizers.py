@@ -125,6 +125,7 @@ def test_the_schedule_of_the_config():
       optimizers.create_optimizer(optim_config(**changes))
 
 
+@pytest.mark.thorough
 def test_muon_orthogonalizes_kernel_updates():
   rng = np.random.default_rng(0)
   shapes = {

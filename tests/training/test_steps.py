@@ -15,6 +15,11 @@ from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import optimizers, steps
 
 NAMES = ("discovery", "set_prediction")
+# The names again, where another step is compiled.
+ONE_DEVICE = (
+  "discovery",
+  pytest.param("set_prediction", marks=pytest.mark.thorough),
+)
 NUM_STEPS = 3
 COLLECTIVES = (
   r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)"
@@ -139,7 +144,7 @@ def test_pinned_first_step(name):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_DEVICE)
 def test_same_losses_on_1_and_4_devices(name):
   one, four = run(name, 1), run(name, 4)
   for a, b in zip(one.metrics, four.metrics, strict=True):
@@ -177,7 +182,7 @@ def test_state_is_donated_and_replicated(name):
     assert a.sharding.is_equivalent_to(b.sharding, a.ndim)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_DEVICE)
 def test_one_compilation_serves_all_steps(name):
   assert run(name, 1).traces == 1
 
@@ -205,7 +210,10 @@ def collectives(text):
   return re.findall(rf" {COLLECTIVES}(?:-start)?\(", text)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+  "precision",
+  ["float32", pytest.param("bfloat16", marks=pytest.mark.thorough)],
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_has_one_all_reduce(name, precision):
   four = run(name, 4, precision)
@@ -229,6 +237,7 @@ def slow_forms(text):
   return dilated + re.findall(hosts, text)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_has_no_slow_convolution_and_no_host_callback(name):
   assert " convolution(" in run(name, 4).text
@@ -254,6 +263,7 @@ def test_slow_convolutions_are_detected():
   assert len(slow_forms(lowered.compile().as_text())) >= 2
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluation_needs_no_communication(name):
   task, _, _ = tiny(name)

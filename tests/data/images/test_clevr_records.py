@@ -183,7 +183,10 @@ def _run(code, *arguments):
   )
 
 
-@pytest.mark.parametrize("file_format", _FORMATS)
+@pytest.mark.parametrize(
+  "file_format",
+  ["array_record", pytest.param("tfrecord", marks=pytest.mark.thorough)],
+)
 def test_reads_without_tensorflow(file_format, tmp_path):
   code = """
     import importlib.machinery
@@ -213,6 +216,7 @@ def test_reads_without_tensorflow(file_format, tmp_path):
   assert result.stdout.strip() == str(sorted(_VALIDATION_OBJECTS))
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
   importlib.util.find_spec("tensorflow") is None,
   reason="compares with TFDS's TensorFlow reader",

@@ -104,6 +104,7 @@ def test_fewer_scenes_are_the_first_of_more(scenes, monkeypatch):
   assert some <= rows
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("on_device", [False, True])
 def test_devices_and_their_memory_change_no_bit(scenes, on_device):
   other = create(4, on_device=on_device)

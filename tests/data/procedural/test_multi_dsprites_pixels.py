@@ -85,7 +85,14 @@ def oracle(sprite, resolution):
 
 
 @pytest.mark.parametrize("shape", range(3))
-@pytest.mark.parametrize("resolution", [(64, 64), (48, 80), (160, 200)])
+@pytest.mark.parametrize(
+  "resolution",
+  [
+    (48, 80),
+    pytest.param((64, 64), marks=pytest.mark.thorough),
+    pytest.param((160, 200), marks=pytest.mark.thorough),
+  ],
+)
 def test_masks_are_the_points_in_the_outline(shape, resolution):
   for scale, turns, y, x in (
     (1.0, 0, 0, 31),
@@ -154,6 +161,7 @@ def test_later_sprites_cover_earlier_ones():
   assert set(np.unique(rendering.segmentation)) == {0, 2}
 
 
+@pytest.mark.thorough
 def test_padding_is_never_drawn():
   family = procedural.MultiDSprites(num_objects=(1, 2))
   both = scene_of([(0, 0.5, 0.0, 0.0, 0.0), (0, 1.0, 0.0, 1.0, 1.0)])
@@ -176,6 +184,7 @@ def examples(family, number, resolution=(64, 64)):
   return jax.device_get(one(jax.random.split(jax.random.key(11), number)))
 
 
+@pytest.mark.thorough
 def test_same_image_at_twice_the_resolution():
   family = procedural.MultiDSprites("colored_on_colored")
   small = examples(family, 50)[0]

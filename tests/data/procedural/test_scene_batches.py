@@ -9,6 +9,10 @@ import pytest
 from slot_attention_jax.data.procedural import clevr, scenes
 from slot_attention_jax.runtime import mesh as mesh_lib
 
+# Compiled for minutes; tests/data/procedural/test_scenes.py tests batches of
+# other scenes.
+pytestmark = pytest.mark.thorough
+
 FAMILY = clevr.Clevr(crop="paper")
 
 

@@ -130,6 +130,7 @@ def test_image_segmentation_and_targets_agree(many):
       np.testing.assert_allclose(values["coords"][n, o], center, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_step_of_the_positions():
   data = dataset(
     family=tetrominoes.Tetrominoes(num_objects=2, step=5), batch_size=64
@@ -277,6 +278,7 @@ def test_training_seeds_never_give_evaluation_scenes():
     assert training[0] not in {words[0] for words in fixed}
 
 
+@pytest.mark.thorough
 def test_all_batches_splits_and_seeds_share_one_compiled_program():
   first = dataset(resolution=(7, 14))
   others = (

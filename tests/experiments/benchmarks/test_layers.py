@@ -17,6 +17,7 @@ _PARTS = [
 ]
 
 
+@pytest.mark.thorough
 def test_the_parts_are_those_of_the_step():
   layout = sa.CLEVR_LAYOUT
   task = set_prediction.SetPrediction(

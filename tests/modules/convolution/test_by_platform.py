@@ -16,15 +16,20 @@ from slot_attention_jax.modules.convolution import (
 # images than pieces, outputs that are wide and narrow for XLA:CPU, and
 # channels enough for Toom-Cook.
 CASES = [
-  (2, (5, 5), 1, (6, 7), (3, 4)),
-  (1, (3, 3), 1, (5, 6), (2, 3)),
-  (3, (2, 4), 1, (5, 6), (1, 2)),
   (18, (5, 5), 2, (8, 8), (3, 4)),
-  (2, (5, 4), 2, (7, 9), (3, 2)),
-  (3, (1, 2), 3, (7, 9), (2, 2)),
   (2, (4, 5), 3, (8, 10), (2, 3)),
-  (2, (1, 3), 2, (3, 128), (2, 64)),
   (2, (5, 5), 1, (3, 18), (32, 33)),
+  *(
+    pytest.param(case, marks=pytest.mark.thorough)
+    for case in (
+      (2, (5, 5), 1, (6, 7), (3, 4)),
+      (1, (3, 3), 1, (5, 6), (2, 3)),
+      (3, (2, 4), 1, (5, 6), (1, 2)),
+      (2, (5, 4), 2, (7, 9), (3, 2)),
+      (3, (1, 2), 3, (7, 9), (2, 2)),
+      (2, (1, 3), 2, (3, 128), (2, 64)),
+    )
+  ),
 ]
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -67,9 +72,14 @@ def arguments(batch_size, size, kernel_size, channels, kernel_channels):
 
 def with_gradients(fun, x, kernel):
   """Outputs and gradients with respect to inputs and kernel."""
-  outputs, pull = jax.vjp(fun, x, kernel)
-  g = jnp.sin(jnp.arange(outputs.size, dtype=jnp.float32))
-  return outputs, *pull(g.reshape(outputs.shape))
+
+  @jax.jit
+  def run(x, kernel):
+    outputs, pull = jax.vjp(fun, x, kernel)
+    g = jnp.sin(jnp.arange(outputs.size, dtype=jnp.float32))
+    return outputs, *pull(g.reshape(outputs.shape))
+
+  return run(x, kernel)
 
 
 def assert_same(got, expected):
@@ -106,9 +116,14 @@ def test_transformations(platform):
   def results(conv):
     fun = functools.partial(loss, conv)
     of_kernel = jax.grad(jax.checkpoint(fun), argnums=1)
-    each = jax.vmap(of_kernel, (0, None))(x[:, None], kernel)
-    twice = jax.grad(lambda k: jnp.sum(of_kernel(x, k) ** 2))(kernel)
-    return jax.jit(of_kernel)(x, kernel), each, twice
+
+    @jax.jit
+    def run(x, kernel):
+      each = jax.vmap(of_kernel, (0, None))(x[:, None], kernel)
+      twice = jax.grad(lambda k: jnp.sum(of_kernel(x, k) ** 2))(kernel)
+      return of_kernel(x, kernel), each, twice
+
+    return run(x, kernel)
 
   got = results(by_platform.conv2d)
   for a, b in zip(got, results(plain_conv), strict=True):
@@ -119,10 +134,15 @@ def test_bfloat16(platform):
   x, kernel = arguments(2, (8, 8), (5, 5), 4, (4, 4))
   x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
   for stride in (1, 2):
-    outputs, pull = jax.vjp(
-      lambda x, k, s=stride: by_platform.conv2d(x, k, s), x, kernel
-    )
-    of_inputs, of_kernel = pull(outputs)
+
+    @jax.jit
+    def run(x, kernel, stride=stride):
+      outputs, pull = jax.vjp(
+        lambda x, k: by_platform.conv2d(x, k, stride), x, kernel
+      )
+      return outputs, *pull(outputs)
+
+    outputs, of_inputs, of_kernel = run(x, kernel)
     assert outputs.dtype == of_inputs.dtype == of_kernel.dtype == jnp.bfloat16
     exact = plain_conv(
       x.astype(jnp.float32), kernel.astype(jnp.float32), stride
@@ -176,7 +196,16 @@ def test_errors(function):
 
 
 @pytest.mark.parametrize("batch_size", [1, 40])
-@pytest.mark.parametrize("channels", [(1, 9), (9, 1), (4, 4)])
+@pytest.mark.parametrize(
+  "channels",
+  [
+    (1, 9),
+    *(
+      pytest.param(channels, marks=pytest.mark.thorough)
+      for channels in ((9, 1), (4, 4))
+    ),
+  ],
+)
 @pytest.mark.parametrize(
   ("kernel_size", "padding"),
   [
@@ -206,8 +235,11 @@ def test_kernel_gradient(
     lambda k: dense.convolution(x, k, padding),
     jax.ShapeDtypeStruct((*kernel_size, c, f), jnp.float32),
   )
-  got = kernel_gradient.kernel_gradient(x, g, kernel_size, 1, padding)
-  np.testing.assert_allclose(got, transpose(g)[0], rtol=1e-4, atol=1e-3)
+  got = jax.jit(
+    lambda x, g: kernel_gradient.kernel_gradient(x, g, kernel_size, 1, padding)
+  )(x, g)
+  expected = jax.jit(transpose)(g)[0]
+  np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_kernel_gradient_loops_over_the_batch():

@@ -25,7 +25,7 @@ def test_layers(module, kernel, out):
   np.testing.assert_array_equal(params["bias"], 0)
   shifted = {"params": params | {"bias": jnp.arange(5.0)}}
   np.testing.assert_allclose(
-    module.apply(shifted, x) - y,
+    jax.jit(module.apply)(shifted, x) - y,
     np.broadcast_to(np.arange(5.0), out),
     atol=1e-6,
   )
@@ -45,9 +45,10 @@ def test_constant_is_added_to_the_inputs():
   rng = np.random.default_rng(0)
   shared = rng.normal(size=(1, 3, 6, 4)).astype(np.float32)
   vectors = rng.normal(size=(2, 4)).astype(np.float32)
-  params = layer.init(jax.random.key(0), shared)
+  params = jax.jit(layer.init)(jax.random.key(0), shared)
+  run = jax.jit(layer.apply)
   np.testing.assert_allclose(
-    layer.apply(params, shared, vectors),
-    layer.apply(params, shared + vectors[:, None, None]),
+    run(params, shared, vectors),
+    run(params, shared + vectors[:, None, None]),
     atol=5e-6,
   )

@@ -88,16 +88,21 @@ def test_transposed_convolutions(k, stride, packing):
 # Name, then channels, strides and width: those of the models, an odd width,
 # layers that are too wide to pack, a stride that is not packed.
 STACKS = [
-  ("conv_stack", (8, 8, 8), (1, 1, 1), 8),
   ("conv_stack", (8, 8, 8), (1, 2, 2), 8),
-  ("conv_stack", (8, 65, 8), (1, 1, 2), 6),
   ("conv_stack", (8, 8), (2, 1), 7),
-  ("conv_stack", (8, 8), (3, 1), 6),
   ("conv_transpose_stack", (8, 8, 4), (2, 1, 1), 6),
-  ("conv_transpose_stack", (8, 8, 8, 4), (2, 2, 1, 1), 3),
-  ("conv_transpose_stack", (8, 65, 4), (1, 2, 1), 4),
-  ("conv_transpose_stack", (8, 4), (3, 1), 4),
   ("conv_transpose_stack", (8, 4), (1, 2), 5),
+  *(
+    pytest.param(*stack, marks=pytest.mark.thorough)
+    for stack in (
+      ("conv_stack", (8, 8, 8), (1, 1, 1), 8),
+      ("conv_stack", (8, 65, 8), (1, 1, 2), 6),
+      ("conv_stack", (8, 8), (3, 1), 6),
+      ("conv_transpose_stack", (8, 8, 8, 4), (2, 2, 1, 1), 3),
+      ("conv_transpose_stack", (8, 65, 4), (1, 2, 1), 4),
+      ("conv_transpose_stack", (8, 4), (3, 1), 4),
+    )
+  ),
 ]
 
 
@@ -162,6 +167,7 @@ def test_only_tpus_convolve_128_channels(name):
   assert "1,8,4,128]" not in text
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["conv_stack", "conv_transpose_stack"])
 def test_stacks_under_vmap_and_remat(name):
   x, weights = stack_arguments(name, (8, 8), 6)

@@ -149,6 +149,7 @@ def test_names(options, name, max_objects):
   assert hash(family) == hash(Clevr(**options))
 
 
+@pytest.mark.thorough
 def test_numbers_of_objects(many):
   most = draw(Clevr(num_objects=(16, 16)), 50)
   for scene, numbers, rows in ((many[0], range(3, 11), 10), (most, [16], 16)):
@@ -160,6 +161,7 @@ def test_numbers_of_objects(many):
     np.testing.assert_array_equal(scene.present, first)
 
 
+@pytest.mark.thorough
 def test_held_out_combinations():
   layout = Clevr.layout
   first = {"gray", "blue", "brown", "yellow"}

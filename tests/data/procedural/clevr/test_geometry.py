@@ -189,7 +189,9 @@ CENTER, ANGLE, RADIUS = np.array([0.3, -0.4, 0.7]), 0.7, 0.7
 outlines = jax.jit(outlines_lib.touching_planes, static_argnums=4)
 
 
-@pytest.mark.parametrize("num_planes", [12, 24])
+@pytest.mark.parametrize(
+  "num_planes", [12, pytest.param(24, marks=pytest.mark.thorough)]
+)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_outlines_touch_bodies(shape, num_planes):
   body = body_of(shape, CENTER, RADIUS, ANGLE)

@@ -96,7 +96,16 @@ def sampled(scene, points):
   return np.stack(out)
 
 
-@pytest.mark.parametrize("shape", ["cube", "sphere", "cylinder"])
+@pytest.mark.parametrize(
+  "shape",
+  [
+    "cube",
+    *(
+      pytest.param(shape, marks=pytest.mark.thorough)
+      for shape in ("sphere", "cylinder")
+    ),
+  ],
+)
 def test_shadows_on_the_floor(shape):
   scene = scene_of((shape, 0.2, -0.3, 0.7))
   rng = np.random.default_rng(1)
@@ -117,6 +126,7 @@ def test_shadows_on_the_floor(shape):
     assert np.abs(got[j] - expected[j])[partly].mean() < 0.07, j
 
 
+@pytest.mark.thorough
 def test_padding_casts_no_shadow():
   rng = np.random.default_rng(2)
   points = rng.uniform((-3, -3, 0), (3, 3, 2), (200, 3))
@@ -149,6 +159,7 @@ def test_objects_cast_no_shadow_on_themselves():
   assert seen_of(itself, second, owner - 1).min() < 0.5
 
 
+@pytest.mark.thorough
 def test_shadows_multiply():
   points = np.array([[-2.2, 1.0, 0.0], [-2.0, 0.8, 0.1], [-1.5, 0.9, 0.0]])
   a, b = ("sphere", 0.0, 0.0, 0.7), ("cylinder", -0.8, 1.2, 0.7)
@@ -158,6 +169,7 @@ def test_shadows_multiply():
   assert (both < 0.9).any()
 
 
+@pytest.mark.thorough
 def test_no_shadow_between_lamp_and_object():
   scene = scene_of(("sphere", 0.0, 0.0, 0.7))
   center = np.array([0.0, 0.0, 0.7])
@@ -204,12 +216,14 @@ def near(crowds):
   )
 
 
+@pytest.mark.thorough
 def test_shadows_nearby_are_all_shadows(near):
   _, _, expected, got = near
   assert (expected < 0.5).mean() > 0.05
   np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_few_shadows_are_near(near):
   scene, pairs, _, _ = near
   present = np.repeat(scene.present, 4, axis=-1)

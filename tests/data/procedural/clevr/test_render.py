@@ -79,9 +79,38 @@ def small(many):
   return render_all(many, SMALL)
 
 
+def linear(image):
+  """Light [..., 3] of pixels in [-1, 1]."""
+  value = (image + 1.0) / 2.0
+  return np.where(
+    value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4
+  )
+
+
+def five_times_smaller(image):
+  """Pictures [N, 240, 320, 3] at (48, 64), each pixel the mean of 25."""
+  h, w = SMALL
+  light = linear(image).reshape(-1, h, 5, w, 5, 3).mean(axis=(2, 4))
+  value = np.where(
+    light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055
+  )
+  return 2.0 * value - 1.0
+
+
 # Against Blender.
 
 
+def test_small_images_match_blender(known, blender):
+  images, masks, _ = blender
+  got = render_all(known, SMALL)
+  for n, expected in enumerate(five_times_smaller(images)):
+    assert psnr(got.image[n], expected) >= 30.0
+    middle = masks[n, 2::5, 2::5]
+    assert (got.segmentation[n] == middle).mean() > 0.99
+  np.testing.assert_array_equal(got.visibility[-1], 0)
+
+
+@pytest.mark.thorough
 def test_images_match_blender(full, blender):
   images, masks, items = blender
   for n, item in enumerate(items):
@@ -139,6 +168,7 @@ def test_comparison_with_blender(tmp_path, blender):
 # Against themselves.
 
 
+@pytest.mark.thorough
 def test_images_are_finite_and_consistent(small, many):
   assert small.image.shape == (NUM_RANDOM + 4, *SMALL, 3)
   assert np.isfinite(small.image).all()
@@ -153,6 +183,7 @@ def test_images_are_finite_and_consistent(small, many):
   assert (small.visibility > 0)[many.present].mean() > 0.8
 
 
+@pytest.mark.thorough
 def test_empty_scene_shows_the_backdrop(small, full):
   for renderings in (small, full):
     np.testing.assert_array_equal(renderings.segmentation[-1], 0)
@@ -164,6 +195,7 @@ def test_empty_scene_shows_the_backdrop(small, full):
   assert np.abs(np.diff(full.image[0], axis=0)).max() > 0.3
 
 
+@pytest.mark.thorough
 def test_single_image_equals_batched(small, many):
   view = view_lib.View()
   one = jax.jit(lambda s: render.render(s, SMALL, view))
@@ -174,18 +206,11 @@ def test_single_image_equals_batched(small, many):
     np.testing.assert_allclose(got.image, small.image[n], atol=2e-3)
 
 
+@pytest.mark.thorough
 def test_edges_are_smooth(small, full):
   """An image is the mean of a finer one, also at edges."""
   h, w = SMALL
-  value = (full.image[:3] + 1.0) / 2.0
-  light = np.where(
-    value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4
-  )
-  light = light.reshape(3, h, 5, w, 5, 3).mean(axis=(2, 4))
-  value = np.where(
-    light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055
-  )
-  expected = 2.0 * value - 1.0
+  expected = five_times_smaller(full.image[:3])
   parts = full.segmentation[:3].reshape(3, h, 5, w, 5)
   edge = parts.min(axis=(2, 4)) != parts.max(axis=(2, 4))
   got = small.image[NUM_RANDOM : NUM_RANDOM + 3]
@@ -196,6 +221,7 @@ def test_edges_are_smooth(small, full):
   assert smooth > plain + 6.0
 
 
+@pytest.mark.thorough
 def test_crop_is_a_window_of_the_frame(known, full):
   # Pixels of the window are those of the frame.
   cropped = render_all(known, (192, 192), crop="paper")
@@ -213,6 +239,7 @@ def test_crop_is_a_window_of_the_frame(known, full):
   assert (coarse != window[:, 1::3, 1::3]).sum() <= 3
 
 
+@pytest.mark.thorough
 def test_frames(known):
   # A frame of 320 x 480 is one of 360 x 480 without 20 rows on either side.
   wide = segmentations(known, (320, 480), (320, 480))
@@ -224,6 +251,7 @@ def test_frames(known):
   assert (literal != wide[:, 29:221, 64:256]).sum() <= 3
 
 
+@pytest.mark.thorough
 def test_textures(small, many):
   seeds = np.arange(many.texture_seed.size, dtype=np.uint32)
   seeds = seeds.reshape(many.texture_seed.shape)

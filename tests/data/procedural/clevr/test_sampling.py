@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from slot_attention_jax.data.procedural.clevr import (
   placement,
@@ -79,15 +79,40 @@ def many():
 
 
 @pytest.fixture(scope="module")
+def few():
+  return draw(64)
+
+
+@pytest.fixture(
+  params=["few", pytest.param("many", marks=pytest.mark.thorough)]
+)
+def drawn(request):
+  return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
 def counted(many):
   """Visible pixels of the objects of `many`, and of each alone."""
   return count(fields(many))
 
 
 class TestRules:
-  def test_objects_stand_apart(self, many):
-    check_rules(many, 0.4)
+  def test_objects_stand_apart(self, drawn):
+    check_rules(drawn, 0.4)
 
+  def test_few_ranges(self, few):
+    floor = few.coords[few.present][:, :2]
+    assert -3 <= floor.min() < -2.8
+    assert 2.8 < floor.max() <= 3
+    np.testing.assert_allclose(
+      few.coords[few.present][:, 2], RADII[few.size[few.present]]
+    )
+    assert set(few.present.sum(axis=1).tolist()) == set(range(3, 11))
+    for name, num in (("material", 2), ("shape", 3), ("color", 8), ("size", 2)):
+      values = getattr(few, name)[few.present]
+      assert set(values.tolist()) == set(range(num)), name
+
+  @pytest.mark.thorough
   def test_ranges(self, many):
     real = many.present
     floor = many.coords[real][:, :2]
@@ -100,13 +125,18 @@ class TestRules:
     assert many.texture_seed.dtype == np.uint32
     assert len(np.unique(many.texture_seed)) > 0.999 * NUM_SCENES * 11
 
-  def test_objects_come_first_and_padding_is_zero(self, many):
+  def test_objects_come_first_and_padding_is_zero(self, drawn):
     np.testing.assert_array_equal(
-      many.present, np.sort(many.present, axis=1)[:, ::-1]
+      drawn.present, np.sort(drawn.present, axis=1)[:, ::-1]
     )
     for name in ("coords", "rotation", "size", "material", "shape", "color"):
-      assert not getattr(many, name)[~many.present].any(), name
+      assert not getattr(drawn, name)[~drawn.present].any(), name
 
+  def test_every_object_of_few_scenes_can_be_seen(self, few):
+    pixels, _ = count(fields(few))
+    assert pixels[few.present].min() >= 200
+
+  @pytest.mark.thorough
   def test_every_object_can_be_seen(self, many, counted):
     pixels, _ = counted
     least = np.where(many.present, pixels, 9999).min(axis=1)
@@ -114,16 +144,19 @@ class TestRules:
     # There are scenes near the bound: no more is asked than the rule does.
     assert np.quantile(least, 0.05) < 260
 
+  @pytest.mark.thorough
   def test_counts_are_uniform(self, many):
     counts = np.bincount(many.present.sum(axis=1), minlength=11)
     assert counts[:3].sum() == 0
-    assert stats.chisquare(counts[3:]).pvalue > ALPHA
+    assert scipy.stats.chisquare(counts[3:]).pvalue > ALPHA
 
+  @pytest.mark.thorough
   def test_number_is_kept_though_most_attempts_fail(self):
     s = draw(64, num_objects=(10, 10))
     assert s.present.all()
     check_rules(s, 0.4)
 
+  @pytest.mark.thorough
   @pytest.mark.parametrize("pair", [(14, 14, 0.2), (16, 16, 0.1)])
   def test_many_objects_have_room(self, pair):
     lo, hi, margin = pair
@@ -133,6 +166,7 @@ class TestRules:
     pixels, _ = count(fields(s))
     assert pixels[s.present].min() >= 200
 
+  @pytest.mark.thorough
   def test_margin_of_the_axes_not_of_x_and_y(self, many):
     offsets = [
       np.abs(np.diff(c[p][:2, :2], axis=0))
@@ -141,23 +175,24 @@ class TestRules:
     assert np.concatenate(offsets).min() < 0.02
 
 
+@pytest.mark.thorough
 class TestProperties:
   def test_looks_are_uniform_and_independent(self, many):
     real = many.present
     looks = {n: getattr(many, n)[real] for n in ("material", "color")}
     for name, values in looks.items():
-      assert stats.chisquare(np.bincount(values)).pvalue > ALPHA, name
+      assert scipy.stats.chisquare(np.bincount(values)).pvalue > ALPHA, name
     looks |= {n: getattr(many, n)[real] for n in ("shape", "size")}
     for a, b in itertools.combinations(looks, 2):
       if {a, b} != {"shape", "size"}:
         table = np.zeros((8, 8))
         np.add.at(table, (looks[a], looks[b]), 1)
         table = table[table.any(axis=1)][:, table.any(axis=0)]
-        assert stats.chi2_contingency(table).pvalue > ALPHA, (a, b)
+        assert scipy.stats.chi2_contingency(table).pvalue > ALPHA, (a, b)
 
   def test_rotation_is_uniform(self, many):
     values = many.rotation[many.present] / 360
-    assert stats.kstest(values, "uniform").pvalue > ALPHA
+    assert scipy.stats.kstest(values, "uniform").pvalue > ALPHA
 
   def test_objects_of_a_scene_are_independent(self, many):
     for name in ("material", "color"):
@@ -165,7 +200,7 @@ class TestProperties:
       table = np.zeros((8, 8))
       np.add.at(table, (first, second), 1)
       table = table[table.any(axis=1)][:, table.any(axis=0)]
-      assert stats.chi2_contingency(table).pvalue > ALPHA, name
+      assert scipy.stats.chi2_contingency(table).pvalue > ALPHA, name
 
   @pytest.mark.parametrize("name", ["camera", "key", "fill", "back"])
   def test_jitter_is_uniform(self, many, name):
@@ -175,7 +210,7 @@ class TestProperties:
     shift = (getattr(many, attribute) - np.float32(base)) / width
     assert np.abs(shift).max() <= 1 + 1e-5
     for i in range(3):
-      test = stats.kstest(shift[:, i], "uniform", args=(-1, 2))
+      test = scipy.stats.kstest(shift[:, i], "uniform", args=(-1, 2))
       assert test.pvalue > ALPHA, i
     assert np.abs(np.corrcoef(shift.T) - np.eye(3)).max() < 0.06
 
@@ -188,10 +223,11 @@ class TestProperties:
       colors = s.color[s.present & (s.shape == shape)]
       counts = np.bincount(colors, minlength=8)
       assert not counts[~allowed[shape]].any()
-      assert stats.chisquare(counts[allowed[shape]]).pvalue > ALPHA
+      assert scipy.stats.chisquare(counts[allowed[shape]]).pvalue > ALPHA
 
 
 class TestDeterminism:
+  @pytest.mark.thorough
   def test_same_key_same_scene_whatever_the_batch(self, many):
     keys = jax.random.split(jax.random.key(0), NUM_SCENES)
     jitted = jax.jit(sampling.sample)
@@ -205,10 +241,12 @@ class TestDeterminism:
           value, getattr(many, name)[n], rtol=1e-6, atol=1e-6, err_msg=name
         )
 
+  @pytest.mark.thorough
   def test_scenes_differ(self, many):
     assert len(np.unique(many.coords[:, 0, 0])) > 0.9 * NUM_SCENES
     assert len(np.unique(many.camera[:, 0])) > 0.99 * NUM_SCENES
 
+  @pytest.mark.thorough
   def test_nested_vmap(self):
     keys = jax.random.split(jax.random.key(3), 6)
 
@@ -221,6 +259,7 @@ class TestDeterminism:
       nested.coords.reshape(flat.coords.shape), flat.coords
     )
 
+  @pytest.mark.thorough
   def test_first_valid_attempt_is_taken(self):
     rules = placement.Rules(max_objects=10, margin=0.4, min_pixels=200)
     keys = jax.random.split(jax.random.key(5), 24)
@@ -244,6 +283,7 @@ class TestDeterminism:
       np.asarray(chosen)[known], valid.argmax(axis=0)[known]
     )
 
+  @pytest.mark.thorough
   def test_best_attempt_stands_if_all_fail(self, monkeypatch):
     monkeypatch.setattr(placement, "_ATTEMPTS", 5)
     rules = placement.Rules(max_objects=3, margin=0.4, min_pixels=9000)
@@ -289,6 +329,7 @@ def original(num, rng):
       return positions
 
 
+@pytest.mark.thorough
 class TestOriginal:
   @pytest.mark.parametrize("num", [4, 9])
   @pytest.mark.parametrize("min_pixels", [0, 200])
@@ -311,18 +352,18 @@ class TestOriginal:
     for i in (0, num - 1):  # The last has to take what room is left.
       for axis in range(2):
         a, b = (c[:, i, :2] @ AXES[axis] for c in (theirs, ours.coords))
-        assert stats.ks_2samp(a, b).pvalue > ALPHA, (i, axis)
+        assert scipy.stats.ks_2samp(a, b).pvalue > ALPHA, (i, axis)
       table = [
         np.bincount(labels[:, i], minlength=2) for labels in (size, ours.size)
       ]
-      assert stats.chi2_contingency(table).pvalue > ALPHA, i
+      assert scipy.stats.chi2_contingency(table).pvalue > ALPHA, i
     near = [
       np.array([nearest(c, np.ones(num, bool)).min() for c in coords])
       for coords in (theirs, ours.coords)
     ]
-    assert stats.ks_2samp(*near).pvalue > ALPHA
+    assert scipy.stats.ks_2samp(*near).pvalue > ALPHA
     shapes = [np.bincount(x.ravel()) for x in (shape, ours.shape)]
-    assert stats.chi2_contingency(shapes).pvalue > ALPHA
+    assert scipy.stats.chi2_contingency(shapes).pvalue > ALPHA
 
   def test_scenes_of_the_original_generator(self, many, counted, calibration):
     """40 scenes and as many of ours for each as there are of its number."""
@@ -356,7 +397,7 @@ class TestOriginal:
     ours["rotation"] = many.rotation[rows][present]
     for name in theirs:
       # Objects of a scene are not independent, hence a smaller level.
-      test = stats.ks_2samp(theirs[name], ours[name])
+      test = scipy.stats.ks_2samp(theirs[name], ours[name])
       assert test.pvalue > ALPHA / 10, name
     for name in ("size", "shape", "material", "color"):
       values = getattr(many, name)[rows][present]
@@ -364,7 +405,7 @@ class TestOriginal:
         np.bincount(calibration[name][real]),
         np.bincount(values),
       ]
-      assert stats.chi2_contingency(table).pvalue > ALPHA, name
+      assert scipy.stats.chi2_contingency(table).pvalue > ALPHA, name
     assert pixels[real].mean() == pytest.approx(exact[real].mean(), rel=0.01)
 
 
@@ -386,4 +427,6 @@ class TestErrors:
   )
   def test_what_is_wrong_is_said(self, options, message):
     with pytest.raises(ValueError, match=message):
-      sampling.sample(jax.random.key(0), **options)
+      jax.eval_shape(
+        lambda key: sampling.sample(key, **options), jax.random.key(0)
+      )

@@ -67,6 +67,7 @@ def test_nearest_objects(scenes, seen):
   assert len(np.unique(index)) >= 10
 
 
+@pytest.mark.thorough
 def test_single_scene_equals_batched(scenes, seen):
   one = jax.jit(look)
   for n in (0, 3):
@@ -76,6 +77,7 @@ def test_single_scene_equals_batched(scenes, seen):
     np.testing.assert_allclose(got.cover, seen.cover[n], atol=1e-2)
 
 
+@pytest.mark.thorough
 def test_shares_of_edge_pixels(scenes, seen):
   """`cover` and `beside` are shares of the pixel, as rays tell them."""
   fine = tuple(FINE * size for size in RESOLUTION)
@@ -128,6 +130,7 @@ def test_work_on_flagged_rows(share):
   np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.thorough
 def test_flagged_pixels_in_rows():
   first = np.random.default_rng(1).random((3, 192)) < 0.2
   all_ = first | (np.random.default_rng(2).random((3, 192)) < 0.3)

@@ -3,6 +3,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from slot_attention_jax.data import types
 from slot_attention_jax.data.procedural.clevr import (
@@ -10,6 +11,17 @@ from slot_attention_jax.data.procedural.clevr import (
   scene,
   visibility,
 )
+
+visible_pixels = jax.jit(visibility.visible_pixels)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+  """A scene of 6 objects."""
+  draw = jax.jit(
+    lambda key: sampling.sample(key, num_objects=(6, 6), max_objects=6)
+  )
+  return draw(jax.random.key(0))
 
 
 class TestScene:
@@ -37,15 +49,14 @@ class TestScene:
     assert rgb["cyan"] == [41, 208, 208]
     assert rgb["gray"] == [87, 87, 87]
 
-  def test_degrees_are_read_as_radians(self):
-    s = sampling.sample(jax.random.key(0), num_objects=(6, 6), max_objects=6)
-    assert float(jnp.max(s.angle)) < 2 * math.pi < float(jnp.max(s.rotation))
+  def test_degrees_are_read_as_radians(self, drawn):
+    s = drawn
+    assert np.max(s.angle) < 2 * math.pi < np.max(s.rotation)
     np.testing.assert_allclose(np.cos(s.angle), np.cos(s.rotation), atol=2e-4)
 
-  def test_radius_is_the_height_of_the_center(self):
-    s = sampling.sample(jax.random.key(1), num_objects=(6, 6), max_objects=6)
-    np.testing.assert_array_equal(s.radius, s.coords[:, 2])
-    assert len(np.unique(s.size)) == 2
+  def test_radius_is_the_height_of_the_center(self, drawn):
+    np.testing.assert_array_equal(drawn.radius, drawn.coords[:, 2])
+    assert len(np.unique(drawn.size)) == 2
 
 
 class TestVisiblePixels:
@@ -93,12 +104,12 @@ class TestVisiblePixels:
       first = np.where(np.isfinite(distance.min(-1)), distance.argmin(-1), -1)
       expected.append([(first == i).sum() for i in range(10)])
       got.append(
-        visibility.visible_pixels(
-          *(jnp.asarray(a, jnp.float32) for a in (camera, coords)),
-          jnp.zeros(10),
-          jnp.ones(10, jnp.int32),
-          jnp.asarray(radius, jnp.float32),
-          jnp.ones(10, bool),
+        visible_pixels(
+          *(np.asarray(a, np.float32) for a in (camera, coords)),
+          np.zeros(10, np.float32),
+          np.ones(10, np.int32),
+          np.asarray(radius, np.float32),
+          np.ones(10, bool),
         )
       )
     got, expected = np.array(got), np.array(expected)
@@ -111,6 +122,6 @@ class TestVisiblePixels:
     args = (jnp.zeros(2), jnp.zeros(2, jnp.int32), jnp.full(2, 0.7))
     present = jnp.ones(2, bool)
     camera = jnp.asarray(scene.CAMERA)
-    pixels = visibility.visible_pixels(camera, coords, *args, present)
+    pixels = visible_pixels(camera, coords, *args, present)
     assert pixels[0] == 0
     assert pixels[1] > 1000
