@@ -105,6 +105,7 @@ def test_preprocessing_is_bilinear_between_pixel_centers(image, size, crop):
   np.testing.assert_allclose(got, expected / 127.5 - 1, atol=2e-6)
 
 
+@pytest.mark.thorough
 @examples
 @given(hnp.arrays(np.int64, st.tuples(*[st.integers(1, 9)] * 2)), sizes)
 def test_segmentations_take_the_id_at_the_center(ids, size):

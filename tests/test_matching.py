@@ -263,6 +263,7 @@ def test_other_axes_and_meshes_without_data():
       _check_optimal(cost, *jax.jit(matching.hungarian_match)(cost))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", [(16, 4, 4), (16, _LARGE, 4)])
 def test_inside_the_callers_own_shard_map(shape):
   cost = _costs("random", shape)  # Four on each device: divisible again.

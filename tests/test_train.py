@@ -445,6 +445,7 @@ def test_no_images_if_num_images_is_0(whole, tmp_path):
   assert not (workdir / "images").exists()
 
 
+@pytest.mark.thorough
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
   monkeypatch.setattr(allowed, "check_values", lambda config: None)
   # Step 2 is also one of the steps that write all rows and save.

@@ -92,6 +92,7 @@ def test_metrics_do_not_depend_on_the_batch_size(expected, batch_size):
   assert_close(setting.evaluate(params, batch_size), metrics)
 
 
+@pytest.mark.thorough
 def test_metrics_are_the_same_on_1_and_4_devices(expected):
   setting, params, metrics = expected
   kind = (

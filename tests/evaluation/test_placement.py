@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from slot_attention_jax.data import procedural
 from slot_attention_jax.data.procedural.clevr import scene
@@ -28,6 +29,7 @@ def test_centers_of_attention():
   np.testing.assert_allclose(centers, [[115, 15], [130, 20]])
 
 
+@pytest.mark.thorough
 def test_coordinates_are_projected_near_to_where_objects_are():
   """Of scenes whose camera is moved, at most a twentieth of the width off."""
   family = procedural.Clevr(frame=(320, 480))

@@ -93,7 +93,9 @@ def test_slot_attention_equals_its_twin(options):
   tree_map(np.testing.assert_array_equal, back, params)
 
 
-@pytest.mark.parametrize("size", [(18, 24), (17, 20)])
+@pytest.mark.parametrize(
+  "size", [(17, 20), pytest.param((18, 24), marks=pytest.mark.thorough)]
+)
 def test_the_autoencoder_equals_its_twin(size):
   model = sa.SlotAttentionAutoEncoder(
     decoder_output_size=size, resolution=size, **SMALL, **DECODER
@@ -161,6 +163,7 @@ def port_outputs(module, *inputs):
     return module(*map(torch.from_numpy, inputs))
 
 
+@pytest.mark.thorough
 def test_weights_of_lucidrains():
   from tests.interop import torch_ports
 
@@ -181,6 +184,7 @@ def test_weights_of_lucidrains():
   assert tree_map(jnp.shape, init) == tree_map(jnp.shape, params)
 
 
+@pytest.mark.thorough
 def test_weights_of_evelinehong():
   from tests.interop import torch_ports
 

@@ -66,6 +66,7 @@ def test_the_other_slots_are_decoded_as_without_a_background(params):
   np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_other_initial_parameters_do_not_depend_on_the_background(params):
   plain = jax.jit(PAPER.init)(jax.random.key(0), IMAGES, noise=NOISE)["params"]
   other = params["params"]

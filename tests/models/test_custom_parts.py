@@ -167,6 +167,7 @@ def test_unknown_options_are_errors():
   assert model.encoder.size == 2
 
 
+@pytest.mark.thorough
 def test_subclasses_take_options_too(params):
   class Doubled(models.SlotAttentionAutoEncoder):
     factor: int = 2

@@ -131,7 +131,11 @@ def start(params, noise):
 
 @pytest.mark.parametrize(
   "num_iterations",
-  [1, pytest.param(2, marks=pytest.mark.thorough), 3, 5],
+  [
+    3,
+    5,
+    *(pytest.param(t, marks=pytest.mark.thorough) for t in (1, 2)),
+  ],
 )
 def test_golden_slots_and_gradients(num_iterations, equal_to_reference):
   with np.load(GOLDEN / "slot_attention.npz") as file:
@@ -470,6 +474,7 @@ def test_initial_values():
     np.testing.assert_array_equal(value, float(name.endswith("scale")), name)
 
 
+@pytest.mark.thorough
 def test_per_slot_initialization():
   d = 64
   module = slot_attention.SlotAttention(
@@ -486,6 +491,7 @@ def test_per_slot_initialization():
   np.testing.assert_allclose(log_sigma, np.full((1, 500, d), np.log(0.1)))
 
 
+@pytest.mark.thorough
 def test_per_slot_samples_are_of_each_slots_own_gaussian():
   module = MODULE.clone(slot_init="per_slot")
   params = jax.jit(module.init)(jax.random.key(0), INPUTS, noise=NOISE)
@@ -512,6 +518,7 @@ def test_per_slot_initialization_fixes_k():
   assert slots.shape == (B, K + 1, D)
 
 
+@pytest.mark.thorough
 def test_learned_initial_slots_are_the_same_in_every_call():
   module = MODULE.clone(slot_init="learned")
   params = jax.jit(module.init)(jax.random.key(0), INPUTS)

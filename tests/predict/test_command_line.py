@@ -57,6 +57,7 @@ def test_discovery_of_a_folder(tmp_path, capsys):
   assert f"model='{tiny.WEIGHTS}'" in printed
 
 
+@pytest.mark.thorough
 def test_objects_of_an_image(tmp_path, capsys):
   weights = tiny.save_set_predictor(tmp_path / "tiny.safetensors")
   images = save_images(tmp_path, ["a.png"])

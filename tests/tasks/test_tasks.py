@@ -299,7 +299,9 @@ def test_extended_evaluation_counts_at_finite_thresholds_only(prediction):
 # Noise.
 
 
-@pytest.mark.parametrize("name", ["discovery", "prediction"])
+@pytest.mark.parametrize(
+  "name", ["discovery", pytest.param("prediction", marks=pytest.mark.thorough)]
+)
 def test_results_of_an_example_do_not_depend_on_its_batch(name, request):
   run = request.getfixturevalue(name)
   data = batch()

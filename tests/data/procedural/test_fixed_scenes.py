@@ -95,6 +95,7 @@ def test_the_scenes_are_the_same_for_every_seed_in_another_order(scenes):
   assert not np.array_equal(*first)
 
 
+@pytest.mark.thorough
 def test_fewer_scenes_are_the_first_of_more(scenes, monkeypatch):
   monkeypatch.setattr(fixed_scenes, "_RENDER_BATCH", 3)
   few = create(num_scenes=4)

@@ -9,10 +9,6 @@ import pytest
 from slot_attention_jax.data.procedural import clevr, scenes
 from slot_attention_jax.runtime import mesh as mesh_lib
 
-# Compiled for minutes; tests/data/procedural/test_scenes.py tests batches of
-# other scenes.
-pytestmark = pytest.mark.thorough
-
 FAMILY = clevr.Clevr(crop="paper")
 
 
@@ -75,6 +71,7 @@ def assert_same_on_one_device(data, monkeypatch, **options):
     np.testing.assert_array_equal(values, batch[name], err_msg=name)
 
 
+@pytest.mark.thorough
 def test_scenes_are_the_same_on_1_and_4_devices_bit_for_bit(
   on_four, monkeypatch
 ):
@@ -90,6 +87,7 @@ def test_images_are_the_same_on_1_and_4_devices_bit_for_bit(monkeypatch):
   assert_same_on_one_device(data, monkeypatch)
 
 
+@pytest.mark.thorough
 def test_devices_render_without_communication(on_four):
   program = on_four._program.as_text()
   assert "while" in program  # It is the program of the scenes.
@@ -111,6 +109,7 @@ def test_evaluation_scenes_do_not_depend_on_seed_or_batch_size():
   np.testing.assert_array_equal(whole["valid"], [True, True, True, False])
 
 
+@pytest.mark.thorough
 def test_512_scenes_take_less_than_1_gib():
   # Compiled, not run. All at once they would take 2 GiB.
   data = dataset(1, batch_size=512, resolution=(128, 128))

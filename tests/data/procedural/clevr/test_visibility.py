@@ -49,11 +49,13 @@ class TestScene:
     assert rgb["cyan"] == [41, 208, 208]
     assert rgb["gray"] == [87, 87, 87]
 
+  @pytest.mark.thorough
   def test_degrees_are_read_as_radians(self, drawn):
     s = drawn
     assert np.max(s.angle) < 2 * math.pi < np.max(s.rotation)
     np.testing.assert_allclose(np.cos(s.angle), np.cos(s.rotation), atol=2e-4)
 
+  @pytest.mark.thorough
   def test_radius_is_the_height_of_the_center(self, drawn):
     np.testing.assert_array_equal(drawn.radius, drawn.coords[:, 2])
     assert len(np.unique(drawn.size)) == 2
