@@ -143,6 +143,11 @@ def _metadata(
       f"Expected the key 'recipe' in {run / 'metadata.json'}, got none. Pass "
       "the flags: --recipe='--config=configs/quickstart.py --config.seed=1'."
     )
+  if not command.startswith("--config"):
+    raise ValueError(
+      f"Expected --recipe to be the flags alone, --config=... first, got "
+      f"{command!r}. The card puts the program before them."
+    )
   layout = None
   if config["task"] == "set_prediction":
     if not about.get("layout"):

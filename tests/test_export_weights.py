@@ -260,6 +260,11 @@ def test_a_run_without_a_command_is_an_error(run, capsys):
   assert "Expected the key 'recipe'" in error(run, capsys)
 
 
+def test_a_command_is_its_flags_alone(run, capsys):
+  edit(run / "metadata.json", recipe="python -m slot_attention_jax.main")
+  assert "flags alone, --config=... first, got 'python" in error(run, capsys)
+
+
 def test_a_set_predictor_without_a_layout_is_an_error(runs, tmp_path, capsys):
   run = shutil.copytree(runs["set_prediction"], tmp_path / "run")
   edit(run / "metadata.json", layout=None)

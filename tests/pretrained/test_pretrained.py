@@ -68,6 +68,7 @@ def test_model_matches_its_config():
     pytest.param("clevr6_small", marks=pytest.mark.slow),
     pytest.param("multi_dsprites_small", marks=pytest.mark.slow),
     pytest.param("tetrominoes_small", marks=pytest.mark.slow),
+    pytest.param("tetrominoes", marks=pytest.mark.slow),
   ],
 )
 def test_autoencoders_reach_the_metrics_of_their_cards(name):
