@@ -321,6 +321,7 @@ def test_pretrained_weights_are_loaded_without_orbax_and_config_files():
   assert lines == ["(1, 4, 28, 28, 1)", "[]"]
 
 
+@pytest.mark.thorough
 def test_nothing_heavy_is_imported_with_the_library_where_it_is_installed():
   lines = run_without(
     [],

@@ -227,6 +227,7 @@ def test_a_run_stopped_by_the_time_limit_resumes_exactly(
   assert_same_state(state_of(tmp_path), state_of(whole[0]))
 
 
+@pytest.mark.thorough
 def test_reaching_the_time_limit_at_the_last_step_is_no_stop(
   whole, tmp_path, caplog, monkeypatch
 ):

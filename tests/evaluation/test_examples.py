@@ -57,7 +57,13 @@ class Setting:
     return examples.evaluate(self.task, self.step, params, dataset, seed)
 
 
-@pytest.fixture(scope="module", params=["discovery", "set_prediction"])
+@pytest.fixture(
+  scope="module",
+  params=[
+    "discovery",
+    pytest.param("set_prediction", marks=pytest.mark.thorough),
+  ],
+)
 def expected(request):
   """A setting, parameters on the host, and their metrics in batches of 4."""
   setting = Setting(request.param)

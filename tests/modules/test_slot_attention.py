@@ -590,6 +590,7 @@ def gradients(module, params, **options):
   return values, grad["params"]
 
 
+@pytest.mark.thorough
 def test_implicit_gradients_are_those_of_the_last_iteration(params):
   unrolled = MODULE.clone(num_iterations=4)
   values, whole = gradients(unrolled, params)

@@ -174,6 +174,7 @@ def test_multi_writer_closes_the_others_if_one_fails():
   assert first.calls == last.calls == [("close",)]
 
 
+@pytest.mark.thorough
 def test_importing_needs_no_tensorflow():
   program = (
     "import sys; from slot_attention_jax.training import loggers; "

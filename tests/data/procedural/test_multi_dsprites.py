@@ -42,7 +42,16 @@ def make(family, seed=11, resolution=(64, 64)):
   return jax.device_get(run(keys))
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(
+  scope="module",
+  params=[
+    "colored_on_grayscale",
+    *(
+      pytest.param(variant, marks=pytest.mark.thorough)
+      for variant in ("binarized", "colored_on_colored")
+    ),
+  ],
+)
 def many(request):
   family = procedural.MultiDSprites(request.param)
   return family, *make(family)

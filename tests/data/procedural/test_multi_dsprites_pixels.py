@@ -84,7 +84,9 @@ def oracle(sprite, resolution):
   return inside, distance
 
 
-@pytest.mark.parametrize("shape", range(3))
+@pytest.mark.parametrize(
+  "shape", [0, 1, pytest.param(2, marks=pytest.mark.thorough)]
+)
 @pytest.mark.parametrize(
   "resolution",
   [

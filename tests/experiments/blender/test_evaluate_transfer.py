@@ -392,6 +392,7 @@ def test_load_command():
     configuration.load_command("x")
 
 
+@pytest.mark.thorough
 def test_invalid_models_raise(runs, images, content, tmp_path):
   data = f"--data={images}"
   with pytest.raises(

@@ -218,6 +218,7 @@ def test_outlines_touch_bodies(shape, num_planes):
       assert np.abs(outwards).max() < slack, (apex, distance)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_outlines_tell_hits_from_misses(shape):
   rng = np.random.default_rng(2)

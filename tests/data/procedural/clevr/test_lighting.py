@@ -96,6 +96,7 @@ def sampled(scene, points):
   return np.stack(out)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
   "shape",
   [

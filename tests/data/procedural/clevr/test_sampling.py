@@ -132,6 +132,7 @@ class TestRules:
     for name in ("coords", "rotation", "size", "material", "shape", "color"):
       assert not getattr(drawn, name)[~drawn.present].any(), name
 
+  @pytest.mark.thorough
   def test_every_object_of_few_scenes_can_be_seen(self, few):
     pixels, _ = count(fields(few))
     assert pixels[few.present].min() >= 200

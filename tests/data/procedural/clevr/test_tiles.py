@@ -52,6 +52,7 @@ def brute_force(scene, resolution):
   return geometry.intersect(each, camera.eye, rays)
 
 
+@pytest.mark.thorough
 def test_nearest_objects(scenes, seen):
   distance = jax.device_get(
     jax.jit(jax.vmap(lambda s: brute_force(s, RESOLUTION)))(scenes)
