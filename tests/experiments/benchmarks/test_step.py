@@ -86,6 +86,7 @@ def _set_prediction():
   )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("create", [_discovery, _set_prediction])
 def test_the_peer_equals_the_package(create):
   torch = pytest.importorskip("torch")
