@@ -33,7 +33,7 @@ from slot_attention_jax.pretrained import (
 )
 from slot_attention_jax.runtime import files, storage
 from slot_attention_jax.runtime import mesh as mesh_lib
-from slot_attention_jax.training import checks, trained_run
+from slot_attention_jax.training import checks
 
 # Pixels of a split. Quick programs, which save 4 to 9 seconds, take as much
 # longer to run on 2 to 5 million pixels.
@@ -131,6 +131,9 @@ def _load_params(config, path, task, mesh, weights):
   if weights is not None:
     metadata, params = weights
     return metadata.steps, jax.device_put(params, mesh_lib.replicated(mesh))
+  # It imports orbax.
+  from slot_attention_jax.training import trained_run
+
   config = checks.with_best_metric(config, task)
   return trained_run.restore_params(
     path,

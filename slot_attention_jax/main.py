@@ -9,11 +9,12 @@ import gc
 import pathlib
 import re
 import sys
+from typing import Any
 
 import jax
 from absl import app, flags, logging
 
-from slot_attention_jax import evaluate, render, train
+from slot_attention_jax import evaluate, render
 from slot_attention_jax.config import arguments, flag, preset
 from slot_attention_jax.demo import command_line as demo_command
 from slot_attention_jax.predict import command_line as predict_command
@@ -116,11 +117,7 @@ def main(argv: list[str]) -> None:
   workdir = _workdir(source)
   _start_jax(workdir)
   run = {
-    "train": functools.partial(
-      train.train,
-      command=flag.command(),
-      resume_changed=_RESUME_CHANGED.value,
-    ),
+    "train": _train,
     "evaluate": functools.partial(
       evaluate.evaluate_model, source=source, command=flag.command()
     ),
@@ -142,6 +139,19 @@ def main(argv: list[str]) -> None:
   if jax.process_index() == 0:
     for name, value in metrics.items():
       print(f"{name}: {value:.6g}")
+
+
+def _train(config: Any, workdir: str) -> dict[str, float]:
+  """Trains, or resumes."""
+  # It imports orbax, which no other mode needs but to read a run.
+  from slot_attention_jax import train
+
+  return train.train(
+    config,
+    workdir,
+    command=flag.command(),
+    resume_changed=_RESUME_CHANGED.value,
+  )
 
 
 def _source() -> evaluate.Source:
