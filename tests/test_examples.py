@@ -47,6 +47,7 @@ def test_features_of_another_encoder(names):
   }
 
 
+@pytest.mark.thorough
 def test_frozen_features_are_learned(names):
   assert names["losses"][-1] < 0.5 * names["losses"][0]
 

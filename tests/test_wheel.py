@@ -79,6 +79,7 @@ def test_the_wheel_has_all_that_runs_and_no_more(wheel):
   assert names == files
 
 
+@pytest.mark.thorough
 def test_the_wheel_describes_itself(wheel, installed):
   (about,) = importlib.metadata.distributions(path=[str(installed)])
   assert about.version == sa.__version__
