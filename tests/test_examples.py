@@ -52,29 +52,34 @@ def test_frozen_features_are_learned(names):
   assert names["losses"][-1] < 0.5 * names["losses"][0]
 
 
+@pytest.mark.thorough
 def test_nnx(names):
   slots, again = names["slots"], names["again"]
   assert slots.shape == again.shape == (2, 3, 8)
   assert not np.allclose(again, slots)
 
 
+@pytest.mark.thorough
 def test_padding_changes_nothing(names):
   assert np.isfinite(names["masked_slots"]).all()
   assert not names["masked_attention"][..., 16:].any()
 
 
+@pytest.mark.thorough
 def test_ensembles(names):
   members = names["members"]
   assert members.shape == (4, 2, 3, 8)
   assert not np.allclose(members[0], members[1])
 
 
+@pytest.mark.thorough
 def test_scores(names):
   assert float(names["score"][0]) == 1.0
   perfect = sa.adjusted_rand_index(names["true_ids"], names["pred_ids"])
   assert perfect.tolist() == [1.0]
 
 
+@pytest.mark.thorough
 def test_an_exported_model_is_the_model(names):
   run = jax.jit(lambda *x: names["run"](*x)["masks"])
   masks = run(names["images"][:1], names["noise"][:1])
