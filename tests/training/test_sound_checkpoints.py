@@ -192,7 +192,7 @@ def test_checkpoints_of_versions_without_checksums_load_with_a_note(
 ):
   for step in (1, 2, 3):
     shutil.rmtree(run / "checkpoints" / str(step) / checkpoint_digests.ITEM)
-  with caplog.at_level("INFO"), open_(run) as checkpointer:
+  with caplog.at_level("INFO", logger="absl"), open_(run) as checkpointer:
     assert sound_checkpoints.newest_sound_step(checkpointer) == 3
     checkpointer.restore(jax.eval_shape(init))
   assert "has no checksums, an earlier version saved it" in caplog.text
