@@ -346,7 +346,7 @@ def test_a_directory_that_is_moved_away_ends_the_run(tmp_path, monkeypatch):
 @pytest.mark.thorough
 def test_a_run_tells_what_its_time_went_into(whole, tmp_path, caplog):
   workdir = copy_of(whole, tmp_path, 3)
-  with caplog.at_level("INFO"):
+  with caplog.at_level("INFO", logger="absl"):
     train.train(tiny(), str(workdir))
   (line,) = [
     r.getMessage() for r in caplog.records if "Goodput" in r.msg % r.args
