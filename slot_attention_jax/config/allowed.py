@@ -302,6 +302,11 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
       f"{values['model.gradient']!r}"
     )
   problems |= _early_iterations(values)
+  ramp = values["model.foreground_ramp"]
+  if ramp[1] and not values["model.foreground_weight"]:
+    problems["model.foreground_weight"] = (
+      f"expected the weight at the end of model.foreground_ramp={ramp}, got 0"
+    )
   if discovery and values["model.background_grid"]:
     for key in ("model.num_slots", "eval.num_slots"):
       if values[key] == 1:

@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from slot_attention_jax.config import preset
+from slot_attention_jax.config import allowed, preset
 from slot_attention_jax.data import types
 from slot_attention_jax.models import from_config
 from slot_attention_jax.modules import slot_init
 from slot_attention_jax.tasks import object_discovery, set_prediction
 from slot_attention_jax.tasks import task as task_lib
+
+_PAIRS = ("train_iterations", "early_iterations", "foreground_ramp")
 
 
 def create_task(
@@ -31,15 +33,16 @@ def create_task(
   """
   config = preset.resolve(config)
   model, evaluation = config.model, config.eval
-  fewest, most = model.train_iterations
-  if (fewest, most) != (0, 0) and not 1 <= fewest <= most:
-    raise ValueError(
-      "Expected model.train_iterations (0, 0), or (fewest, most) with 1 <= "
-      f"fewest <= most, got {(fewest, most)}."
-    )
+  for key in _PAIRS:
+    # Whoever trains by the command has had all keys checked.
+    rule = allowed.ALLOWED[f"model.{key}"]
+    if not rule.accepts(model[key]):
+      raise ValueError(
+        f"Expected model.{key} to be {rule.expected}, got {model[key]}."
+      )
   kwargs = {
     "extended": extended,
-    "train_iterations": (fewest, most),
+    "train_iterations": tuple(model.train_iterations),
     "early_iterations": tuple(model.early_iterations),
     "early_steps": model.early_steps,
     "num_slots": evaluation.num_slots or model.num_slots,

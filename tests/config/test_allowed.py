@@ -134,6 +134,7 @@ TOGETHER = [
     {"model.train_iterations": (1, 3), "model.early_iterations": (1, 5)},
   ),
   (DISCOVERY, {"model.early_iterations": (1, 5), "model.early_steps": 10}),
+  (DISCOVERY, {"model.foreground_ramp": (5, 10)}),
   (DISCOVERY, {"model.background_grid": 2, "model.num_slots": 1}),
   (DISCOVERY, {"data.resolution": (30, 30)}),
   (DISCOVERY, {"model.num_slot": 3}),

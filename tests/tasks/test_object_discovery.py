@@ -203,10 +203,13 @@ def test_iterations_are_split_over_the_devices_as_the_noise_is():
   assert metrics["loss"].shape == ()
 
 
-@pytest.mark.parametrize("given", [(0, 3), (3, 2)])
-def test_numbers_of_iterations_that_cannot_be(given):
-  with pytest.raises(ValueError, match="train_iterations"):
-    create(train_iterations=given)
+@pytest.mark.parametrize(
+  "key", ["train_iterations", "early_iterations", "foreground_ramp"]
+)
+@pytest.mark.parametrize("given", [(-1, 3), (3, 2)])
+def test_pairs_that_cannot_be(key, given):
+  with pytest.raises(ValueError, match=rf"model\.{key} to be \(0, 0\) or"):
+    create(**{key: given})
 
 
 def test_a_slot_for_the_background_leaves_the_number_of_slots_free():
