@@ -233,7 +233,9 @@ def slow_forms(text):
   """Convolutions over dilated inputs and calls of the host, in any HLO."""
   dilated = re.findall(r"lhs_dilate=\S+", text)
   dilated += re.findall(r"lhs_dilate = \[(?!1, 1\])[^]]*\]", text)
-  hosts = r"(?:callback|infeed|outfeed|send-done|stablehlo\.send)"
+  # Not the names of functions, of which this test's own is one.
+  calls = r"custom_call_target=\"\w*callback|custom_call @\w*callback"
+  hosts = rf"(?:{calls}|infeed|outfeed|send-done|stablehlo\.send)"
   return dilated + re.findall(hosts, text)
 
 
@@ -259,8 +261,10 @@ def test_slow_convolutions_are_detected():
     return jax.pure_callback(lambda x: x, x, x)
 
   lowered = fun.lower(x)
-  assert len(slow_forms(lowered.as_text())) >= 2
-  assert len(slow_forms(lowered.compile().as_text())) >= 2
+  for text in (lowered.as_text(), lowered.compile().as_text()):
+    found = " ".join(slow_forms(text))
+    assert "dilat" in found
+    assert "callback" in found
 
 
 @pytest.mark.thorough
