@@ -86,8 +86,8 @@ def _in_order(rule: Rule) -> Rule:
   )
 
 
-def _rise() -> Rule:
-  """The steps between which something rises."""
+def _begin_and_end() -> Rule:
+  """The steps between which something rises or falls."""
   steps = _each(_integer(0, 10**9), 2)
   return Rule(
     f"(0, 0) or (begin, end) with begin < end, {steps.expected}",
@@ -176,7 +176,8 @@ ALLOWED: Mapping[str, Rule] = {
   "model.decoder_strides": _STRIDES,
   "model.background_grid": _integer(0, 1024),
   "model.foreground_weight": _number(0, 1e6),
-  "model.foreground_ramp": _rise(),
+  "model.foreground_ramp": _begin_and_end(),
+  "model.foreground_fall": _begin_and_end(),
   "model.train_iterations": _in_order(_each(_integer(0, 1000), 2)),
   "model.early_iterations": _in_order(_each(_integer(0, 1000), 2)),
   "model.early_steps": _integer(0, 10**9),
@@ -302,11 +303,7 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
       f"{values['model.gradient']!r}"
     )
   problems |= _early_iterations(values)
-  ramp = values["model.foreground_ramp"]
-  if ramp[1] and not values["model.foreground_weight"]:
-    problems["model.foreground_weight"] = (
-      f"expected the weight at the end of model.foreground_ramp={ramp}, got 0"
-    )
+  problems |= _foreground(values)
   if discovery and values["model.background_grid"]:
     for key in ("model.num_slots", "eval.num_slots"):
       if values[key] == 1:
@@ -314,6 +311,23 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
           "expected at least 2, as slot 0 is the background "
           f"(model.background_grid={values['model.background_grid']}), got 1"
         )
+  return problems
+
+
+def _foreground(values: Mapping[str, Any]) -> dict[str, str]:
+  """What is wrong with how the weight of the foreground rises and falls."""
+  ramp, fall = values["model.foreground_ramp"], values["model.foreground_fall"]
+  problems = {}
+  if (ramp[1] or fall[1]) and not values["model.foreground_weight"]:
+    problems["model.foreground_weight"] = (
+      "expected the weight that model.foreground_ramp and foreground_fall "
+      "change, got 0"
+    )
+  if fall[1] and fall[0] < ramp[1]:
+    problems["model.foreground_fall"] = (
+      f"expected to begin after model.foreground_ramp={tuple(ramp)} has ended, "
+      f"got {tuple(fall)}"
+    )
   return problems
 
 

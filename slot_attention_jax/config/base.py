@@ -154,6 +154,9 @@ def _model() -> ml_collections.ConfigDict:
   # it is the same at all steps. Before slots have found objects, the weight
   # would keep them from it.
   model.foreground_ramp = (0, 0)
+  # (begin, end) steps between which it falls to 0 again; (0, 0): never. As long
+  # as it lasts, objects that stand out little stay transparent.
+  model.foreground_fall = (0, 0)
   # (fewest, most) iterations in training, drawn uniformly for each example;
   # (0, 0): always num_iterations.
   model.train_iterations = (0, 0)

@@ -11,7 +11,12 @@ from slot_attention_jax.modules import slot_init
 from slot_attention_jax.tasks import object_discovery, set_prediction
 from slot_attention_jax.tasks import task as task_lib
 
-_PAIRS = ("train_iterations", "early_iterations", "foreground_ramp")
+_PAIRS = (
+  "train_iterations",
+  "early_iterations",
+  "foreground_ramp",
+  "foreground_fall",
+)
 
 
 def create_task(
@@ -67,6 +72,7 @@ def create_task(
     max_objects=info.max_objects if info.has_segmentation else 0,
     foreground_weight=model.foreground_weight,
     foreground_ramp=tuple(model.foreground_ramp),
+    foreground_fall=tuple(model.foreground_fall),
     **kwargs,
   )
 

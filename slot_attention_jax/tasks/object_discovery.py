@@ -33,6 +33,12 @@ EXTENDED_SCORES = (
 """Scores of a segmentation in an extended evaluation."""
 
 
+def _progress(step: Any, steps: tuple[int, int]) -> jax.Array:
+  """How far a step is from the first to the second, in [0, 1]."""
+  begin, end = steps
+  return jnp.clip((step - begin) / (end - begin), 0, 1)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectDiscovery(task.Task):
   """Reconstruct images through slots; score the masks against ground truth.
@@ -50,12 +56,15 @@ class ObjectDiscovery(task.Task):
     foreground_weight: weight in the loss of the fraction of the image that is
       covered by slots other than slot 0.
     foreground_ramp: (begin, end) steps between which this weight rises linearly
-      from 0; (0, 0): it is the same at all steps.
+      from 0; (0, 0): it does not.
+    foreground_fall: (begin, end) steps between which it falls to 0 again; (0,
+      0): it does not.
   """
 
   max_objects: int
   foreground_weight: float = 0.0
   foreground_ramp: tuple[int, int] = (0, 0)
+  foreground_fall: tuple[int, int] = (0, 0)
 
   @property
   def metric_names(self) -> tuple[str, ...]:
@@ -86,27 +95,31 @@ class ObjectDiscovery(task.Task):
     return ("fg_ari", "max") if self.max_objects else ("mse", "min")
 
   @property
-  def _ramps(self) -> bool:
+  def _weight_changes(self) -> bool:
     """Whether the weight of the foreground depends on the step."""
-    return bool(self.foreground_weight) and self.foreground_ramp != (0, 0)
+    changes = {self.foreground_ramp, self.foreground_fall} != {(0, 0)}
+    return bool(self.foreground_weight) and changes
 
   def draw_noise(
     self, params: Any, batch_size: int, key: jax.Array, step: Any = 0
   ) -> Any:
-    """As of `Task`; with a `foreground_ramp` a pair of it and weights [B]."""
+    """As of `Task`; if the weight changes, a pair of it and weights [B]."""
     noise = super().draw_noise(params, batch_size, key, step)
-    if not self._ramps:
+    if not self._weight_changes:
       return noise
-    begin, end = self.foreground_ramp
-    risen = jnp.clip((step - begin) / (end - begin), 0, 1)
+    weight = self.foreground_weight
+    if self.foreground_ramp != (0, 0):
+      weight *= _progress(step, self.foreground_ramp)
+    if self.foreground_fall != (0, 0):
+      weight *= 1 - _progress(step, self.foreground_fall)
     # For each example, because what is drawn is split over the devices.
-    return noise, jnp.broadcast_to(self.foreground_weight * risen, batch_size)
+    return noise, jnp.broadcast_to(weight, batch_size)
 
   def apply_in_training(
     self, params: Any, images: jax.Array, noise: Any
   ) -> Any:
     """Runs the model as in training, with what `draw_noise` drew."""
-    noise = noise[0] if self._ramps else noise
+    noise = noise[0] if self._weight_changes else noise
     return super().apply_in_training(params, images, noise)
 
   def loss(self, params: Any, batch: types.Batch, noise: Any) -> jax.Array:
@@ -116,7 +129,7 @@ class ObjectDiscovery(task.Task):
     loss = losses.reconstruction_loss(output.reconstruction, images).mean()
     if not self.foreground_weight:
       return loss
-    weights = noise[1] if self._ramps else self.foreground_weight
+    weights = noise[1] if self._weight_changes else self.foreground_weight
     foreground = 1 - output.masks[:, 0].mean(axis=(1, 2, 3))  # [B]
     return loss + jnp.mean(weights * foreground)
 

@@ -51,6 +51,7 @@ _MODEL = ("task", "model.")
 _IN_TRAINING_ONLY = (
   "model.early_iterations",
   "model.early_steps",
+  "model.foreground_fall",
   "model.foreground_ramp",
   "model.foreground_weight",
   "model.gradient",

@@ -66,6 +66,7 @@ VALUES = {
   "model.decoder_strides": [(), *LAYERS, (2, 2, 2)],
   "model.background_grid": [-1, 1.5],
   "model.foreground_weight": [-1.0, NAN, INF],
+  "model.foreground_fall": [(5, 5), (5, 1), (-1, 5), (1.5, 3), (), (3,)],
   "model.foreground_ramp": [(5, 5), (5, 1), (-1, 5), (1.5, 3), (), (3,)],
   "model.train_iterations": [(3, 1), (0, 3), (-1, 3), (1.5, 3), (), (3,)],
   "model.early_iterations": [(3, 1), (0, 3), (-1, 3), (1.5, 3), (), (3,)],
@@ -135,6 +136,15 @@ TOGETHER = [
   ),
   (DISCOVERY, {"model.early_iterations": (1, 5), "model.early_steps": 10}),
   (DISCOVERY, {"model.foreground_ramp": (5, 10)}),
+  (DISCOVERY, {"model.foreground_fall": (5, 10)}),
+  (
+    DISCOVERY,
+    {
+      "model.foreground_weight": 0.1,
+      "model.foreground_ramp": (5, 10),
+      "model.foreground_fall": (9, 12),
+    },
+  ),
   (DISCOVERY, {"model.background_grid": 2, "model.num_slots": 1}),
   (DISCOVERY, {"data.resolution": (30, 30)}),
   (DISCOVERY, {"model.num_slot": 3}),

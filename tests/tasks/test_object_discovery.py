@@ -97,7 +97,7 @@ def test_the_foreground_is_what_slot_0_leaves_to_the_others():
     (15, 0.25),
     *(
       pytest.param(*case, marks=pytest.mark.thorough)
-      for case in ((0, 0), (10, 0), (20, 0.5), (99, 0.5))
+      for case in ((0, 0), (10, 0), (20, 0.5), (30, 0.5), (35, 0.25), (99, 0))
     ),
   ],
 )
@@ -108,11 +108,12 @@ def test_the_foreground_is_what_slot_0_leaves_to_the_others():
     pytest.param({"train_iterations": (2, 3)}, marks=pytest.mark.thorough),
   ],
 )
-def test_the_weight_of_the_foreground_rises(step, weight, options):
+def test_the_weight_of_the_foreground_rises_and_falls(step, weight, options):
   task = create(
     background_grid=1,
     foreground_weight=0.5,
     foreground_ramp=(10, 20),
+    foreground_fall=(30, 40),
     **options,
   )
   params, key = params_of(task), jax.random.key(1)
@@ -123,6 +124,20 @@ def test_the_weight_of_the_foreground_rises(step, weight, options):
   loss, _, _ = loss_of(task, drawn)
   covered = np.asarray(output.masks)[:, 1:].sum(axis=1).mean()
   np.testing.assert_allclose(loss, plain + weight * covered, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("changes", "expected"),
+  [
+    ({"foreground_ramp": (10, 20)}, [0, 0.5, 0.5]),
+    ({"foreground_fall": (10, 20)}, [0.5, 0, 0]),
+  ],
+)
+def test_the_weight_of_the_foreground_rises_or_falls(changes, expected):
+  task = create(background_grid=1, foreground_weight=0.5, **changes)
+  params, key = params_of(task), jax.random.key(1)
+  weights = [task.draw_noise(params, 1, key, s)[1][0] for s in (0, 20, 99)]
+  np.testing.assert_allclose(weights, expected)
 
 
 @pytest.mark.thorough
@@ -204,7 +219,13 @@ def test_iterations_are_split_over_the_devices_as_the_noise_is():
 
 
 @pytest.mark.parametrize(
-  "key", ["train_iterations", "early_iterations", "foreground_ramp"]
+  "key",
+  [
+    "train_iterations",
+    "early_iterations",
+    "foreground_ramp",
+    "foreground_fall",
+  ],
 )
 @pytest.mark.parametrize("given", [(-1, 3), (3, 2)])
 def test_pairs_that_cannot_be(key, given):

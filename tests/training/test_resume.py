@@ -75,6 +75,7 @@ def test_keys_that_an_older_run_does_not_have_count_with_their_defaults():
   saved = saved_config(config)
   for name in (
     "background_grid",
+    "foreground_fall",
     "foreground_ramp",
     "foreground_weight",
     "train_iterations",
