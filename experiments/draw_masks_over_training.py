@@ -151,7 +151,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     label, equals, path = given.partition("=")
     if not (label and equals and path) or label in runs:
       parser.error(f"Expected --run=LABEL=DIR, each label once, got {given!r}.")
-    runs[label] = read(pathlib.Path(path), arguments.columns)
+    try:
+      runs[label] = read(pathlib.Path(path), arguments.columns)
+    except (OSError, ValueError) as error:
+      parser.error(str(error))
   figures.save(draw(runs, arguments.images), arguments.figure)
   result = {
     label: {

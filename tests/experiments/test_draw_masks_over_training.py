@@ -71,7 +71,11 @@ def test_runs_without_masks_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "wrong", [["--run=a"], ["--run==a"], ["--images=0"], ["--columns=0"]]
+  "wrong",
+  [
+    *(["--run=a"], ["--run==a"], ["--images=0"], ["--columns=0"]),
+    ["--run=other=/no/such/run"],
+  ],
 )
 def test_wrong_arguments(wrong, tmp_path):
   run = evaluations(tmp_path / "a", [10])
