@@ -8,9 +8,12 @@ from typing import Any, NoReturn
 import jax
 from absl import logging
 
+from slot_attention_jax import data as data_lib
+from slot_attention_jax import tasks
 from slot_attention_jax.config import preset
 from slot_attention_jax.data import prefetch
 from slot_attention_jax.evaluation import in_training
+from slot_attention_jax.predict import trained_model
 from slot_attention_jax.runtime import (
   files,
   processes,
@@ -21,6 +24,7 @@ from slot_attention_jax.runtime import (
 from slot_attention_jax.training import (
   checks,
   goodput,
+  initial_weights,
   loggers,
   multi_step,
   next_steps,
@@ -76,7 +80,12 @@ def train(
     checkpointer = stack.enter_context(
       prepared_run.open_checkpointer(config, run)
     )
-    state = prepared_run.create_or_restore(config, run, checkpointer)
+    state = prepared_run.create_or_restore(
+      config,
+      run,
+      checkpointer,
+      functools.partial(_load_initial_weights, config),
+    )
     start, total = int(state.step), config.train.num_steps
     if start:
       changes |= resume.check_same_data(
@@ -148,9 +157,35 @@ def _claim_and_prepare(
   # A config that cannot be run makes no directory.
   exists = processes.broadcast_from_process_0(path.exists())
   changes = claim() if exists else {}
-  run = prepared_run.prepare(config, path)
+  # A run that exists may go on without the weights that it began with.
+  check = (lambda config: None) if exists else _check_initial_weights
+  run = prepared_run.prepare(config, path, check)
   checks.with_best_metric(config, run.task)
   return run, changes if exists else claim()
+
+
+def _check_initial_weights(config) -> None:
+  """Raises an error if a training cannot start from `initial_weights`."""
+  info = data_lib.expected_info(config, "train")
+  # Without, the data must be opened to know what model they need.
+  _load_initial_weights(config, info and tasks.create_task(config, info))
+
+
+def _load_initial_weights(config, task) -> Any:
+  """Parameters that a task starts from, None if they are random."""
+  name = config.train.initial_weights
+  if not name:
+    return None
+  try:
+    trained = trained_model.load(name)
+  except (ValueError, FileNotFoundError) as error:
+    raise type(error)(f"train.initial_weights: {error}") from error
+  if task is None:
+    return None
+  expected = jax.eval_shape(task.init, jax.random.key(0))
+  return initial_weights.fit(
+    trained.params, trained.model, task.model, expected, trained.name
+  )
 
 
 def _claim(stack, path, config, resume_changed) -> resume.Changes:

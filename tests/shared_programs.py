@@ -17,7 +17,7 @@ from slot_attention_jax.training import multi_step, optimizers, steps
 
 # Keys that no compiled function depends on.
 _FREE = {
-  "train": ("num_steps", "max_minutes", "steps_per_call"),
+  "train": ("num_steps", "max_minutes", "steps_per_call", "initial_weights"),
   "eval": ("every_steps", "checkpoint", "split"),
   "checkpoint": None,
   "logging": None,

@@ -734,3 +734,45 @@ def test_a_run_logs_its_parameters(
   saved = json.loads((tmp_path / "metadata.json").read_text())
   assert saved["recipe"] == "--config=mine"
   assert saved["code"]
+
+
+def test_a_training_starts_from_the_weights_of_another_run(whole, tmp_path):
+  source = copy_of(whole, tmp_path)
+  # Its best checkpoint is that of step 3.
+  options = f"train.initial_weights={source},seed=5,optim.learning_rate=1e-20"
+  workdir = tmp_path / "second"
+  config = tiny(f"{options},train.num_steps=2,eval.every_steps=2")
+  train.train(config, str(workdir))
+  started, best = state_of(workdir, 2), state_of(source, 3)
+  for a, b in zip(
+    jax.tree.leaves(started.params), jax.tree.leaves(best.params), strict=True
+  ):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+  # The rest is that of a new run with its seed.
+  assert not np.array_equal(started.key, best.key)
+  # Once begun, a run goes on without them.
+  shutil.rmtree(source)
+  with config.unlocked():
+    config.train.num_steps = 4
+  train.train(config, str(workdir), resume_changed=True)
+  assert int(state_of(workdir).step) == 4
+  # But not from others.
+  config.train.initial_weights = "quickstart"
+  with pytest.raises(ValueError, match=r"train\.initial_weights"):
+    train.train(config, str(workdir), resume_changed=True)
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("quikstart", "Did you mean"),
+    ("quickstart", r"model\.num_slots: 3, in the weights 4"),
+  ],
+)
+def test_initial_weights_that_do_not_fit_make_no_directory(
+  name, message, tmp_path
+):
+  workdir = tmp_path / "run"
+  with pytest.raises(ValueError, match=message):
+    train.train(tiny(f"train.initial_weights={name}"), str(workdir))
+  assert not workdir.exists()

@@ -198,6 +198,7 @@ ALLOWED: Mapping[str, Rule] = {
   "optim.clip_norm": _number(0, 1e9),
   "train.batch_size": _BATCH,
   "train.num_steps": _STEPS,
+  "train.initial_weights": _TEXT,
   "train.steps_per_call": _integer(0, 10**6),
   "train.max_minutes": _number(0, math.inf),
   "train.quick_compilation": _BOOL,

@@ -205,6 +205,11 @@ def _train() -> ml_collections.ConfigDict:
   # Images per step, over all devices.
   train.batch_size = 64
   train.num_steps = 500_000
+  # Weights that the training starts from: a name of `pretrained_names()`, a
+  # file of `export_weights`, the directory of a run, or `hf://owner/name`. "":
+  # random ones. The images may be larger than those it was trained on, see
+  # `training/initial_weights.py`.
+  train.initial_weights = ""
   # Most steps in one call of the compiled program, for data on the devices;
   # fewer where an evaluation or checkpoint is due in between. 0: 10 on GPU and
   # TPU, 1 on CPU.

@@ -1,6 +1,7 @@
 """A run before its first step: data, model, optimizer, state, records."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -48,12 +49,18 @@ class Run:
   schedule: optax.Schedule
 
 
-def prepare(config: Any, path: storage.Path) -> Run:
+def prepare(
+  config: Any,
+  path: storage.Path,
+  check_more: Callable[[Any], None] = lambda config: None,
+) -> Run:
   """Opens the data and builds the task and the optimizer.
 
   Args:
     config: the resolved config.
     path: directory of the run.
+    check_more: raises errors of a config whose values are known to be allowed,
+      before any data are decoded or rendered.
 
   Returns:
     The run; nothing is compiled yet.
@@ -63,6 +70,7 @@ def prepare(config: Any, path: storage.Path) -> Run:
   """
   mesh = mesh_lib.create_mesh()
   checks.check(config, mesh.size)
+  check_more(config)
   loggers.check_place(loggers.enabled(config.logging), path)
   sharding = mesh_lib.batch_sharding(mesh)
   dataset = data_lib.create_dataset(
@@ -100,11 +108,27 @@ def open_checkpointer(config: Any, run: Run) -> checkpoints.Checkpointer:
 
 
 def create_or_restore(
-  config: Any, run: Run, checkpointer: checkpoints.Checkpointer
+  config: Any,
+  run: Run,
+  checkpointer: checkpoints.Checkpointer,
+  load_initial: Callable[[tasks.Task], Any] = lambda task: None,
 ) -> state_lib.TrainState:
   """The state of the last checkpoint, or a new one where there is none.
 
   Damaged checkpoints are moved aside. All processes must call this.
+
+  Args:
+    config: the resolved config.
+    run: what was prepared.
+    checkpointer: of the run.
+    load_initial: what gives the parameters of a new state, or None for random
+      ones.
+
+  Returns:
+    The state, replicated over the mesh.
+
+  Raises:
+    ValueError: if the processes find different checkpoints.
   """
   sound_checkpoints.set_damaged_aside(checkpointer)
   latest = checkpointer.latest_step()
@@ -114,7 +138,15 @@ def create_or_restore(
     "Put the workdir on storage that all processes share.",
   )
   if latest is None:
-    return steps.create_state(run.task, run.optimizer, config.seed, run.mesh)
+    params = load_initial(run.task)
+    state = steps.create_state(run.task, run.optimizer, config.seed, run.mesh)
+    if params is None:
+      return state
+    logging.info("Starting from %s.", config.train.initial_weights)
+    replicated = mesh_lib.replicated(run.mesh)
+    params = jax.device_put(params, replicated)
+    initialize = jax.jit(run.optimizer.init, out_shardings=replicated)
+    return state.replace(params=params, opt_state=initialize(params))
   return checkpointer.restore(
     steps.abstract_state(run.task, run.optimizer, run.mesh)
   )

@@ -66,7 +66,7 @@ _RECORDS = (
   "evaluation.json",
   "evaluation.md",
 )
-_PATHS = ("data.data_dir",)
+_PATHS = ("data.data_dir", "train.initial_weights")
 _ABSENT = "none"
 _ROWS = 12
 _WIDTH = 40

@@ -37,6 +37,7 @@ VALUES = {
   "data.max_objects": [-1, 0.5],
   "data.on_device": ["maybe"],
   "data.variant": ["textured", "nonsense"],
+  "train.initial_weights": ["quikstart", "no/such/directory"],
   "data.scenes.num_eval": [0, -1, 2**40, 2.5],
   "data.scenes.num_train": [-1, 2**40, 0.5],
   "data.scenes.num_objects": [(3, 1), (-1, 2), (0, 3), (1, 2), (1.5, 2), ()],

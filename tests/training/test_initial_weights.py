@@ -1,0 +1,172 @@
+"""Tests of parameters that a training starts from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import slot_attention_jax as sa
+from slot_attention_jax.modules import background
+from slot_attention_jax.training import initial_weights
+
+SMALL = sa.SlotAttentionAutoEncoder(
+  resolution=(12, 16),
+  num_slots=3,
+  num_iterations=2,
+  slot_size=8,
+  mlp_hidden_size=8,
+  encoder_channels=(4, 6),
+  encoder_kernel_sizes=(4, 3),
+  encoder_strides=(2, 1),
+  encoder_mlp_sizes=(8, 8),
+  broadcast_size=(3, 4),
+  decoder_channels=(5,),
+  decoder_kernel_sizes=(4, 4),
+  decoder_strides=(2, 2),
+)
+SETS = sa.SlotAttentionClassifier(
+  num_properties=5,
+  num_slots=3,
+  num_iterations=2,
+  slot_size=8,
+  mlp_hidden_size=8,
+  encoder_channels=(4, 6),
+  encoder_kernel_sizes=(4, 3),
+  encoder_strides=(2, 1),
+  encoder_mlp_sizes=(8, 8),
+  head_hidden_size=8,
+)
+
+
+def images_of(size, seed=0):
+  return jax.random.uniform(jax.random.key(seed), (2, *size, 3)) * 2 - 1
+
+
+def init(model, size, seed=0):
+  """Parameters that are nowhere 0, as the initial biases are."""
+  params = jax.jit(model.init)(jax.random.key(seed), images_of(size))
+  leaves, treedef = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+  return jax.tree.unflatten(
+    treedef,
+    [
+      x + 0.1 * jax.random.normal(k, x.shape)
+      for x, k in zip(leaves, keys, strict=True)
+    ],
+  )
+
+
+def shapes_of(model, size):
+  return jax.eval_shape(model.init, jax.random.key(0), images_of(size))
+
+
+def enlarge(images, factor):
+  return np.asarray(images).repeat(factor, axis=-3).repeat(factor, axis=-2)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_model_of_larger_images_starts_as_the_smaller_one(factor):
+  size = (12 * factor, 16 * factor)
+  larger = SMALL.clone(
+    resolution=size,
+    encoder_kernel_sizes=(4 * factor, 3),
+    encoder_strides=(2 * factor, 1),
+    decoder_kernel_sizes=(4, 4 * factor),
+    decoder_strides=(2, 2 * factor),
+  )
+  params = init(SMALL, (12, 16))
+  fitted = initial_weights.fit(
+    params, SMALL, larger, shapes_of(larger, size), "weights"
+  )
+  images = images_of((12, 16), 5)
+  noise = jax.random.normal(jax.random.key(6), (2, 3, 8))
+  before = jax.jit(SMALL.apply)(params, images, noise=noise)
+  after = jax.jit(larger.apply)(fitted, enlarge(images, factor), noise=noise)
+  np.testing.assert_allclose(after.slots, before.slots, atol=1e-5)
+  np.testing.assert_allclose(
+    after.masks, enlarge(before.masks, factor), atol=1e-5
+  )
+  np.testing.assert_allclose(
+    after.reconstruction, enlarge(before.reconstruction, factor), atol=1e-5
+  )
+
+
+def test_a_set_predictor_of_larger_images_starts_as_the_smaller_one():
+  larger = SETS.clone(encoder_kernel_sizes=(8, 3), encoder_strides=(4, 1))
+  params = init(SETS, (12, 16))
+  fitted = initial_weights.fit(
+    params, SETS, larger, shapes_of(larger, (24, 32)), "weights"
+  )
+  images = images_of((12, 16), 5)
+  noise = jax.random.normal(jax.random.key(6), (2, 3, 8))
+  before = jax.jit(SETS.apply)(params, images, noise=noise)
+  after = jax.jit(larger.apply)(fitted, enlarge(images, 2), noise=noise)
+  np.testing.assert_allclose(after.predictions, before.predictions, atol=1e-5)
+
+
+def test_parameters_of_the_same_model_stay_as_they_are():
+  params = init(SETS, (12, 16))
+  fitted = initial_weights.fit(
+    params, SETS, SETS, shapes_of(SETS, (12, 16)), "weights"
+  )
+  jax.tree.map(np.testing.assert_array_equal, params, fitted)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    # A larger kernel with the same stride is another layer.
+    (
+      {"encoder_kernel_sizes": (8, 3)},
+      r"model\.encoder_kernel_sizes: \(8, 3\), in the weights \(4, 3\)",
+    ),
+    # Not a whole number of times as large.
+    (
+      {"encoder_kernel_sizes": (6, 3), "encoder_strides": (3, 1)},
+      r"model\.encoder_strides: \(3, 1\), in the weights \(2, 1\)",
+    ),
+    (
+      {"num_slots": 4, "slot_init": "per_slot"},
+      r"model\.num_slots: 4, in the weights 3",
+    ),
+    ({"mlp_hidden_size": 0}, r"model\.mlp_hidden_size: 0, in the weights 8"),
+    # That depends on the data.
+    (
+      {"num_properties": 7},
+      r"head/dense_1/bias: \(7,\), in the weights \(5,\)",
+    ),
+  ],
+)
+def test_another_model_is_an_error_that_names_settings(changes, message):
+  other = SETS.clone(**changes)
+  with pytest.raises(ValueError, match=message) as info:
+    initial_weights.fit(
+      init(SETS, (12, 16)), SETS, other, shapes_of(other, (12, 16)), "my file"
+    )
+  assert "from my file" in str(info.value)
+
+
+def test_a_background_is_a_setting():
+  other = SMALL.clone(background=background.SmoothBackground(grid=2))
+  with pytest.raises(
+    ValueError, match=r"model\.background_grid: 2, in the weights 0"
+  ):
+    initial_weights.fit(
+      init(SMALL, (12, 16)), SMALL, other, shapes_of(other, (12, 16)), "weights"
+    )
+
+
+def test_another_task_is_an_error():
+  message = "SlotAttentionClassifier, .* got a SlotAttentionAutoEncoder"
+  with pytest.raises(ValueError, match=message):
+    initial_weights.fit(
+      init(SMALL, (12, 16)), SMALL, SETS, shapes_of(SETS, (12, 16)), "weights"
+    )
+
+
+def test_dtypes_become_float32():
+  params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), init(SETS, (12, 16)))
+  fitted = initial_weights.fit(
+    params, SETS, SETS, shapes_of(SETS, (12, 16)), "weights"
+  )
+  assert {x.dtype for x in jax.tree.leaves(fitted)} == {np.dtype(np.float32)}
