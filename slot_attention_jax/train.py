@@ -179,7 +179,7 @@ def _load_initial_weights(config, task) -> Any:
   try:
     trained = trained_model.load(name)
   except (ValueError, FileNotFoundError) as error:
-    raise type(error)(f"train.initial_weights: {error}") from error
+    raise type(error)(f"{error} It is train.initial_weights.") from error
   if task is None:
     return None
   expected = jax.eval_shape(task.init, jax.random.key(0))
