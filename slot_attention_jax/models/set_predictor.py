@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from slot_attention_jax.models import presets, slot_model
 from slot_attention_jax.modules import encoder as encoder_lib
+from slot_attention_jax.modules import initializers
 from slot_attention_jax.modules import slot_attention as slot_attention_lib
 
 
@@ -50,7 +51,9 @@ class PropertyHead(nn.Module):
       x = nn.relu(x) if i else x
       x = nn.Dense(
         width,
-        kernel_init=nn.initializers.glorot_uniform(),
+        kernel_init=initializers.if_missing(
+          self, nn.initializers.glorot_uniform()
+        ),
         dtype=self.dtype,
         param_dtype=self.param_dtype,
         name=f"dense_{i}",

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from slot_attention_jax.modules import initializers
+
 COLOR_LIMIT = 1.05
 """Largest absolute value of a color in front of a background."""
 
@@ -73,7 +75,9 @@ class SmoothBackground(nn.Module):
       x = nn.relu(x) if i else x
       x = nn.Dense(
         features,
-        kernel_init=nn.initializers.glorot_uniform(),
+        kernel_init=initializers.if_missing(
+          self, nn.initializers.glorot_uniform()
+        ),
         dtype=self.dtype,
         param_dtype=self.param_dtype,
         name=f"dense_{i}",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from slot_attention_jax.modules import convolution, position
+from slot_attention_jax.modules import convolution, initializers, position
 
 LAYER_NORM_EPSILON = 1e-3
 """Keras' default, which the reference uses everywhere; Flax's is 1e-6."""
@@ -136,7 +136,9 @@ class CNNEncoder(nn.Module):
       x = nn.relu(x) if i else x
       x = nn.Dense(
         width,
-        kernel_init=nn.initializers.glorot_uniform(),
+        kernel_init=initializers.if_missing(
+          self, nn.initializers.glorot_uniform()
+        ),
         name=f"mlp_{i}",
         **dtypes,
       )(x)

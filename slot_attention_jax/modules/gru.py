@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import dtypes
 
+from slot_attention_jax.modules import initializers
+
 
 def _orthogonal(key, shape, dtype):
   """Orthogonal rows; LAPACK has no QR of 16-bit numbers."""
@@ -47,13 +49,13 @@ class GRUCell(nn.Module):
     d = self.features
     kernel = self.param(
       "kernel",
-      nn.initializers.glorot_uniform(),
+      initializers.if_missing(self, nn.initializers.glorot_uniform()),
       (inputs.shape[-1], 3 * d),
       self.param_dtype,
     )
     recurrent_kernel = self.param(
       "recurrent_kernel",
-      _orthogonal,
+      initializers.if_missing(self, _orthogonal),
       (d, 3 * d),
       self.param_dtype,
     )

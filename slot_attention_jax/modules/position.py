@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from slot_attention_jax.modules import initializers
+
 
 def position_grid(height: int, width: int) -> np.ndarray:
   """Distances of every cell to the four borders.
@@ -80,7 +82,9 @@ class SoftPositionEmbed(nn.Module):
     _, h, w, c = inputs.shape
     embedding = nn.Dense(
       c,
-      kernel_init=nn.initializers.glorot_uniform(),
+      kernel_init=initializers.if_missing(
+        self, nn.initializers.glorot_uniform()
+      ),
       dtype=self.dtype or inputs.dtype,
       param_dtype=self.param_dtype,
       name="dense",

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from slot_attention_jax.modules import early_stop
+from slot_attention_jax.modules import early_stop, initializers
 from slot_attention_jax.modules import slot_init as slot_init_lib
 from slot_attention_jax.modules.encoder import LAYER_NORM_EPSILON
 from slot_attention_jax.modules.gru import GRUCell
@@ -120,12 +120,13 @@ class SlotAttention(nn.Module):
         )
     options = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     d = self.slot_size
+    dense_init = initializers.if_missing(self, _glorot_uniform)
 
     def dense(features, name, use_bias=True):
       return nn.Dense(
         features,
         use_bias=use_bias,
-        kernel_init=_glorot_uniform,
+        kernel_init=dense_init,
         name=name,
         **options,
       )
@@ -143,6 +144,8 @@ class SlotAttention(nn.Module):
     shape, mu_init, log_sigma_init = slot_init_lib.gaussians(
       self.slot_init, self.num_slots, d
     )
+    mu_init = initializers.if_missing(self, mu_init)
+    log_sigma_init = initializers.if_missing(self, log_sigma_init)
     self.slots_mu = self.param("slots_mu", mu_init, shape, self.param_dtype)
     if self.slot_init != "learned":
       self.slots_log_sigma = self.param(
@@ -301,6 +304,9 @@ class SlotAttention(nn.Module):
       out_axes=1,
       length=length,
       unroll=min(self.unroll, length),
+      # The check traces an iteration once more. Only parameters that do not
+      # exist yet could depend on the loop, and creating them needs it.
+      check_constancy_invariants=self.is_mutable_collection("params"),
     )(self, slots, constants)
 
   def _iterate_constant(self, slots, constants):

@@ -738,3 +738,21 @@ def test_errors(inputs, options, message):
   }
   with pytest.raises(ValueError, match=message):
     shapes(MODULE, np.zeros(inputs, np.float32), **options)
+
+
+@pytest.mark.parametrize("gradient", ["unrolled", "implicit"])
+def test_iterations_are_traced_once_where_parameters_exist(
+  params, gradient, monkeypatch
+):
+  calls = []
+
+  class Counting(slot_attention.GRUCell):
+    def __call__(self, *args):
+      calls.append(len(calls))
+      return super().__call__(*args)
+
+  monkeypatch.setattr(slot_attention, "GRUCell", Counting)
+  module = MODULE.clone(gradient=gradient, num_iterations=5)
+  jax.eval_shape(lambda: module.apply(params, INPUTS, noise=NOISE))
+  # The last iteration alone has a gradient, if it is implicit.
+  assert len(calls) == (2 if gradient == "implicit" else 1)
