@@ -54,7 +54,8 @@ class Shown:
 
 def abstract_params(task: tasks.Task, mesh: jax.sharding.Mesh) -> Any:
   """Shapes, dtypes and shardings of a task's parameters, to restore into."""
-  params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
+  with jax.set_mesh(mesh):
+    params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
   sharding = mesh_lib.replicated(mesh)
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), params
@@ -104,8 +105,7 @@ def make_eval_step(
       return run(params, batch, key, first_index)
     everywhere, split = replicated.spec, batch_sharding.spec
     return jax.shard_map(
-      local,
-      mesh=mesh,
+      local,  # On the mesh in the context, which may stand for other platforms.
       in_specs=(everywhere, split, everywhere, everywhere),
       out_specs=split,
       check_vma=False,

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
+from slot_attention_jax.runtime import platform
+
 # Where the number is not given: a table of more is a mistake.
 _MOST_GROUPS = 2**16
 
@@ -73,7 +75,7 @@ def contingency_table(
   # A CPU counts pixel by pixel in less than a tenth of the time of the product.
   # Elsewhere the product stays: additions that are scattered over few numbers
   # have to wait for each other there.
-  return jax.lax.platform_dependent(
+  return platform.dependent(
     true_ids,
     pred_ids,
     cpu=functools.partial(_by_counting, **sizes),

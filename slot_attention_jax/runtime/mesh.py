@@ -1,5 +1,6 @@
 """The device mesh: the state is replicated, batches are split."""
 
+import contextlib
 from typing import Any
 
 import jax
@@ -57,7 +58,7 @@ def under_mesh(compiled: Any, mesh: jax.sharding.Mesh) -> Any:
   Args:
     compiled: made by `jax.jit`.
     mesh: what `jax.sharding.get_abstract_mesh()` returns during tracing; the
-      matching asks for it.
+      matching and `platform.dependent` ask for it.
 
   Returns:
     A function of the same arguments. Its attribute `lower` takes these
@@ -70,7 +71,12 @@ def under_mesh(compiled: Any, mesh: jax.sharding.Mesh) -> Any:
 
   def lower(*args, platforms=None):
     """Lowers for this platform, or ahead of time for others."""
-    with jax.set_mesh(mesh):
+    context = contextlib.nullcontext()
+    if platforms is not None:
+      # Without a device, so that forms for all platforms are traced.
+      anywhere = mesh.abstract_mesh.update(abstract_device=None)
+      context = jax.sharding.use_abstract_mesh(anywhere)
+    with jax.set_mesh(mesh), context:
       return compiled.trace(*args).lower(lowering_platforms=platforms)
 
   call.lower = lower

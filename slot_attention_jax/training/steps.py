@@ -33,7 +33,8 @@ def create_state(
     A `TrainState` at step 0.
   """
   # The key is an argument: other seeds run the same compiled program.
-  return _make_initializer(task, optimizer, mesh)(jax.random.key(seed))
+  initialize = _make_initializer(task, optimizer, mesh)
+  return mesh_lib.under_mesh(initialize, mesh)(jax.random.key(seed))
 
 
 def _make_initializer(task, optimizer, mesh):
@@ -53,7 +54,8 @@ def abstract_state(
 ) -> state_lib.TrainState:
   """Shapes, dtypes and shardings of a state, to restore a checkpoint into."""
   key = jax.random.key(0)
-  state = jax.eval_shape(lambda: _initial_state(task, optimizer, key))
+  with jax.set_mesh(mesh):
+    state = jax.eval_shape(lambda: _initial_state(task, optimizer, key))
   sharding = mesh_lib.replicated(mesh)
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
@@ -147,7 +149,8 @@ def _on_each_device(loss_and_grads, mesh):
   Args:
     loss_and_grads: function of (params, batch, noise) whose results are means
       over examples.
-    mesh: the mesh that batch and noise are split over.
+    mesh: the mesh that batch and noise are split over; it, or what stands for
+      it, is in the context when the result is traced.
 
   Returns:
     The same function for a batch split over the mesh.
@@ -161,13 +164,16 @@ def _on_each_device(loss_and_grads, mesh):
     vector, unravel = flatten_util.ravel_pytree(results)
     return unravel(jax.lax.pmean(vector, mesh_lib.AXIS))
 
-  everywhere, split = jax.P(), jax.P(mesh_lib.AXIS)
-  # check_vma would make gradients of replicated parameters sums over the
-  # devices at once.
-  return jax.shard_map(
-    local,
-    mesh=mesh,
-    in_specs=(everywhere, split, split),
-    out_specs=everywhere,
-    check_vma=False,
-  )
+  def on_all(params, batch, noise):
+    everywhere, split = jax.P(), jax.P(mesh_lib.AXIS)
+    # On the mesh in the context, which may stand for other platforms.
+    # check_vma would make gradients of replicated parameters sums over the
+    # devices at once.
+    return jax.shard_map(
+      local,
+      in_specs=(everywhere, split, split),
+      out_specs=everywhere,
+      check_vma=False,
+    )(params, batch, noise)
+
+  return on_all

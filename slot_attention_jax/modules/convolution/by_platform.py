@@ -11,8 +11,9 @@ other's gradient with respect to its inputs. All forms are exact up to rounding.
 | gradient of the kernel | in pieces | XLA's | through space to depth |
 
 No form dilates its inputs, which XLA:CPU compiles to naive loops.
-`jax.lax.platform_dependent` chooses when a program is lowered, so that a
-program compiled ahead of time for another platform gets that one's form. The
+`runtime.platform` chooses by the mesh in the context, or else when a program is
+lowered, so that a program compiled ahead of time for another platform gets that
+one's form. The
 gradients are custom (`jax.custom_vjp`): reverse mode, vmap and reverse mode of
 reverse mode work, plain forward mode (`jax.jvp`) does not.
 """  # noqa: E501
@@ -28,6 +29,7 @@ from slot_attention_jax.modules.convolution import (
   paired_columns,
   toom_cook,
 )
+from slot_attention_jax.runtime import platform
 
 # Output columns times channels from which XLA:CPU uses several cores.
 _MIN_PARALLEL = 2 * 64 * 64
@@ -156,7 +158,7 @@ def _strided(inputs, kernel, stride):
       return paired_columns.strided(inputs, kernel, padding)
     return _tile_batch_along_width(inputs, kernel, stride, padding)
 
-  return jax.lax.platform_dependent(
+  return platform.dependent(
     inputs,
     kernel,
     cpu=tiled,
@@ -203,9 +205,7 @@ def _transposed(gradient, kernel, stride, size):
     return transpose(gradient)[0]
 
   subpixel = functools.partial(_subpixel_transpose, stride=stride, size=size)
-  return jax.lax.platform_dependent(
-    gradient, kernel, cpu=subpixel, default=dense
-  )
+  return platform.dependent(gradient, kernel, cpu=subpixel, default=dense)
 
 
 def _kernel_gradient(inputs, gradient, kernel, stride):
@@ -226,7 +226,7 @@ def _kernel_gradient(inputs, gradient, kernel, stride):
   # A batch of any size, as in an exported program, has no number of pieces.
   counted = isinstance(inputs.shape[0], int)
   plain = functools.partial(transpose_of, _plain)
-  return jax.lax.platform_dependent(
+  return platform.dependent(
     inputs,
     gradient,
     cpu=in_pieces if counted else plain,

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import dtypes
 
+from slot_attention_jax.modules import initializers
 from slot_attention_jax.modules.convolution import by_platform, dense
 from slot_attention_jax.modules.convolution import packed as packed_lib
+from slot_attention_jax.runtime import platform
 
 _glorot_uniform = nn.initializers.glorot_uniform()
 
@@ -40,7 +42,8 @@ class _Layer(nn.Module):
     """The parameters (kernel, bias) for inputs of C channels."""
     k = self.kernel_size
     shape = (k, k, *self._channel_axes(channels))
-    kernel = self.param("kernel", _glorot_uniform, shape, self.param_dtype)
+    kernel_init = initializers.if_missing(self, _glorot_uniform)
+    kernel = self.param("kernel", kernel_init, shape, self.param_dtype)
     bias = self.param(
       "bias", nn.initializers.zeros, (self.features,), self.param_dtype
     )
@@ -150,6 +153,6 @@ def _stack(inputs, weights, strides, layer, packed):
       x = layer(x, kernel, bias, stride)
     return x
 
-  return jax.lax.platform_dependent(
+  return platform.dependent(
     inputs, weights, tpu=lambda x, w: packed(x, w, strides), default=plain
   )
