@@ -108,7 +108,8 @@ def load_weights(
       path, "the checksum of the arrays is not the one in the header"
     )
   params = traverse_util.unflatten_dict(arrays, sep="/")
-  return model, jax.tree.map(jnp.asarray, params)
+  # In one call: `jnp.asarray` compiles a program for every shape.
+  return model, jax.device_put(params)
 
 
 def parameters_checksum(params: Mapping[str, Any]) -> str:

@@ -363,3 +363,33 @@ def test_a_config_takes_the_model_of_weights():
   assert (made.model.slot_size, made.model.encoder_strides) == (8, (2,))
   assert made.model.slot_init == "per_slot"
   assert config.model.slot_size == 64
+
+
+def test_loading_compiles_nothing(tmp_path):
+  path = tmp_path / "weights.safetensors"
+  model = metadata().create_model()
+  rngs = {"params": jax.random.key(0), "slots": jax.random.key(1)}
+  shapes = jax.eval_shape(model.init, rngs, jnp.zeros((1, 8, 8, 3)))
+  params = jax.tree.map(lambda x: np.full(x.shape, 0.5, x.dtype), shapes)
+  sa.pretrained.weights_file.save_weights(path, params, metadata())
+  sa.load_weights(path)  # Keys are made by programs.
+  compiled = []
+
+  def listen(event, seconds, **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+      compiled.append(seconds)
+
+  jax.clear_caches()
+  key = jax.random.key(0)
+  assert key.shape == ()
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    _, loaded = sa.load_weights(path)
+    assert compiled == []
+    jnp.asarray(np.full((3, 1, 7), 0.5, np.float32)) + 1  # It does listen.
+    assert compiled
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  for leaf in jax.tree.leaves(loaded):
+    assert isinstance(leaf, jax.Array)
+    np.testing.assert_array_equal(leaf, 0.5)
