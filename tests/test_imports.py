@@ -6,6 +6,8 @@ that each can be read, tested and reused with what is below it alone.
 
 import ast
 import functools
+import gc
+import importlib
 import os
 import pathlib
 import re
@@ -377,3 +379,15 @@ def test_the_program_trains_with_a_plain_jax_and_ml_collections(tmp_path):
   assert imported == "[]"
   assert (tmp_path / "checkpoints" / "2").is_dir()
   assert (tmp_path / "images" / "00000002.png").exists()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_importing_leaves_the_garbage_collector_as_it_was(enabled, monkeypatch):
+  import slot_attention_jax
+
+  calls = []
+  monkeypatch.setattr(gc, "isenabled", lambda: enabled)
+  monkeypatch.setattr(gc, "disable", lambda: calls.append("disable"))
+  monkeypatch.setattr(gc, "enable", lambda: calls.append("enable"))
+  importlib.reload(slot_attention_jax)
+  assert calls == ["disable", "enable"][: 1 + enabled]
