@@ -18,6 +18,7 @@ from slot_attention_jax.runtime import (
   files,
   processes,
   progress,
+  shapes,
   signals,
   storage,
 )
@@ -182,7 +183,7 @@ def _load_initial_weights(config, task) -> Any:
     raise type(error)(f"{error} It is train.initial_weights.") from error
   if task is None:
     return None
-  expected = jax.eval_shape(task.init, jax.random.key(0))
+  expected = shapes.of(task.init, jax.random.key(0))
   return initial_weights.fit(
     trained.params, trained.model, task.model, expected, trained.name
   )

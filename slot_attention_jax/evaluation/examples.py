@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
-from slot_attention_jax.runtime import compilation, progress
+from slot_attention_jax.runtime import compilation, progress, shapes
 from slot_attention_jax.runtime import mesh as mesh_lib
 
 
@@ -54,8 +54,7 @@ class Shown:
 
 def abstract_params(task: tasks.Task, mesh: jax.sharding.Mesh) -> Any:
   """Shapes, dtypes and shardings of a task's parameters, to restore into."""
-  with jax.set_mesh(mesh):
-    params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
+  params = shapes.of(lambda: task.init(jax.random.key(0)))
   sharding = mesh_lib.replicated(mesh)
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), params

@@ -6,6 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from slot_attention_jax.runtime import shapes
+
 
 def if_missing(
   module: nn.Module, initializer: Callable[..., Any]
@@ -21,8 +23,8 @@ def if_missing(
     initializer: function of (key, shape, dtype).
 
   Returns:
-    The initializer; where parameters cannot be created, one of the same shapes
-    that is traced in no time.
+    The initializer; where parameters cannot be created, or their shapes alone
+    are asked for, one of the same shapes that is traced in no time.
 
   Example:
     >>> import jax
@@ -37,7 +39,7 @@ def if_missing(
     >>> Scale().apply(params, jax.numpy.ones((2, 3))).shape
     (2, 3)
   """
-  if module.is_mutable_collection("params"):
+  if module.is_mutable_collection("params") and not shapes.only():
     return initializer
   return _zeros
 

@@ -29,6 +29,7 @@ from slot_attention_jax.models import from_config
 from slot_attention_jax.pretrained import weights_metadata
 from slot_attention_jax.runtime import arrays as arrays_lib
 from slot_attention_jax.runtime import files, storage
+from slot_attention_jax.runtime import shapes as shapes_lib
 
 # safetensors is imported where it is used: training does not need it.
 _ENTRY = "slot_attention_jax"
@@ -238,7 +239,7 @@ def _check_arrays(
     model = metadata.create_model()
     keys = {"params": jax.random.key(0), "slots": jax.random.key(1)}
     images = jax.ShapeDtypeStruct((1, *metadata.resolution, 3), jnp.float32)
-    expected = jax.eval_shape(model.init, keys, images)
+    expected = shapes_lib.of(model.init, keys, images)
     expected = traverse_util.flatten_dict(expected, sep="/")
     arrays_lib.check_arrays(expected, arrays, where=str(path))
   except ValueError as error:

@@ -8,7 +8,7 @@ from jax import flatten_util
 
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
-from slot_attention_jax.runtime import compilation
+from slot_attention_jax.runtime import compilation, shapes
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import state as state_lib
 
@@ -54,8 +54,7 @@ def abstract_state(
 ) -> state_lib.TrainState:
   """Shapes, dtypes and shardings of a state, to restore a checkpoint into."""
   key = jax.random.key(0)
-  with jax.set_mesh(mesh):
-    state = jax.eval_shape(lambda: _initial_state(task, optimizer, key))
+  state = shapes.of(lambda: _initial_state(task, optimizer, key))
   sharding = mesh_lib.replicated(mesh)
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state

@@ -8,6 +8,7 @@ import pytest
 from flax import linen as nn
 
 from slot_attention_jax.modules import initializers
+from slot_attention_jax.runtime import shapes
 
 calls = []
 
@@ -46,3 +47,11 @@ def test_shapes_are_still_compared():
   params = {"params": {"scale": np.ones(3, np.float32)}}
   with pytest.raises(flax.errors.ScopeParamShapeError):
     Scale().apply(params, np.ones((2, 4), np.float32))
+
+
+def test_it_does_not_run_for_shapes():
+  calls.clear()
+  x = jax.ShapeDtypeStruct((2, 4), jnp.float32)
+  found = shapes.of(Scale().init, jax.random.key(0), x)
+  assert calls == []
+  assert found["params"]["scale"] == jax.ShapeDtypeStruct((4,), jnp.float32)
