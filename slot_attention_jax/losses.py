@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from slot_attention_jax import matching
 
@@ -60,6 +59,8 @@ def pairwise_huber(
     )
   predictions = jnp.asarray(predictions, jnp.float32)
   targets = jnp.asarray(targets, jnp.float32)
+  import optax  # Takes a tenth of a second, which most users do not need.
+
   cost = optax.losses.huber_loss(
     predictions[:, :, None, :], targets[:, None, :, :], delta=1.0
   )  # [B, K, O, P]

@@ -5,7 +5,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -262,6 +261,8 @@ def _subset_options(
 @jax.jit
 def _match_one(cost: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Matches one problem, cost [K, O] float32 -> rows [M], cols [M] int32."""
+  import optax  # Takes a tenth of a second, which few need.
+
   rows, cols = optax.assignment.hungarian_algorithm(
     _replace_nonfinite(cost)
   )  # [M], [M]

@@ -389,5 +389,7 @@ def test_importing_leaves_the_garbage_collector_as_it_was(enabled, monkeypatch):
   monkeypatch.setattr(gc, "isenabled", lambda: enabled)
   monkeypatch.setattr(gc, "disable", lambda: calls.append("disable"))
   monkeypatch.setattr(gc, "enable", lambda: calls.append("enable"))
+  frozen = gc.get_freeze_count()
   importlib.reload(slot_attention_jax)
+  assert gc.get_freeze_count() == frozen
   assert calls == ["disable", "enable"][: 1 + enabled]
