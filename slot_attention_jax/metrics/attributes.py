@@ -62,29 +62,7 @@ def attribute_counts(
     {'objects': [2.0], 'matched': [2.0], 'distance': [0.5], 'within_0.25':
     [1.0], 'detected': [1.0], 'predicted': [1.0], 'count_correct': [0.0]}
   """
-  shape, true_shape = predictions.shape, targets.shape
-  if (
-    len(shape) != 3
-    or len(true_shape) != 3
-    or shape[0] != true_shape[0]
-    or not shape[2] == true_shape[2] == layout.size
-  ):
-    raise ValueError(
-      "attribute_counts: expected predictions [B, K, P] and targets [B, O, P] "
-      f"with P = {layout.size} of layout {layout.name!r}, got "
-      f"{shape} and {true_shape}."
-    )
-  if cost.shape != (*shape[:2], true_shape[1]):
-    raise ValueError(
-      f"attribute_counts: expected a cost {(*shape[:2], true_shape[1])} of "
-      f"every prediction with every target, got {cost.shape}."
-    )
-  if not all(t >= 0 for t in thresholds):
-    raise ValueError(
-      "attribute_counts: expected thresholds that are distances, 0 or more, "
-      f"got {tuple(thresholds)}; leave out -1, average precision's sign for "
-      "no threshold."
-    )
+  _check(predictions, targets, cost, layout, thresholds)
   rows, cols = matching.hungarian_match(cost)  # [B, M], [B, M]
   pick = jax.vmap(lambda array, index: array[index])
   predicted = pick(jnp.asarray(predictions, jnp.float32), rows)  # [B, M, P]
@@ -118,6 +96,33 @@ def attribute_counts(
   out["predicted"] = confident.astype(jnp.float32)
   out["count_correct"] = (confident == present).astype(jnp.float32)
   return out
+
+
+def _check(predictions, targets, cost, layout, thresholds) -> None:
+  """Raises the errors of `attribute_counts`."""
+  shape, true_shape = predictions.shape, targets.shape
+  if (
+    len(shape) != 3
+    or len(true_shape) != 3
+    or shape[0] != true_shape[0]
+    or not shape[2] == true_shape[2] == layout.size
+  ):
+    raise ValueError(
+      "attribute_counts: expected predictions [B, K, P] and targets [B, O, P] "
+      f"with P = {layout.size} of layout {layout.name!r}, got "
+      f"{shape} and {true_shape}."
+    )
+  if cost.shape != (*shape[:2], true_shape[1]):
+    raise ValueError(
+      f"attribute_counts: expected a cost {(*shape[:2], true_shape[1])} of "
+      f"every prediction with every target, got {cost.shape}."
+    )
+  if not all(t >= 0 for t in thresholds):
+    raise ValueError(
+      "attribute_counts: expected thresholds that are distances, 0 or more, "
+      f"got {tuple(thresholds)}; leave out -1, average precision's sign for "
+      "no threshold."
+    )
 
 
 def attribute_scores(
