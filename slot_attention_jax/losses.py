@@ -177,3 +177,37 @@ def reconstruction_loss(
     images, jnp.float32
   )
   return jnp.mean(jnp.square(error), axis=(1, 2, 3))  # [B]
+
+
+def mask_overlap(masks: jax.Array) -> jax.Array:
+  r"""How much slots share pixels.
+
+  .. math::
+    \frac{1}{HW} \sum_{p} \sum_{k \ne l} m_k(p)\, m_l(p)
+
+  Args:
+    masks: [B, K, H, W, 1], in [0, 1]; of all slots, or of some.
+
+  Returns:
+    [B] float32, at least 0: 0 where no pixel is covered by two of the slots,
+    and 1 - 1 / K where each has an equal share of every pixel.
+
+  Raises:
+    ValueError: if the masks do not have five axes.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax import losses
+    >>> losses.mask_overlap(jnp.full((2, 4, 8, 8, 1), 0.25)).tolist()
+    [0.75, 0.75]
+    >>> losses.mask_overlap(jnp.ones((2, 1, 8, 8, 1))).tolist()
+    [0.0, 0.0]
+  """
+  if masks.ndim != 5:
+    raise ValueError(
+      f"mask_overlap: expected masks [B, K, H, W, 1], got {masks.shape}. They "
+      "are the `masks` of an autoencoder's output."
+    )
+  masks = masks.astype(jnp.float32)
+  pairs = jnp.square(masks.sum(axis=1)) - jnp.square(masks).sum(axis=1)
+  return pairs.mean(axis=(1, 2, 3))

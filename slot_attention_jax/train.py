@@ -178,7 +178,7 @@ def _load_initial_weights(config, task) -> Any:
   if not name:
     return None
   try:
-    trained = trained_model.load(name)
+    trained = trained_model.load(name, checkpoint="last")
   except (ValueError, FileNotFoundError) as error:
     raise type(error)(f"{error} It is train.initial_weights.") from error
   if task is None:

@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import slot_attention_jax as sa
@@ -12,7 +13,7 @@ from slot_attention_jax import models, tasks
 from slot_attention_jax.config import arguments, base, preset
 from slot_attention_jax.data import from_config, procedural, types
 from slot_attention_jax.data.multi_object import dataset
-from slot_attention_jax.training import checks, optimizers
+from slot_attention_jax.training import checks, initial_weights, optimizers
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = [
@@ -28,6 +29,8 @@ NAMES = [
 VARIANTS = [
   "clevr_discovery:fast",
   "clevr_discovery:small",
+  "clevr_discovery:small,background",
+  "clevr_discovery:small,background,enlarged",
   "clevr_set:fast",
   "clevr_set:small",
   "multi_dsprites:fast",
@@ -155,7 +158,7 @@ def test_variants_train_the_same_objective_in_fewer_steps(name):
   assert config.train.num_steps % 10 == 0
   assert config.optim.decay_steps == config.train.num_steps
   # On the same data, unless the variant is for small scenes.
-  assert config.data.name == paper.data.name or name.endswith(":small")
+  assert config.data.name == paper.data.name or ":small" in name
   changed = sa.load_config(f"{name},train.num_steps=7")
   assert changed.train.num_steps == 7
   debug = sa.load_config(f"{name},debug")
@@ -227,6 +230,24 @@ def test_models_give_the_shapes_of_the_data(name):
     assert output.predictions.shape == (2, k, types.CLEVR_LAYOUT.size)
   if num_params:
     assert sum(x.size for x in jax.tree.leaves(params)) == num_params
+
+
+@pytest.mark.parametrize("name", ["small", "small,background"])
+def test_the_enlarged_model_starts_from_the_small_one(name):
+  small, large = (
+    tasks.create_task(config, info_of(config))
+    for config in (
+      sa.load_config(f"clevr_discovery:{arg}")
+      for arg in (name, f"{name},enlarged")
+    )
+  )
+  assert large.image_shape == (128, 128, 3)
+  given, wanted = (
+    jax.eval_shape(task.init, jax.random.key(0)) for task in (small, large)
+  )
+  given = jax.tree.map(lambda x: np.zeros(x.shape), given)
+  fitted = initial_weights.fit(given, small.model, large.model, wanted, "run")
+  assert jax.tree.map(np.shape, fitted) == jax.tree.map(np.shape, wanted)
 
 
 @pytest.mark.parametrize("name", WITH_VARIANTS)

@@ -174,3 +174,20 @@ def test_reconstruction_of_another_shape_is_an_error():
     losses.reconstruction_loss(jnp.zeros((2, 8, 8, 3)), jnp.zeros((2, 8, 8, 1)))
   with pytest.raises(ValueError, match="one shape"):
     losses.reconstruction_loss(jnp.zeros((8, 8, 3)), jnp.zeros((8, 8, 3)))
+
+
+def test_mask_overlap_is_a_sum_over_pairs_of_slots():
+  masks = jax.random.uniform(jax.random.key(0), (2, 4, 3, 5, 1))
+  expected = sum(
+    (masks[:, k] * masks[:, j]).mean(axis=(1, 2, 3))
+    for k, j in itertools.permutations(range(4), 2)
+  )
+  actual = losses.mask_overlap(masks.astype(jnp.bfloat16))
+  assert actual.dtype == jnp.float32
+  np.testing.assert_allclose(losses.mask_overlap(masks), expected, rtol=1e-5)
+  np.testing.assert_allclose(actual, expected, rtol=2e-2)
+
+
+def test_masks_without_a_channel_are_an_error():
+  with pytest.raises(ValueError, match=r"mask_overlap.*\(2, 4, 3, 5\)"):
+    losses.mask_overlap(jnp.ones((2, 4, 3, 5)))

@@ -178,6 +178,7 @@ ALLOWED: Mapping[str, Rule] = {
   "model.foreground_weight": _number(0, 1e6),
   "model.foreground_ramp": _begin_and_end(),
   "model.foreground_fall": _begin_and_end(),
+  "model.overlap_weight": _number(0, 1e6),
   "model.train_iterations": _in_order(_each(_integer(0, 1000), 2)),
   "model.early_iterations": _in_order(_each(_integer(0, 1000), 2)),
   "model.early_steps": _integer(0, 10**9),

@@ -157,6 +157,11 @@ def _model() -> ml_collections.ConfigDict:
   # (begin, end) steps between which it falls to 0 again; (0, 0): never. As long
   # as it lasts, objects that stand out little stay transparent.
   model.foreground_fall = (0, 0)
+  # Discovery: weight in the loss of how much slots share pixels, those of slot
+  # 0 left out if there is a `background_grid`; 0.0: not in the loss, as in the
+  # paper. It ends that several slots paint the same object, each half
+  # transparent; before slots have found objects, it would decide too early.
+  model.overlap_weight = 0.0
   # (fewest, most) iterations in training, drawn uniformly for each example;
   # (0, 0): always num_iterations.
   model.train_iterations = (0, 0)
@@ -206,9 +211,9 @@ def _train() -> ml_collections.ConfigDict:
   train.batch_size = 64
   train.num_steps = 500_000
   # Weights that the training starts from: a name of `pretrained_names()`, a
-  # file of `export_weights`, the directory of a run, or `hf://owner/name`. "":
-  # random ones. The images may be larger than those it was trained on, see
-  # `training/initial_weights.py`.
+  # file of `export_weights`, the directory of a run, whose last checkpoint is
+  # taken, or `hf://owner/name`. "": random ones. The images may be larger than
+  # those of the weights, see `training/initial_weights.py`.
   train.initial_weights = ""
   # Most steps in one call of the compiled program, for data on the devices;
   # fewer where an evaluation or checkpoint is due in between. 0: 10 on GPU and

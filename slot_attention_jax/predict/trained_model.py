@@ -53,13 +53,16 @@ class TrainedModel:
       )
 
 
-def load(source: str | os.PathLike[str]) -> TrainedModel:
+def load(
+  source: str | os.PathLike[str], *, checkpoint: str = "best"
+) -> TrainedModel:
   """Loads a trained model.
 
   Args:
     source: a name out of `sa.pretrained_names()`; the path of a `.safetensors`
-      file of `export_weights`; or the directory of a run, local or `gs://`,
-      whose best checkpoint is taken, or else its last.
+      file of `export_weights`; or the directory of a run, local or `gs://`.
+    checkpoint: of a run: `"best"`, or else the last if there is no best one;
+      or `"last"`.
 
   Returns:
     The model.
@@ -76,11 +79,11 @@ def load(source: str | os.PathLike[str]) -> TrainedModel:
   """
   name = os.fspath(source)
   if storage.is_remote(name):
-    return _of_run(storage.open_directory(name))
+    return _of_run(storage.open_directory(name), checkpoint)
   path = pathlib.Path(source).expanduser()
   if name not in pretrained.pretrained_names():
     if name and path.is_dir():
-      return _of_run(path.absolute())
+      return _of_run(path.absolute(), checkpoint)
     if path.suffix == _SUFFIX or path.is_file():
       model, params = pretrained.load_weights(path)
       metadata = pretrained.read_weights_metadata(path)
@@ -113,8 +116,8 @@ def _of_weights(name, model, params, metadata) -> TrainedModel:
   )
 
 
-def _of_run(path: storage.Path) -> TrainedModel:
-  """The best, or else the last, checkpoint of a run."""
+def _of_run(path: storage.Path, checkpoint: str) -> TrainedModel:
+  """The best, or else the last, checkpoint of a run; or the last."""
   advice = "Give the --workdir of a training."
   if not (path / "checkpoints").is_dir():
     raise FileNotFoundError(
@@ -122,7 +125,7 @@ def _of_run(path: storage.Path) -> TrainedModel:
       f"'checkpoints'. {advice}"
     )
   rule = files.read_json(path / "config.json", advice)["checkpoint"]
-  which, step, config, params = _restore(path, rule)
+  which, step, config, params = _restore(path, rule, checkpoint)
   about = files.read_json(path / "metadata.json", advice)
   layout = None
   if config["task"] == "set_prediction":
@@ -145,14 +148,15 @@ def _of_run(path: storage.Path) -> TrainedModel:
   )
 
 
-def _restore(path, rule) -> tuple[str, int, dict[str, Any], Any]:
+def _restore(path, rule, checkpoint) -> tuple[str, int, dict[str, Any], Any]:
   """The kind of the checkpoint, its step, config and parameters."""
   # With orbax, which weights do without.
   from slot_attention_jax.training import trained_run
 
   metric = rule["best_metric"]
   metric = None if metric in ("", "auto") else metric
-  for which in ("best", "last") if metric else ("last",):
+  best_first = metric and checkpoint == "best"
+  for which in ("best", "last") if best_first else ("last",):
     try:
       with trained_run.open_run(
         path, which, best_metric=metric, best_mode=rule["best_mode"]

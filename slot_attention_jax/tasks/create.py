@@ -73,6 +73,7 @@ def create_task(
     foreground_weight=model.foreground_weight,
     foreground_ramp=tuple(model.foreground_ramp),
     foreground_fall=tuple(model.foreground_fall),
+    overlap_weight=model.overlap_weight,
     **kwargs,
   )
 

@@ -59,12 +59,15 @@ class ObjectDiscovery(task.Task):
       from 0; (0, 0): it does not.
     foreground_fall: (begin, end) steps between which it falls to 0 again; (0,
       0): it does not.
+    overlap_weight: weight in the loss of `losses.mask_overlap`, of the slots
+      that do not paint a background.
   """
 
   max_objects: int
   foreground_weight: float = 0.0
   foreground_ramp: tuple[int, int] = (0, 0)
   foreground_fall: tuple[int, int] = (0, 0)
+  overlap_weight: float = 0.0
 
   @property
   def metric_names(self) -> tuple[str, ...]:
@@ -123,10 +126,14 @@ class ObjectDiscovery(task.Task):
     return super().apply_in_training(params, images, noise)
 
   def loss(self, params: Any, batch: types.Batch, noise: Any) -> jax.Array:
-    """Mean squared error over B, H, W and C, plus the weighted foreground."""
+    """Mean squared error over B, H, W and C, plus what has a weight."""
     images = batch["image"]
     output = self.apply_in_training(params, images, noise)
     loss = losses.reconstruction_loss(output.reconstruction, images).mean()
+    if self.overlap_weight:
+      first = 0 if self.model.background is None else 1
+      overlaps = losses.mask_overlap(output.masks[:, first:])  # [B]
+      loss += self.overlap_weight * overlaps.mean()
     if not self.foreground_weight:
       return loss
     weights = noise[1] if self._weight_changes else self.foreground_weight

@@ -55,6 +55,7 @@ _IN_TRAINING_ONLY = (
   "model.foreground_ramp",
   "model.foreground_weight",
   "model.gradient",
+  "model.overlap_weight",
   "model.train_iterations",
 )
 _RECORDS = (

@@ -67,6 +67,7 @@ VALUES = {
   "model.decoder_strides": [(), *LAYERS, (2, 2, 2)],
   "model.background_grid": [-1, 1.5],
   "model.foreground_weight": [-1.0, NAN, INF],
+  "model.overlap_weight": [-1.0, NAN, INF],
   "model.foreground_fall": [(5, 5), (5, 1), (-1, 5), (1.5, 3), (), (3,)],
   "model.foreground_ramp": [(5, 5), (5, 1), (-1, 5), (1.5, 3), (), (3,)],
   "model.train_iterations": [(3, 1), (0, 3), (-1, 3), (1.5, 3), (), (3,)],

@@ -67,6 +67,8 @@ def test_a_run_is_its_best_checkpoint(found):
     "tetrominoes_scenes",
   )
   assert "best checkpoint, step 2" in trained.name
+  last = trained_model.load(tiny.RUN, checkpoint="last")
+  assert "last checkpoint" in last.name
   again = sa.predict(IMAGES, trained, batch_size=2)
   np.testing.assert_allclose(again.masks, found.masks, atol=1e-6)
 

@@ -92,6 +92,24 @@ def test_the_foreground_is_what_slot_0_leaves_to_the_others():
 
 
 @pytest.mark.parametrize(
+  "options",
+  [{}, pytest.param({"background_grid": 1}, marks=pytest.mark.thorough)],
+)
+def test_the_overlap_is_that_of_the_slots_without_the_background(options):
+  plain, output, _ = loss_of(create(**options))
+  loss, _, _ = loss_of(create(**options, overlap_weight=0.5))
+  masks = np.asarray(output.masks)[:, 1 if options else 0 :]
+  overlap = sum(
+    (masks[:, k] * masks[:, j]).mean()
+    for k in range(masks.shape[1])
+    for j in range(masks.shape[1])
+    if j != k
+  )
+  assert overlap > 0.01
+  np.testing.assert_allclose(loss, plain + 0.5 * overlap, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
   ("step", "weight"),
   [
     (15, 0.25),
