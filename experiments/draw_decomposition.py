@@ -16,7 +16,7 @@ from absl import app, flags
 
 import slot_attention_jax as sa
 from slot_attention_jax.data import procedural
-from slot_attention_jax.evaluation import decomposition, rendering
+from slot_attention_jax.evaluation import decomposition, figures
 from slot_attention_jax.runtime import files
 from slot_attention_jax.runtime import mesh as mesh_lib
 
@@ -73,7 +73,7 @@ def main(argv):
     segmentation=batch["segmentation"],
     scores=scores,
   )
-  files.save_png(pathlib.Path(_FIGURE.value), rendering.to_array(figure))
+  files.save_png(pathlib.Path(_FIGURE.value), figures.to_array(figure))
   shown = {k: v.round(3).tolist() for k, v in scores.items()}
   print(f"{_FIGURE.value}: {shown}")
 

@@ -21,7 +21,7 @@ def figure(
   segmentation: np.ndarray | None = None,
   scores: Mapping[str, np.ndarray] | None = None,
   title: str = "",
-) -> figures.Figure:
+) -> Any:
   """Draws a row for each image.
 
   Columns: the image; the true objects, each in the color of the slot that
@@ -38,7 +38,7 @@ def figure(
     title: above all.
 
   Returns:
-    The figure.
+    A figure of matplotlib.
   """
   masks = np.asarray(output.masks, np.float32)[..., 0]  # [B, K, H, W]
   slots = masks.argmax(axis=1)  # [B, H, W]
@@ -63,7 +63,7 @@ def iterations_figure(
   slot_images: np.ndarray | None = None,
   masks: np.ndarray | None = None,
   title: str = "",
-) -> figures.Figure:
+) -> Any:
   """Draws the attention of every slot at every iteration, for one image.
 
   Rows: the iterations t = 1, ..., T; of an autoencoder also the slots' images
@@ -79,7 +79,7 @@ def iterations_figure(
     title: above all.
 
   Returns:
-    The figure.
+    A figure of matplotlib.
   """
   maps = [upsampled(a, size) for a in attention]
   rows = [[palette.blend_slots(m) for m in maps]]

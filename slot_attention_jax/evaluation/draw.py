@@ -1,6 +1,7 @@
 """Writes what a model makes of the first examples of a split."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -13,7 +14,6 @@ from slot_attention_jax.evaluation import (
   examples,
   figures,
   object_figure,
-  rendering,
   visualize,
 )
 from slot_attention_jax.runtime import files, storage
@@ -55,11 +55,11 @@ def write(
   arrays.save(
     path / "figures" / f"{name}.npz", arrays.collect(task, shown, scores)
   )
-  if not rendering.available():
+  if not figures.available():
     logging.info("No figures: matplotlib is not installed.")
     return grid
   drawn = figure(task, shown, info, step=step, results=results)
-  return rendering.save(drawn, path / "figures" / name)
+  return figures.save(drawn, path / "figures" / name)
 
 
 def figure(
@@ -69,7 +69,7 @@ def figure(
   *,
   step: int | None,
   results: Mapping[str, np.ndarray] | None = None,
-) -> figures.Figure:
+) -> Any:
   """Draws the figure of a task; arguments as of `write`."""
   parts = [f"{info.name}/{info.split}"]
   parts += [] if step is None else [f"step {step}"]

@@ -1,22 +1,24 @@
-"""Figures: panels in rows, with titles and scores.
+"""Figures: panels in rows, with titles and scores, drawn by matplotlib.
 
-A figure is an image with words and marks over it; `rendering` makes files of
-it.
+All panels are put into one image first, which takes a tenth of the time that
+an axes for each of them would.
 """
 
 import dataclasses
+import importlib.util
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from slot_attention_jax.evaluation import palette
+from slot_attention_jax.runtime import files, storage
 
 # All lengths are in pixels.
+_DPI = 100
 _TILE, _LARGEST = 112, 160
 _GAP, _WIDE_GAP = 6, 20
 _MARGIN = 10
-GRAY = "#595959"
-"""The color of titles."""
 _FONT, _SMALL = 13.0, 12.0
 _LINE = 17
 
@@ -40,19 +42,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Text:
-  """Words in a figure.
-
-  Attributes:
-    x: pixels from the left, of what `align` says.
-    y: pixels from the top, of what `valign` says.
-    words: one or more lines.
-    size: of the font.
-    align: `"left"`, `"center"` or `"right"`.
-    valign: `"top"`, `"center"` or `"baseline"`, that of the first line.
-    color: `"#rrggbb"`.
-    bold: whether the font is bold.
-    mono: whether all characters are of one width.
-  """
+  """Words in a figure, at (x, y) in pixels; the rest as of matplotlib."""
 
   x: float
   y: float
@@ -60,39 +50,19 @@ class Text:
   size: float = _FONT
   align: str = "left"
   valign: str = "top"
-  color: str = "#000000"
+  color: str = "black"
   bold: bool = False
   mono: bool = False
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mark:
-  """A ring, or a cross, around (x, y) in pixels, with a white border."""
-
-  x: float
-  y: float
-  color: str = "#000000"
-  cross: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Figure:
-  """An image with marks and words over it.
-
-  Attributes:
-    canvas: [H, W, 3] uint8.
-    texts: the words.
-    marks: the marks.
-  """
-
-  canvas: np.ndarray
-  texts: Sequence[Text] = ()
-  marks: Sequence[Mark] = ()
+def available() -> bool:
+  """Whether matplotlib is installed."""
+  return importlib.util.find_spec("matplotlib") is not None
 
 
 def grid(
   columns: Sequence[Column], labels: Sequence[str] = (), title: str = ""
-) -> Figure:
+) -> Any:
   """Draws columns of panels.
 
   Args:
@@ -101,7 +71,7 @@ def grid(
     title: above all.
 
   Returns:
-    The figure.
+    A figure of matplotlib.
   """
   count = len(columns[0].panels)
   height = scaled(columns[0].panels[0]).shape[0]
@@ -141,9 +111,43 @@ def grid(
     )
   if title:
     texts.append(
-      Text(x=_MARGIN, y=_MARGIN, words=title, size=_SMALL, color=GRAY)
+      Text(x=_MARGIN, y=_MARGIN, words=title, size=_SMALL, color="0.35")
     )
-  return Figure(canvas=canvas, texts=texts)
+  return draw(canvas, texts)
+
+
+def draw(canvas: np.ndarray, texts: Sequence[Text]) -> Any:
+  """Draws texts over an image.
+
+  Args:
+    canvas: [H, W, 3] uint8.
+    texts: the texts.
+
+  Returns:
+    A figure of matplotlib of W x H pixels.
+  """
+  from matplotlib import figure
+
+  h, w, _ = canvas.shape
+  drawn = figure.Figure(figsize=(w / _DPI, h / _DPI), dpi=_DPI)
+  axes = drawn.add_axes((0, 0, 1, 1))
+  axes.set_axis_off()
+  axes.imshow(canvas, interpolation="nearest", extent=(0, w, h, 0))
+  axes.set(xlim=(0, w), ylim=(h, 0))
+  for text in texts:
+    axes.text(
+      text.x,
+      text.y,
+      text.words,
+      fontsize=text.size * 72 / _DPI,
+      ha=text.align,
+      va=text.valign,
+      color=text.color,
+      weight="bold" if text.bold else "normal",
+      family="monospace" if text.mono else "sans-serif",
+      linespacing=1.325,
+    )
+  return drawn
 
 
 def paste(canvas: np.ndarray, panel: np.ndarray, x: int, y: int) -> None:
@@ -168,3 +172,35 @@ def scaled(panel: np.ndarray, size: int = _TILE) -> np.ndarray:
     return panel[::step, ::step]
   factor = max(1, round(size / height))
   return panel.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def to_array(figure: Any) -> np.ndarray:
+  """The pixels [H, W, 3] uint8 of a figure."""
+  from matplotlib.backends import backend_agg
+
+  canvas = backend_agg.FigureCanvasAgg(figure)
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def save(figure: Any, path: storage.Path) -> np.ndarray:
+  """Writes a figure as `PATH.png` and `PATH.svg`.
+
+  Args:
+    figure: of matplotlib.
+    path: without a suffix.
+
+  Returns:
+    Its pixels [H, W, 3] uint8.
+  """
+  import matplotlib
+
+  pixels = to_array(figure)
+  files.save_png(path.with_name(f"{path.name}.png"), pixels)
+  # The same figure is the same file.
+  with (
+    matplotlib.rc_context({"svg.hashsalt": "slots", "svg.fonttype": "none"}),
+    files.atomic_write(path.with_name(f"{path.name}.svg")) as temporary,
+  ):
+    figure.savefig(temporary, format="svg", metadata={"Date": None})
+  return pixels

@@ -9,7 +9,6 @@ import numpy as np
 from slot_attention_jax import models
 from slot_attention_jax.data import types
 from slot_attention_jax.evaluation import (
-  assignment,
   decomposition,
   figures,
   palette,
@@ -63,6 +62,8 @@ def match(
     The pairs: true objects first, those that no confident slot predicts with
     `slot` None; then confident slots without an object.
   """
+  from scipy import optimize
+
   confidence = np.asarray(layout.decode(predictions)[layout.confidence.name])
   unused = {int(k) for k in np.flatnonzero(confidence >= _SURE)}
   found = []
@@ -70,7 +71,7 @@ def match(
     at = layout.slice(layout.confidence.name)
     real = [o for o, row in enumerate(targets) if row[at][0] > 0.5]
     cost = np.square(predictions[:, None] - targets[None]).mean(axis=-1)
-    slots, objects = assignment.assign(cost)
+    slots, objects = optimize.linear_sum_assignment(cost)
     slot_of = {int(o): int(k) for k, o in zip(slots, objects, strict=True)}
     for o in real:
       k = slot_of.get(o)
@@ -116,7 +117,7 @@ def figure(
   targets: np.ndarray | None = None,
   data: str = "",
   title: str = "",
-) -> figures.Figure:
+) -> Any:
   """Draws a row for each image.
 
   From left to right: the image with a cross at every true object and a ring, in
@@ -134,7 +135,7 @@ def figure(
     title: above all.
 
   Returns:
-    The figure.
+    A figure of matplotlib.
   """
   predictions = np.asarray(output.predictions)
   pairs = [
@@ -159,8 +160,8 @@ def figure(
   table = _MARGIN + len(columns) * (w + _GAP) + 12
   width = table + round(_table_width(layout, targets is not None)) + _MARGIN
   canvas = np.full((_TOP + len(images) * row, width, 3), 255, np.uint8)
-  texts = [_text(_MARGIN, _MARGIN, title, color=figures.GRAY)]
-  rings, crosses = [], []  # (x, y, slot) and (x, y).
+  texts = [_text(_MARGIN, _MARGIN, title, color="0.35")]
+  rings, crosses = [], []
   for i, column in enumerate(columns):
     x = _MARGIN + i * (w + _GAP)
     texts.append(
@@ -179,12 +180,9 @@ def figure(
         rings.append((table + 5, top + (n + 1.5) * _LINE, pair.slot))
     if targets is not None and placement.has_camera(data, layout):
       crosses += _true_places(targets[b], layout, window)
-  marks = [
-    figures.Mark(x=x, y=y, color=_hexadecimal(palette.slot_colors(slot)))
-    for x, y, slot in rings
-  ]
-  marks += [figures.Mark(x=x, y=y, cross=True) for x, y in crosses]
-  return figures.Figure(canvas=canvas, texts=texts, marks=marks)
+  drawn = figures.draw(canvas, texts)
+  _draw_marks(drawn, rings, crosses)
+  return drawn
 
 
 def _text(x: float, y: float, text: str, **options: Any) -> figures.Text:
@@ -217,8 +215,17 @@ def _true_places(targets, layout, window):
   return [tuple(p) for p in points[real]]
 
 
-def _hexadecimal(color: np.ndarray) -> str:
-  return "#" + "".join(f"{int(c):02x}" for c in color)
+def _draw_marks(drawn: Any, rings, crosses) -> None:
+  axes = drawn.axes[0]
+  if rings:
+    x, y, slots = map(np.array, zip(*rings, strict=True))
+    colors = palette.slot_colors(slots) / 255
+    axes.scatter(x, y, s=52, facecolors="none", edgecolors="white", lw=3)
+    axes.scatter(x, y, s=52, facecolors="none", edgecolors=colors, lw=1.8)
+  if crosses:
+    x, y = map(np.array, zip(*crosses, strict=True))
+    axes.scatter(x, y, s=30, marker="x", c="white", lw=2.4)
+    axes.scatter(x, y, s=30, marker="x", c="black", lw=1.2)
 
 
 def _widths(layout: types.PropertyLayout) -> dict[str, int]:
@@ -267,9 +274,7 @@ def _table(
 
   def add(header: str, lines: Sequence[str], width: int, **options: Any):
     texts.append(
-      _text(
-        at, y + 13, header, mono=True, color=figures.GRAY, valign="baseline"
-      )
+      _text(at, y + 13, header, mono=True, color="0.35", valign="baseline")
     )
     texts.append(_text(at, y + _LINE, "\n".join(lines), mono=True, **options))
     return at + width * step

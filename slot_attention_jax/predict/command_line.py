@@ -29,7 +29,7 @@ import numpy as np
 
 from slot_attention_jax import pretrained
 from slot_attention_jax.data.images import pixels
-from slot_attention_jax.evaluation import rendering
+from slot_attention_jax.evaluation import figures
 from slot_attention_jax.predict import (
   pictures,
   predictions,
@@ -270,9 +270,9 @@ class _Writer:
       )
       for k, mask in enumerate(masks, 1):
         pictures.save_slot(directory / f"slot_{k}.png", image, mask)
-      if rendering.available():
+      if figures.available():
         drawn = pictures.iterations(found, i, path.name)
-        rendering.save(drawn, directory / "iterations")
+        figures.save(drawn, directory / "iterations")
       self._save_arrays(directory / "arrays.npz", found, i, numbers)
       if found.predictions is not None:
         objects = tables.rows(found, i, self._least)
@@ -311,9 +311,9 @@ class _Writer:
           "images": dict(self._objects),
         },
       )
-    if self._first is not None and rendering.available():
+    if self._first is not None and figures.available():
       drawn = pictures.overview(self._first, _MOST_ROWS)
-      rendering.save(drawn, self._output / "overview")
+      figures.save(drawn, self._output / "overview")
     files.write_json(
       self._output / "prediction.json",
       {

@@ -1,25 +1,20 @@
 """Tests of the figures: panels, words, colors, matched objects."""
 
-from xml.etree import ElementTree
-
 import jax
 import numpy as np
 import pytest
-from scipy import optimize
 
 from slot_attention_jax import models
 from slot_attention_jax.data import types
 from slot_attention_jax.data.images import pixels
 from slot_attention_jax.evaluation import (
   arrays,
-  assignment,
   decomposition,
   draw,
   examples,
   figures,
   object_figure,
   palette,
-  rendering,
 )
 from slot_attention_jax.tasks import object_discovery
 
@@ -80,7 +75,7 @@ def output(b=2, k=3, t=2, size=(8, 12), grid=(2, 3)):
 
 
 def words(figure):
-  return [text.words for text in figure.texts]
+  return [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_a_decomposition_has_titles_truth_and_scores():
@@ -99,7 +94,7 @@ def test_a_decomposition_has_titles_truth_and_scores():
     *("attention t = 1", "t = 2", "slot 1", "slot 2", "slot 3"),
     *("FG-ARI 0.25", "FG-ARI 1.00", "data/split"),
   ]
-  painted = rendering.to_array(figure).reshape(-1, 3)
+  painted = figures.to_array(figure).reshape(-1, 3)
   for color in palette.COLORS[:3]:
     assert (painted == color).all(axis=1).sum() > 1000
 
@@ -134,7 +129,7 @@ def test_a_figure_is_saved_as_png_and_svg_the_same_each_time(tmp_path):
   files = []
   for name in ("a", "b"):
     column = figures.Column(title="a panel", panels=[panel])
-    seen = rendering.save(figures.grid([column]), tmp_path / name)
+    seen = figures.save(figures.grid([column]), tmp_path / name)
     stored = pixels.read_values(tmp_path / f"{name}.png")
     np.testing.assert_array_equal(stored, seen)
     files.append((tmp_path / f"{name}.svg").read_text())
@@ -142,85 +137,6 @@ def test_a_figure_is_saved_as_png_and_svg_the_same_each_time(tmp_path):
   assert ">a panel</text>" in files[0]
   # A panel of 8 pixels is enlarged by 14.
   assert (seen == 50).all(axis=-1).sum() == 112**2
-
-
-def dark(figure):
-  """Bounds (left, top, right, bottom) of what is darker than the canvas."""
-  rows, columns = np.nonzero(rendering.to_array(figure).min(axis=-1) < 128)
-  return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-
-
-WHITE = np.full((80, 200, 3), 255, np.uint8)
-
-
-@pytest.mark.parametrize(
-  ("align", "valign", "expected"),
-  [
-    ("left", "top", (100, 42, 139, 52)),
-    ("center", "center", (81, 35, 119, 45)),
-    ("right", "baseline", (61, 31, 100, 40)),
-  ],
-)
-def test_words_stand_where_they_are_aligned(align, valign, expected):
-  text = figures.Text(x=100, y=40, words="HHHH", align=align, valign=valign)
-  found = dark(figures.Figure(canvas=WHITE, texts=[text]))
-  np.testing.assert_allclose(found, expected, atol=2)
-
-
-def test_lines_are_as_far_apart_as_the_table_s():
-  words = "\n".join("HHH")
-  text = figures.Text(x=10, y=10, words=words, size=12, valign="baseline")
-  figure = figures.Figure(canvas=WHITE, texts=[text])
-  seen = rendering.to_array(figure).min(axis=(1, 2)) < 128
-  bottoms = np.flatnonzero(seen[:-1] & ~seen[1:]) + 1
-  assert bottoms.tolist() == [10, 26, 42]
-  assert [y in rendering.to_svg(figure) for y in ('"26"', '"42"')] == [True] * 2
-
-
-def test_bold_and_mono_are_other_fonts():
-  found = set()
-  for bold in (False, True):
-    for mono in (False, True):
-      text = figures.Text(x=9, y=9, words="iiiWW", bold=bold, mono=mono)
-      figure = figures.Figure(canvas=WHITE, texts=[text])
-      found.add(rendering.to_array(figure).tobytes())
-  assert len(found) == 4
-
-
-@pytest.mark.parametrize("cross", [False, True])
-def test_marks_have_their_color_and_a_white_border(cross):
-  black = np.zeros((40, 40, 3), np.uint8)
-  mark = figures.Mark(x=20, y=20, color="#ff0000", cross=cross)
-  figure = figures.Figure(canvas=black, marks=[mark])
-  drawn = rendering.to_array(figure).astype(int)
-  red = (drawn[..., 0] - drawn[..., 1] > 128).nonzero()
-  white = (drawn.min(axis=-1) > 128).nonzero()
-  assert len(white[0]) > 10
-  for axis in red:
-    np.testing.assert_allclose(axis.mean(), 19.5, atol=0.5)
-    np.testing.assert_allclose(np.ptp(axis), 8 if cross else 12, atol=2)
-  center = drawn[19:21, 19:21, 0].min() > 200
-  assert center == cross
-  assert ("<path" if cross else "<circle") in rendering.to_svg(figure)
-
-
-def test_words_in_svg_are_escaped():
-  text = figures.Text(x=0, y=0, words="a < b & c")
-  svg = rendering.to_svg(figures.Figure(canvas=WHITE, texts=[text]))
-  root = ElementTree.fromstring(svg)
-  assert [e.text for e in root if e.tag.endswith("text")] == ["a < b & c"]
-
-
-@pytest.mark.parametrize("shape", [(4, 4), (3, 7), (7, 3), (1, 1), (11, 10)])
-def test_assignments_cost_as_little_as_scipy_s(shape):
-  random = np.random.default_rng(0)
-  for scale in (0, 1, 3):  # All equal, many equal, few equal.
-    costs = random.integers(0, 10**scale, shape) / 7 - 0.5
-    rows, columns = assignment.assign(costs)
-    assert len(rows) == len(set(columns)) == min(shape)
-    assert list(rows) == sorted(set(rows))
-    best = costs[optimize.linear_sum_assignment(costs)].sum()
-    np.testing.assert_allclose(costs[rows, columns].sum(), best, rtol=1e-9)
 
 
 def objects(*rows):
@@ -286,10 +202,9 @@ def test_predicted_objects_stand_beside_the_true_ones(data):
   text = words(figure)
   assert "prediction: 1 of 2 right" in text
   assert any("cylinder" in t and "small" not in t for t in text)  # In red.
-  crosses = [mark for mark in figure.marks if mark.cross]
-  rings = [mark for mark in figure.marks if not mark.cross]
+  rings, *crosses = (c.get_offsets() for c in figure.axes[0].collections[::2])
   assert len(rings) == 4  # Two in the image, two in the table.
-  assert len(crosses) == (2 if data == "clevr_scenes" else 0)
+  assert [len(c) for c in crosses] == ([2] if data == "clevr_scenes" else [])
 
 
 def test_without_matplotlib_the_image_stands_in(tmp_path, monkeypatch):
@@ -312,7 +227,7 @@ def test_without_matplotlib_the_image_stands_in(tmp_path, monkeypatch):
     "FG-ARI 1.00",
     "toys/test, step 3, K = 3, T = 2",
   ]
-  monkeypatch.setattr(rendering, "available", lambda: False)
+  monkeypatch.setattr(figures, "available", lambda: False)
   image = draw.write(tmp_path, "1", task, shown, info, **options)
   stored = pixels.read_values(tmp_path / "images" / "1.png")
   np.testing.assert_array_equal(stored, image)
