@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 
+from slot_attention_jax.runtime import platform
+
 AXIS = "data"
 """Name of the one mesh axis."""
 
@@ -57,25 +59,24 @@ def under_mesh(compiled: Any, mesh: jax.sharding.Mesh) -> Any:
 
   Args:
     compiled: made by `jax.jit`.
-    mesh: what `jax.sharding.get_abstract_mesh()` returns during tracing; the
-      matching and `platform.dependent` ask for it.
+    mesh: what `jax.sharding.get_abstract_mesh()` returns during tracing, which
+      the matching asks for; programs are traced for its platform alone.
 
   Returns:
     A function of the same arguments. Its attribute `lower` takes these
     arguments and `platforms`.
   """
+  name = mesh.devices.flat[0].platform
 
   def call(*args):
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), platform.only(name):
       return compiled(*args)
 
   def lower(*args, platforms=None):
     """Lowers for this platform, or ahead of time for others."""
-    context = contextlib.nullcontext()
-    if platforms is not None:
-      # Without a device, so that forms for all platforms are traced.
-      anywhere = mesh.abstract_mesh.update(abstract_device=None)
-      context = jax.sharding.use_abstract_mesh(anywhere)
+    context = contextlib.nullcontext()  # Forms for all platforms are traced.
+    if platforms is None:
+      context = platform.only(name)
     with jax.set_mesh(mesh), context:
       return compiled.trace(*args).lower(lowering_platforms=platforms)
 

@@ -1,9 +1,37 @@
 """Which form of a computation a program gets, by the platform it runs on."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
+
+# JAX keeps what it traced in one of these contexts apart from what it traces in
+# another, which a variable of this module would not make it do.
+_only = jax.make_user_context(default_value=None)
+
+
+def only(name: str) -> contextlib.AbstractContextManager[None]:
+  """A context in which programs are traced for one platform alone.
+
+  Args:
+    name: of the platform, as devices have it.
+
+  Returns:
+    The context.
+
+  Example:
+    >>> from slot_attention_jax.runtime import platform
+    >>> with platform.only("tpu"):
+    ...   platform.traced_for()
+    'tpu'
+  """
+  return _only(name)
+
+
+def traced_for() -> str | None:
+  """The platform of the context `only`; None outside of it."""
+  return _only.value
 
 
 def dependent(
@@ -12,9 +40,10 @@ def dependent(
   """`jax.lax.platform_dependent`, which traces one form where it can.
 
   Tracing a form and its gradient for a platform that never runs it took a third
-  of the time of tracing a train step. Under `jax.set_mesh` the platform is that
-  of the mesh, so that only its form is traced. To lower for other platforms,
-  trace without a mesh, or as `mesh.under_mesh` does.
+  of the time of tracing a train step. In the context `only`, where the
+  functions of `mesh.under_mesh` run, only the form for its platform is traced.
+  A mesh in the context does not tell the platform: with it, too, a program may
+  be exported for another one.
 
   Args:
     *args: arrays, or pytrees of them.
@@ -31,7 +60,7 @@ def dependent(
     >>> float(platform.dependent(1.5, default=double, tpu=abs))
     3.0
   """
-  device = jax.sharding.get_abstract_mesh().abstract_device
-  if device is None:
+  name = traced_for()
+  if name is None:
     return jax.lax.platform_dependent(*args, default=default, **per_platform)
-  return per_platform.get(device.platform, default)(*args)
+  return per_platform.get(name, default)(*args)

@@ -1,31 +1,18 @@
 """Shapes of what a function would compute, from the least tracing."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
+from slot_attention_jax.runtime import platform
+
 _PLATFORM = "none"
-
-
-@functools.cache
-def _nowhere() -> jax.sharding.AbstractMesh:
-  """A mesh of a device that computes nothing."""
-  return jax.sharding.AbstractMesh(
-    (1,),
-    ("shapes",),
-    axis_types=(jax.sharding.AxisType.Auto,),
-    abstract_device=jax.sharding.AbstractDevice(
-      device_kind=_PLATFORM, num_cores=None, platform=_PLATFORM
-    ),
-  )
 
 
 def only() -> bool:
   """Whether what is traced is traced for its shapes, by `of`, alone."""
-  device = jax.sharding.get_abstract_mesh().abstract_device
-  return device is not None and device.platform == _PLATFORM
+  return platform.traced_for() == _PLATFORM
 
 
 def of(function: Callable[..., Any], *args: Any) -> Any:
@@ -33,8 +20,7 @@ def of(function: Callable[..., Any], *args: Any) -> Any:
 
   Initial values (`initializers.if_missing`) are zeros, and of a computation
   that has a form for each platform (`platform.dependent`) the default is
-  traced. JAX keeps what it traced under one mesh apart from what it traces
-  under another, so that no program gets these.
+  traced. No program gets these.
 
   Args:
     function: of `args`, pure.
@@ -54,7 +40,7 @@ def of(function: Callable[..., Any], *args: Any) -> Any:
     >>> tree["params"]["project_k"]["kernel"].shape
     (64, 8)
   """
-  with jax.sharding.use_abstract_mesh(_nowhere()):
+  with platform.only(_PLATFORM):
     tree = jax.eval_shape(function, *args)
-  # Without the sharding, which is of that mesh.
+  # Without a sharding, which a mesh in the context may give them.
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)

@@ -48,6 +48,16 @@ def test_a_platform_without_a_form_of_its_own_gets_the_default(forms):
   assert traced == ["cpu"]
 
 
+def test_exported_under_a_mesh_of_the_user_it_has_that_platforms_form(forms):
+  both, _ = forms
+  with jax.set_mesh(mesh_lib.create_mesh()):
+    step = jax.jit(both)
+    np.testing.assert_array_equal(step(X), 2 * X)
+    exported = jax.export.export(step, platforms=["tpu"])(X)
+  assert "dense<3.0" in exported.mlir_module()
+  assert "dense<2.0" not in exported.mlir_module()
+
+
 def test_lowered_for_another_platform_it_has_that_ones_form(forms):
   both, traced = forms
   mesh = mesh_lib.create_mesh()

@@ -11,11 +11,11 @@ other's gradient with respect to its inputs. All forms are exact up to rounding.
 | gradient of the kernel | in pieces | XLA's | through space to depth |
 
 No form dilates its inputs, which XLA:CPU compiles to naive loops.
-`runtime.platform` chooses by the mesh in the context, or else when a program is
-lowered, so that a program compiled ahead of time for another platform gets that
-one's form. The
-gradients are custom (`jax.custom_vjp`): reverse mode, vmap and reverse mode of
-reverse mode work, plain forward mode (`jax.jvp`) does not.
+`runtime.platform` chooses when a program is lowered, so that one compiled ahead
+of time for another platform gets that one's form; trainings and evaluations are
+traced for the platform of their mesh alone. The gradients are custom
+(`jax.custom_vjp`): reverse mode, vmap and reverse mode of reverse mode work,
+plain forward mode (`jax.jvp`) does not.
 """  # noqa: E501
 
 import functools
