@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import json
 import os
+import pathlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -162,7 +163,7 @@ def _metadata(
     model=config["model"],
     resolution=tuple(config["data"]["resolution"]),
     layout=layout,
-    command=command,
+    command=_without_directory(command, config),
     data=about["data"],
     synthetic_scenes=about["own_scenes"],
     seed=config["seed"],
@@ -178,7 +179,7 @@ def _metadata(
     date=datetime.datetime.fromisoformat(last["time"]).date().isoformat(),
     license="",
     versions=about["versions"],
-    notes=_notes(about, step),
+    notes=_notes(about, config, step),
     crop=from_config.crop_of(config["data"]["name"], config["data"]["crop"]),
   )
 
@@ -203,13 +204,32 @@ def _check_evaluation(run, evaluation, which, step, params, advice) -> None:
     )
 
 
-def _notes(about: dict[str, Any], step: int) -> str:
-  """What the command does not tell of a run that was resumed with changes."""
-  return " ".join(
+def _notes(about: dict[str, Any], config: dict[str, Any], step: int) -> str:
+  """Weights that a run started from, and changes as it was resumed."""
+  initial = _initial_weights(config)
+  start = [f"The training started from the weights {initial}."]
+  changes = [
     f"At step {change['step']}, {change['key']} was changed from "
     f"{change['old']} to {change['new']}."
     for change in about.get("changes", [])
     if change["step"] < step
+  ]
+  return " ".join((start if initial else []) + changes)
+
+
+def _initial_weights(config: dict[str, Any]) -> str:
+  """Name of the weights that a run started from; of a path its last part."""
+  # Runs of version 0.1 do not have the key.
+  name = config["train"].get("initial_weights", "")
+  return name if "://" in name else pathlib.PurePath(name).name
+
+
+def _without_directory(command: str, config: dict[str, Any]) -> str:
+  """A command that does not tell where a machine keeps initial weights."""
+  key, value = "train.initial_weights=", _initial_weights(config)
+  given = re.escape(config["train"].get("initial_weights", ""))
+  return re.sub(
+    rf"({re.escape(key)}['\"]?){given}", lambda match: match[1] + value, command
   )
 
 

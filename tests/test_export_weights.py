@@ -241,6 +241,35 @@ def test_the_card_tells_what_changed_in_the_course_of_a_run(run, capsys):
   assert metadata.notes == f"Mine. {changed}"
 
 
+@pytest.mark.parametrize(
+  ("name", "shown"),
+  [
+    ("quickstart", "quickstart"),
+    ("hf://owner/name", "hf://owner/name"),
+    ("/home/me/my runs/small", "small"),
+    ("~/small.safetensors", "small.safetensors"),
+  ],
+)
+def test_the_card_tells_the_initial_weights_but_not_their_place(name, shown):
+  config = {"train": {"initial_weights": name}}
+  text = export_weights._notes({}, config, 4)
+  assert text == f"The training started from the weights {shown}."
+  for quote in ("", "'", '"'):
+    flag = "--config.train.initial_weights={0}{1}{0} --config.seed=1"
+    command = export_weights._without_directory(
+      flag.format(quote, name), config
+    )
+    assert command == flag.format(quote, shown)
+
+
+def test_a_run_of_random_initial_weights_has_no_note_of_them():
+  for train in ({}, {"initial_weights": ""}):
+    config = {"train": train}
+    assert not export_weights._notes({}, config, 4)
+    command = "--config=quickstart --config.train.initial_weights="
+    assert export_weights._without_directory(command, config) == command
+
+
 def test_a_run_without_evaluation_is_an_error(run, capsys):
   (run / "evaluation.json").unlink()
   assert re.search(r"evaluation\.json.*--mode=evaluate", error(run, capsys))
