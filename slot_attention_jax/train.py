@@ -38,6 +38,8 @@ from slot_attention_jax.training import (
   writers,
 )
 
+_WHICH = "It is train.initial_weights."
+
 
 def train(
   config: Any,
@@ -179,8 +181,10 @@ def _load_initial_weights(config, task) -> Any:
     return None
   try:
     trained = trained_model.load(name, checkpoint="last")
-  except (ValueError, FileNotFoundError) as error:
-    raise type(error)(f"{error} It is train.initial_weights.") from error
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f"{error} {_WHICH}") from error
+  except ValueError as error:  # Its subclasses take other arguments.
+    raise ValueError(f"{error} {_WHICH}") from error
   if task is None:
     return None
   expected = shapes.of(task.init, jax.random.key(0))

@@ -87,7 +87,10 @@ def is_users(error: BaseException) -> bool:
   if isinstance(error, jax.errors.JaxRuntimeError):
     return "RESOURCE_EXHAUSTED" in str(error)
   if isinstance(error, RuntimeError):
-    return str(error).startswith("Unable to initialize backend")
+    # The latter is about "~name", of a user that does not exist.
+    return str(error).startswith(
+      ("Unable to initialize backend", "Could not determine home directory")
+    )
   if isinstance(error, ValueError | FloatingPointError):
     return _raised_in_package(error)
   return False

@@ -56,6 +56,7 @@ def of_a_number():
     (of_a_number, False),
     (lambda: {}["key"], False),
     (lambda: __import__("slot_attention_jax.no_such_module"), False),
+    (lambda: pathlib.Path("~no_such_user/run").expanduser(), True),
   ],
 )
 def test_errors_of_the_package_and_of_the_system_are_the_users(
