@@ -24,6 +24,11 @@ from slot_attention_jax.pretrained import model_card, weights_file
 from slot_attention_jax.runtime import files, signals, storage, user_errors
 from slot_attention_jax.training import trained_run, writers
 
+_COUNTS = ("num_slots", "num_iterations", "num_examples")
+# Keys of files of a run without which there is no card.
+_OF_EVALUATION = ("step", "metrics", *_COUNTS)
+_OF_RUN = ("data", "own_scenes", "devices", "versions")
+
 
 def export_weights(
   workdir: str,
@@ -102,7 +107,8 @@ def _read_checkpoint(
       f"Expected a trained run in {run}, found no 'checkpoints' in it. Pass "
       "the --workdir of a training."
     )
-  rule = _read_json(run, "config.json", "Train first.")["checkpoint"]
+  saved = _read_json(run, "config.json", "Train first.", ["checkpoint"])
+  rule = saved["checkpoint"]
   with trained_run.open_run(
     run,
     which,
@@ -127,10 +133,10 @@ def _metadata(
     "Run --mode=evaluate with the run's --config and --workdir and "
     f"--config.eval.checkpoint={which}, then export again."
   )
-  evaluation = _read_json(run, "evaluation.json", evaluate)
+  evaluation = _read_json(run, "evaluation.json", evaluate, _OF_EVALUATION)
   _check_evaluation(run, evaluation, which, step, params, evaluate)
   about = _read_json(
-    run, "metadata.json", "Training writes it; rerun its command."
+    run, "metadata.json", "Training writes it; rerun its command.", _OF_RUN
   )
   if about.get("seed", config["seed"]) != config["seed"]:
     raise ValueError(
@@ -171,10 +177,7 @@ def _metadata(
     planned_steps=config["train"]["num_steps"],
     hardware=about["devices"],
     minutes=last["seconds"] / 60 if "seconds" in last else None,
-    evaluation={
-      key: evaluation[key]
-      for key in ("num_slots", "num_iterations", "num_examples")
-    },
+    evaluation={key: evaluation[key] for key in _COUNTS},
     metrics=evaluation["metrics"],
     date=datetime.datetime.fromisoformat(last["time"]).date().isoformat(),
     license="",
@@ -246,11 +249,13 @@ def _last_row(run: storage.Path, step: int) -> dict[str, Any]:
   return rows[-1]
 
 
-def _read_json(run: storage.Path, name: str, advice: str) -> dict[str, Any]:
+def _read_json(
+  run: storage.Path, name: str, advice: str, keys: Sequence[str]
+) -> dict[str, Any]:
   path = run / name
   if not path.exists():
     raise FileNotFoundError(f"Expected {path}, found none. {advice}")
-  return files.read_json(path, advice)
+  return files.read_json(path, advice, keys)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -182,6 +182,8 @@ def _load_initial_weights(config, task) -> Any:
   try:
     trained = trained_model.load(name, checkpoint="last")
   except FileNotFoundError as error:
+    if error.errno:  # Of the system; it names the file.
+      raise
     raise FileNotFoundError(f"{error} {_WHICH}") from error
   except ValueError as error:  # Its subclasses take other arguments.
     raise ValueError(f"{error} {_WHICH}") from error

@@ -282,6 +282,8 @@ def test_a_run_without_evaluation_is_an_error(run, capsys):
 def test_a_damaged_file_of_the_run_is_named(name, run, capsys):
   (run / name).write_text('{"step": ')
   assert re.search(rf"run.{name} to be JSON.*damaged", error(run, capsys))
+  (run / name).write_text("{}")
+  assert re.search(rf"run.{name} to have the keys", error(run, capsys))
 
 
 def test_a_run_without_a_command_is_an_error(run, capsys):

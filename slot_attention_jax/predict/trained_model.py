@@ -124,12 +124,15 @@ def _of_run(path: storage.Path, checkpoint: str) -> TrainedModel:
       f"Expected the directory of a run, got {path}, which has no "
       f"'checkpoints'. {advice}"
     )
-  rule = files.read_json(path / "config.json", advice)["checkpoint"]
+  file = path / "config.json"
+  rule = files.read_json(file, advice, ["checkpoint"])["checkpoint"]
   which, step, config, params = _restore(path, rule, checkpoint)
-  about = files.read_json(path / "metadata.json", advice)
-  layout = None
+  file, layout = path / "metadata.json", None
   if config["task"] == "set_prediction":
+    about = files.read_json(file, advice, ["data", "layout"])
     layout = types.layout_from_dict(about["layout"])
+  else:
+    about = files.read_json(file, advice, ["data"])
   resolution = config["data"]["resolution"]
   return TrainedModel(
     name=f"{path} ({which} checkpoint, step {step})",

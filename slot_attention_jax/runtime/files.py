@@ -6,7 +6,7 @@ import math
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,19 +25,22 @@ def jsonable(value: Any) -> Any:
   return value
 
 
-def read_json(path: Any, remedy: str) -> dict[str, Any]:
+def read_json(
+  path: Any, remedy: str, keys: Sequence[str] = ()
+) -> dict[str, Any]:
   """Reads a JSON object.
 
   Args:
     path: a path with `read_text`, local or of etils.epath.
     remedy: what to do if it is damaged, a sentence.
+    keys: that the object must have.
 
   Returns:
     The object.
 
   Raises:
     OSError: if it cannot be opened.
-    ValueError: if it is no JSON object; it names the file.
+    ValueError: if it is no JSON object with these keys; it names the file.
   """
   try:
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -49,6 +52,11 @@ def read_json(path: Any, remedy: str) -> dict[str, Any]:
   if not isinstance(content, dict):
     raise ValueError(
       f"Expected {path} to be a JSON object, got {type(content).__name__}. "
+      f"{remedy}"
+    )
+  if missing := [key for key in keys if key not in content]:
+    raise ValueError(
+      f"Expected {path} to have the keys {list(keys)}, it lacks {missing}. "
       f"{remedy}"
     )
   return content

@@ -129,6 +129,10 @@ def test_wrong_arguments(images, options, message):
 def test_a_directory_that_is_no_run(tmp_path):
   with pytest.raises(FileNotFoundError, match="no 'checkpoints'"):
     sa.predict(IMAGES, tmp_path)
+  (tmp_path / "checkpoints").mkdir()
+  (tmp_path / "config.json").write_text("{}")
+  with pytest.raises(ValueError, match=r"config\.json to have the keys"):
+    sa.predict(IMAGES, tmp_path)
 
 
 def test_objects_of_an_autoencoder_are_an_error(found):
