@@ -216,6 +216,7 @@ class SlotAttention(nn.Module):
     keys = self.project_k(inputs)  # [B, N, D]
     values = self.project_v(inputs)  # [B, N, D]
     constants = (keys, values, mask)
+    slots = _varying_as(slots, *jax.tree.leaves((constants, stop_after)))
     if stop_after is not None:
       iterate = early_stop.stop_early(SlotAttention._iterate, self.gradient)
       (slots, _), attention = self._repeat(
@@ -347,3 +348,19 @@ class SlotAttention(nn.Module):
       hidden = nn.relu(self.mlp_0(self.norm_mlp(slots)))
       slots = slots + self.mlp_1(hidden).astype(slots.dtype)
     return slots, attention
+
+
+def _varying_as(x: jax.Array, *others: jax.Array) -> jax.Array:
+  """Within `jax.shard_map`, an array of the axes over which others differ.
+
+  A loop must begin with the type that it goes on with.
+  """
+  axes = frozenset().union(*map(_varying_axes, others))
+  missing = tuple(axes - _varying_axes(x))
+  return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+
+def _varying_axes(x: jax.Array) -> frozenset[str]:
+  # JAX 0.10.0 has another name for it.
+  kind = getattr(jax.typeof(x), "manual_axis_type", None)
+  return frozenset() if kind is None else kind.varying

@@ -756,3 +756,25 @@ def test_iterations_are_traced_once_where_parameters_exist(
   jax.eval_shape(lambda: module.apply(params, INPUTS, noise=NOISE))
   # The last iteration alone has a gradient, if it is implicit.
   assert len(calls) == (2 if gradient == "implicit" else 1)
+
+
+@pytest.mark.parametrize("gradient", slot_attention.GRADIENTS)
+def test_shard_map_takes_it_with_its_check_of_types(gradient):
+  mesh = jax.make_mesh(
+    (2,),
+    ("batch",),
+    axis_types=(jax.sharding.AxisType.Auto,),
+    devices=jax.devices()[:2],
+  )
+  module = slot_attention.SlotAttention(
+    num_slots=2, slot_size=4, mlp_hidden_size=None, gradient=gradient
+  )
+  key, inputs = jax.random.key(0), jnp.ones((2, 3, 4))
+  params = jax.eval_shape(module.init, {"params": key, "slots": key}, inputs)
+  split = jax.shard_map(
+    lambda params, x: module.apply(params, x, rngs={"slots": key})[0],
+    mesh=mesh,
+    in_specs=(jax.P(), jax.P("batch")),
+    out_specs=jax.P("batch"),
+  )
+  assert jax.eval_shape(split, params, inputs).shape == (2, 2, 4)
