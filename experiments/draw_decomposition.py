@@ -1,6 +1,6 @@
 """Draws scenes taken apart by a pretrained model, beside the ground truth.
 
-  python -m experiments.draw_decomposition --pretrained=clevr6_small \
+  python -m experiments.draw_decomposition --pretrained=clevr6 \
     --figure=docs/clevr_decomposition.png
 
 The first scenes of the split "test", not chosen, in the figure that a training
@@ -21,7 +21,7 @@ from slot_attention_jax.runtime import files
 from slot_attention_jax.runtime import mesh as mesh_lib
 
 _PRETRAINED = flags.DEFINE_string(
-  "pretrained", "clevr6_small", "Name of the package's weights."
+  "pretrained", "clevr6", "Name of the package's weights."
 )
 _FIGURE = flags.DEFINE_string(
   "figure", "docs/clevr_decomposition.png", "File of the figure."

@@ -65,6 +65,7 @@ def test_model_matches_its_config():
   "name",
   [
     pytest.param("quickstart", marks=pytest.mark.thorough),
+    pytest.param("clevr6", marks=pytest.mark.slow),
     pytest.param("clevr6_small", marks=pytest.mark.slow),
     pytest.param("multi_dsprites_small", marks=pytest.mark.slow),
     pytest.param("tetrominoes_small", marks=pytest.mark.slow),
