@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("--config", default="quickstart")
+  parser.add_argument("--config", default="configs/quickstart.py")
   parser.add_argument("--seeds", default="0,1,2,3,4")
   parser.add_argument("--metric", default="fg_ari")
   parser.add_argument("--goal", type=float, default=0.9)
