@@ -118,7 +118,7 @@ def test_without_a_camera_pixels_are_centers_of_attention(tmp_path):
     (IMAGES, {"num_slots": 7}, "Expected 4 slots.* got 7"),
     (IMAGES, {"num_iterations": 0}, "num_iterations of at least 1, got 0"),
     (IMAGES, {"batch_size": 0}, "batch_size of at least 1, got 0"),
-    (IMAGES, {"model": "clever"}, r"\['clevr6_small'.*got 'clever'"),
+    (IMAGES, {"model": "clever"}, r"\['clevr6', .*got 'clever'"),
   ],
 )
 def test_wrong_arguments(images, options, message):
