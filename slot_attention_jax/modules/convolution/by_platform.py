@@ -6,8 +6,8 @@ other's gradient with respect to its inputs. All forms are exact up to rounding.
 
 | map | CPU | GPU | TPU |
 |---|---|---|---|
-| strided | XLA's, small images tiled along the width; for stride 1 and five columns, and for stride 2 on pairs of columns, Toom-Cook | XLA's | space to depth, then stride 1 |
-| transposed | a stride-1 convolution for each phase, interleaved; for stride 2, Toom-Cook | stride 1, then depth to space | as GPU |
+| strided | XLA's, small images tiled along the width; for stride 1 and five columns, Toom-Cook | XLA's | space to depth, then stride 1 |
+| transposed | a stride-1 convolution for each phase, interleaved | stride 1, then depth to space | as GPU |
 | gradient of the kernel | in pieces | XLA's | through space to depth |
 
 No form dilates its inputs, which XLA:CPU compiles to naive loops.
@@ -24,11 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from slot_attention_jax.modules.convolution import dense as dense_lib
-from slot_attention_jax.modules.convolution import (
-  kernel_gradient,
-  paired_columns,
-  toom_cook,
-)
+from slot_attention_jax.modules.convolution import kernel_gradient, toom_cook
 from slot_attention_jax.runtime import platform
 
 # Output columns times channels from which XLA:CPU uses several cores.
@@ -153,9 +149,6 @@ def _strided(inputs, kernel, stride):
 
   def tiled(inputs, kernel):
     padding = _same_padding(inputs.shape[1:3], kernel, stride)
-    columns = -(-inputs.shape[2] // stride)
-    if paired_columns.is_faster(inputs.shape[0], columns, kernel, stride):
-      return paired_columns.strided(inputs, kernel, padding)
     return _tile_batch_along_width(inputs, kernel, stride, padding)
 
   return platform.dependent(
@@ -243,9 +236,6 @@ def _subpixel_transpose(gradient, kernel, stride, size):
   every s-th tap, backwards.
   """
   padding = _same_padding(size, kernel, stride)
-  b, _, columns, _ = gradient.shape
-  if paired_columns.is_faster(b, columns, kernel, stride):
-    return paired_columns.transposed(gradient, kernel, padding, size)
   # Each phase needs a tap, if only one that is zero.
   missing = {i: (0, max(0, stride - k)) for i, k in enumerate(kernel.shape[:2])}
   kernel = dense_lib.pad(kernel, missing)

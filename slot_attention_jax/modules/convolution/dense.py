@@ -105,7 +105,7 @@ def convolution(
   inputs: jax.Array,
   kernel: jax.Array,
   padding: str | Sequence[tuple[int, int]],
-  stride: int | tuple[int, int] = 1,
+  stride: int = 1,
 ) -> jax.Array:
   """XLA's convolution.
 
@@ -113,7 +113,7 @@ def convolution(
     inputs: [B, H, W, C].
     kernel: [kh, kw, C, F].
     padding: "SAME", "VALID" or zeros (before, after) the rows and the columns.
-    stride: stride of both axes, >= 1; or of rows and of columns.
+    stride: stride of both axes, >= 1.
 
   Returns:
     [B, H', W', F].
@@ -121,7 +121,7 @@ def convolution(
   return jax.lax.conv_general_dilated(
     inputs,
     kernel,
-    window_strides=(stride, stride) if isinstance(stride, int) else stride,
+    window_strides=(stride, stride),
     padding=padding,
     dimension_numbers=_DIMENSION_NUMBERS,
   )

@@ -120,7 +120,7 @@ def test_is_used_on_cpu_only():
 
 
 def test_other_kernels_are_errors():
-  with pytest.raises(ValueError, match=r"3 or 5, C, F\], got \(5, 4, 4, 4\)"):
+  with pytest.raises(ValueError, match=r"\[kh, 5, C, F\], got \(5, 3, 4, 4\)"):
     toom_cook.convolve(
-      jnp.zeros((1, 8, 8, 4)), jnp.zeros((5, 4, 4, 4)), ((2, 2), (1, 1))
+      jnp.zeros((1, 8, 8, 4)), jnp.zeros((5, 3, 4, 4)), ((2, 2), (1, 1))
     )
