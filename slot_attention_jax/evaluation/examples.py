@@ -104,7 +104,7 @@ def make_eval_step(
       return run(params, batch, key, first_index)
     everywhere, split = replicated.spec, batch_sharding.spec
     return jax.shard_map(
-      local,  # On the mesh in the context, which may stand for other platforms.
+      local,  # On the mesh in the context.
       in_specs=(everywhere, split, everywhere, everywhere),
       out_specs=split,
       check_vma=False,

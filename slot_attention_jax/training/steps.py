@@ -148,8 +148,8 @@ def _on_each_device(loss_and_grads, mesh):
   Args:
     loss_and_grads: function of (params, batch, noise) whose results are means
       over examples.
-    mesh: the mesh that batch and noise are split over; it, or what stands for
-      it, is in the context when the result is traced.
+    mesh: the mesh that batch and noise are split over; it is in the context
+      when the result is traced.
 
   Returns:
     The same function for a batch split over the mesh.
@@ -165,7 +165,6 @@ def _on_each_device(loss_and_grads, mesh):
 
   def on_all(params, batch, noise):
     everywhere, split = jax.P(), jax.P(mesh_lib.AXIS)
-    # On the mesh in the context, which may stand for other platforms.
     # check_vma would make gradients of replicated parameters sums over the
     # devices at once.
     return jax.shard_map(

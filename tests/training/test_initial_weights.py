@@ -9,32 +9,26 @@ import slot_attention_jax as sa
 from slot_attention_jax.modules import background
 from slot_attention_jax.training import initial_weights
 
+SHARED = {
+  "num_slots": 3,
+  "num_iterations": 2,
+  "slot_size": 8,
+  "mlp_hidden_size": 8,
+  "encoder_channels": (4, 6),
+  "encoder_kernel_sizes": (4, 3),
+  "encoder_strides": (2, 1),
+  "encoder_mlp_sizes": (8, 8),
+}
 SMALL = sa.SlotAttentionAutoEncoder(
+  **SHARED,
   resolution=(12, 16),
-  num_slots=3,
-  num_iterations=2,
-  slot_size=8,
-  mlp_hidden_size=8,
-  encoder_channels=(4, 6),
-  encoder_kernel_sizes=(4, 3),
-  encoder_strides=(2, 1),
-  encoder_mlp_sizes=(8, 8),
   broadcast_size=(3, 4),
   decoder_channels=(5,),
   decoder_kernel_sizes=(4, 4),
   decoder_strides=(2, 2),
 )
 SETS = sa.SlotAttentionClassifier(
-  num_properties=5,
-  num_slots=3,
-  num_iterations=2,
-  slot_size=8,
-  mlp_hidden_size=8,
-  encoder_channels=(4, 6),
-  encoder_kernel_sizes=(4, 3),
-  encoder_strides=(2, 1),
-  encoder_mlp_sizes=(8, 8),
-  head_hidden_size=8,
+  **SHARED, num_properties=5, head_hidden_size=8
 )
 
 
