@@ -94,8 +94,10 @@ def background(config: ml_collections.ConfigDict) -> None:
 def enlarged(config: ml_collections.ConfigDict) -> None:
   """After `small` or `small,background`: images twice as large.
 
-  `train.initial_weights` must be those of a run without `enlarged`.
+  `train.initial_weights` must be those of a run without `enlarged`, or empty,
+  to start from random ones.
   """
+  config.train.initial_weights = config.train.initial_weights or base.REQUIRED
   config.data.resolution = (128, 128)
   config.model.encoder_kernel_sizes = (12, 5, 5)
   config.model.encoder_strides = (4, 2, 1)

@@ -11,6 +11,9 @@ import ml_collections
 # Keys stay in the order in which they are declared here.
 _Group = functools.partial(ml_collections.ConfigDict, sort_keys=False)
 
+REQUIRED = "required"
+"""What `train.initial_weights` is where the user must choose."""
+
 
 def base_config() -> ml_collections.ConfigDict:
   """Returns the default config: object discovery with the paper's CLEVR model.
@@ -212,8 +215,9 @@ def _train() -> ml_collections.ConfigDict:
   train.num_steps = 500_000
   # Weights that the training starts from: a name of `pretrained_names()`, a
   # file of `export_weights`, the directory of a run, whose last checkpoint is
-  # taken, or `hf://owner/name`. "": random ones. The images may be larger than
-  # those of the weights, see `training/initial_weights.py`.
+  # taken, or `hf://owner/name`. "": random ones. "required": not chosen yet, of
+  # a config that is made for weights; an error in training. The images may be
+  # larger than those of the weights, see `training/initial_weights.py`.
   train.initial_weights = ""
   # Most steps in one call of the compiled program, for data on the devices;
   # fewer where an evaluation or checkpoint is due in between. 0: 10 on GPU and

@@ -6,7 +6,7 @@ import jax
 
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
-from slot_attention_jax.config import allowed
+from slot_attention_jax.config import allowed, base
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import loggers
 
@@ -20,10 +20,17 @@ def check(config: Any, num_devices: int) -> None:
 
   Raises:
     FileNotFoundError: if there are no data where they should be.
-    ValueError: on a config that cannot be run, or whose writers need a package
-      that is not installed.
+    ValueError: on a config that cannot be run, that lacks weights to start
+      from, or whose writers need a package that is not installed.
   """
   check_evaluation(config, num_devices)
+  if config.train.initial_weights == base.REQUIRED:
+    raise ValueError(
+      "Expected train.initial_weights, which this config is made to start "
+      "from, got none. Give the run of a smaller model, as "
+      "--config.train.initial_weights=RUN; or start from random weights on "
+      "purpose, with --config.train.initial_weights= and nothing behind it."
+    )
   if jax.process_index() == 0:
     loggers.check_installed(loggers.enabled(config.logging))
   mesh_lib.check_batch_size(

@@ -1,4 +1,4 @@
-"""Checks of a config: the best checkpoint's metric."""
+"""Checks of a config: the best checkpoint's metric, weights to start from."""
 
 import pytest
 
@@ -33,3 +33,25 @@ def test_a_named_metric_that_the_data_do_not_allow_is_an_error():
     ValueError, match=r"best_metric out of \('mse',\).*fg_ari"
   ):
     checks.with_best_metric(config, task_of(0))
+
+
+@pytest.mark.parametrize(
+  "name", ["small,enlarged", "small,background,enlarged"]
+)
+def test_an_enlarged_model_needs_weights_or_a_word_that_it_does_not(name):
+  config = sa.load_config(f"clevr_discovery:{name}")
+  message = r"train\.initial_weights=RUN; .* random .*train\.initial_weights= "
+  with pytest.raises(ValueError, match=message):
+    checks.check(config, 1)
+  checks.check_evaluation(config, 1)
+  for chosen in ("", "runs/small"):
+    with config.unlocked():
+      config.train.initial_weights = chosen
+    checks.check(config, 1)
+
+
+def test_weights_named_before_the_variant_stay():
+  config = sa.load_config(
+    "clevr_discovery:train.initial_weights=runs/a,small,enlarged"
+  )
+  assert config.train.initial_weights == "runs/a"
