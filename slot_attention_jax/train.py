@@ -1,37 +1,31 @@
 """The training loop: `--mode=train`."""
 
 import contextlib
-import functools
 import time
 from typing import Any, NoReturn
 
 import jax
 from absl import logging
 
-from slot_attention_jax import data as data_lib
-from slot_attention_jax import tasks
 from slot_attention_jax.config import preset
 from slot_attention_jax.data import prefetch
 from slot_attention_jax.evaluation import in_training
 from slot_attention_jax.predict import trained_model
 from slot_attention_jax.runtime import (
   files,
-  processes,
   progress,
-  shapes,
   signals,
   storage,
 )
 from slot_attention_jax.training import (
   checks,
+  claimed_run,
   goodput,
-  initial_weights,
   loggers,
   multi_step,
   next_steps,
   prepared_run,
   resume,
-  run_lock,
   step_metrics,
   stop_request,
   time_limit,
@@ -78,17 +72,14 @@ def train(
   config = preset.resolve(config)
   path = storage.open_directory(workdir)
   with contextlib.ExitStack() as stack:
-    run, changes = _claim_and_prepare(stack, config, path, resume_changed)
+    run, params, changes = claimed_run.claim_and_prepare(
+      stack, config, path, _load, resume_changed=resume_changed
+    )
     config = checks.with_best_metric(config, run.task)
     checkpointer = stack.enter_context(
       prepared_run.open_checkpointer(config, run)
     )
-    state = prepared_run.create_or_restore(
-      config,
-      run,
-      checkpointer,
-      functools.partial(_load_initial_weights, config),
-    )
+    state = prepared_run.create_or_restore(config, run, checkpointer, params)
     start, total = int(state.step), config.train.num_steps
     if start:
       changes |= resume.check_same_data(
@@ -152,53 +143,16 @@ def train(
   return metrics
 
 
-def _claim_and_prepare(
-  stack, config, path, resume_changed
-) -> tuple[prepared_run.Run, resume.Changes]:
-  """Claims the directory and prepares the run."""
-  claim = functools.partial(_claim, stack, path, config, resume_changed)
-  # A config that cannot be run makes no directory.
-  exists = processes.broadcast_from_process_0(path.exists())
-  changes = claim() if exists else {}
-  # A run that exists may go on without the weights that it began with.
-  check = (lambda config: None) if exists else _check_initial_weights
-  run = prepared_run.prepare(config, path, check)
-  checks.with_best_metric(config, run.task)
-  return run, changes if exists else claim()
-
-
-def _check_initial_weights(config) -> None:
-  """Raises an error if a training cannot start from `initial_weights`."""
-  info = data_lib.expected_info(config, "train")
-  # Without, the data must be opened to know what model they need.
-  _load_initial_weights(config, info and tasks.create_task(config, info))
-
-
-def _load_initial_weights(config, task) -> Any:
-  """Parameters that a task starts from, None if they are random."""
-  name = config.train.initial_weights
-  if not name:
-    return None
+def _load(name: str) -> trained_model.TrainedModel:
+  """Loads the model of `train.initial_weights`."""
   try:
-    trained = trained_model.load(name, checkpoint="last")
+    return trained_model.load(name, checkpoint="last")
   except FileNotFoundError as error:
     if error.errno:  # Of the system; it names the file.
       raise
     raise FileNotFoundError(f"{error} {_WHICH}") from error
   except ValueError as error:  # Its subclasses take other arguments.
     raise ValueError(f"{error} {_WHICH}") from error
-  if task is None:
-    return None
-  expected = shapes.of(task.init, jax.random.key(0))
-  return initial_weights.fit(
-    trained.params, trained.model, task.model, expected, trained.name
-  )
-
-
-def _claim(stack, path, config, resume_changed) -> resume.Changes:
-  """Keeps others out of the directory and checks what is in it."""
-  stack.enter_context(run_lock.hold(path))
-  return resume.check_directory(path, config, resume_changed)
 
 
 def _make_step(config, run, start):

@@ -23,7 +23,7 @@ from slot_attention_jax import data as data_lib
 from slot_attention_jax import evaluate as evaluate_lib
 from slot_attention_jax import tasks, train
 from slot_attention_jax.config import allowed
-from slot_attention_jax.data import types
+from slot_attention_jax.data import from_config, types
 from slot_attention_jax.evaluation import examples
 from slot_attention_jax.pretrained import weights_file
 from slot_attention_jax.runtime import mesh as mesh_lib
@@ -762,17 +762,35 @@ def test_a_training_starts_from_the_weights_of_another_run(whole, tmp_path):
     train.train(config, str(workdir), resume_changed=True)
 
 
+@pytest.mark.parametrize("exists", [False, True])
 @pytest.mark.parametrize(
   ("name", "message"),
   [
     ("quikstart", "Did you mean"),
     ("quickstart", r"model\.num_slots: 3, in the weights 4"),
+    (__file__, "It is train.initial_weights"),
   ],
 )
-def test_initial_weights_that_do_not_fit_make_no_directory(
-  name, message, tmp_path
+def test_wrong_initial_weights_are_told_before_anything_happens(
+  name, message, exists, tmp_path, monkeypatch
 ):
+  monkeypatch.setattr(data_lib, "create_dataset", None)
   workdir = tmp_path / "run"
+  if exists:
+    workdir.mkdir()
   with pytest.raises(ValueError, match=message):
     train.train(tiny(f"train.initial_weights={name}"), str(workdir))
-  assert not workdir.exists()
+  assert list(tmp_path.rglob("*")) == [workdir] * exists
+
+
+def test_initial_weights_that_do_not_fit_data_of_one_s_own_leave_nothing(
+  tmp_path, monkeypatch
+):
+  def create(config, split, **kwargs):
+    return data_lib.create_dataset(tiny(), split, **kwargs)
+
+  monkeypatch.setitem(from_config._REGISTERED, "mine", create)
+  config = tiny("data.name=mine,train.initial_weights=quickstart")
+  with pytest.raises(ValueError, match=r"model\.num_slots: 3, in the weights"):
+    train.train(config, str(tmp_path / "run"))
+  assert not list(tmp_path.iterdir())

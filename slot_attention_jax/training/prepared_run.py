@@ -1,7 +1,6 @@
 """A run before its first step: data, model, optimizer, state, records."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -49,29 +48,27 @@ class Run:
   schedule: optax.Schedule
 
 
-def prepare(
-  config: Any,
-  path: storage.Path,
-  check_more: Callable[[Any], None] = lambda config: None,
-) -> Run:
+def check(config: Any, path: storage.Path) -> None:
+  """Raises what `checks.check` does, or if its loggers cannot write there."""
+  checks.check(config, mesh_lib.create_mesh().size)
+  loggers.check_place(loggers.enabled(config.logging), path)
+
+
+def prepare(config: Any, path: storage.Path) -> Run:
   """Opens the data and builds the task and the optimizer.
 
   Args:
-    config: the resolved config.
+    config: the resolved config, of values that `check` allows.
     path: directory of the run.
-    check_more: raises errors of a config whose values are known to be allowed,
-      before any data are decoded or rendered.
 
   Returns:
     The run; nothing is compiled yet.
 
   Raises:
-    ValueError: on a config that cannot be run.
+    FileNotFoundError: if there are no data where they should be.
+    ValueError: on data or an optimizer that cannot be.
   """
   mesh = mesh_lib.create_mesh()
-  checks.check(config, mesh.size)
-  check_more(config)
-  loggers.check_place(loggers.enabled(config.logging), path)
   sharding = mesh_lib.batch_sharding(mesh)
   dataset = data_lib.create_dataset(
     config, "train", batch_size=config.train.batch_size, sharding=sharding
@@ -111,7 +108,7 @@ def create_or_restore(
   config: Any,
   run: Run,
   checkpointer: checkpoints.Checkpointer,
-  load_initial: Callable[[tasks.Task], Any] = lambda task: None,
+  params: Any = None,
 ) -> state_lib.TrainState:
   """The state of the last checkpoint, or a new one where there is none.
 
@@ -121,14 +118,14 @@ def create_or_restore(
     config: the resolved config.
     run: what was prepared.
     checkpointer: of the run.
-    load_initial: what gives the parameters of a new state, or None for random
-      ones.
+    params: the parameters of a new state, or None for random ones.
 
   Returns:
     The state, replicated over the mesh.
 
   Raises:
-    ValueError: if the processes find different checkpoints.
+    ValueError: if the processes find different checkpoints, or none where the
+      initial weights were left out because there were some.
   """
   sound_checkpoints.set_damaged_aside(checkpointer)
   latest = checkpointer.latest_step()
@@ -138,7 +135,11 @@ def create_or_restore(
     "Put the workdir on storage that all processes share.",
   )
   if latest is None:
-    params = load_initial(run.task)
+    if params is None and config.train.initial_weights:
+      raise ValueError(
+        f"Expected the checkpoints in {run.path}, which were there as this "
+        "training began, found none. Start it again."
+      )
     state = steps.create_state(run.task, run.optimizer, config.seed, run.mesh)
     if params is None:
       return state
