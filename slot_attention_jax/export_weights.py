@@ -210,7 +210,7 @@ def _check_evaluation(run, evaluation, which, step, params, advice) -> None:
 def _notes(about: dict[str, Any], config: dict[str, Any], step: int) -> str:
   """Weights that a run started from, and changes as it was resumed."""
   initial = _initial_weights(config)
-  start = [f"The training started from the weights {initial}."]
+  start = [f"The training started from the weights {initial}{_which(about)}."]
   changes = [
     f"At step {change['step']}, {change['key']} was changed from "
     f"{change['old']} to {change['new']}."
@@ -218,6 +218,17 @@ def _notes(about: dict[str, Any], config: dict[str, Any], step: int) -> str:
     if change["step"] < step
   ]
   return " ".join((start if initial else []) + changes)
+
+
+def _which(about: dict[str, Any]) -> str:
+  """The step and digest of initial weights, of a run that recorded them."""
+  record = about.get("initial_weights")
+  if not isinstance(record, dict):
+    return ""
+  return (
+    f" after {record.get('step')} steps (SHA-256 of the parameters: "
+    f"{record.get('parameters_sha256')})"
+  )
 
 
 def _initial_weights(config: dict[str, Any]) -> str:

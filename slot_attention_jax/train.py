@@ -72,20 +72,20 @@ def train(
   config = preset.resolve(config)
   path = storage.open_directory(workdir)
   with contextlib.ExitStack() as stack:
-    run, params, changes = claimed_run.claim_and_prepare(
+    run, initial, changes = claimed_run.claim_and_prepare(
       stack, config, path, _load, resume_changed=resume_changed
     )
     config = checks.with_best_metric(config, run.task)
     checkpointer = stack.enter_context(
       prepared_run.open_checkpointer(config, run)
     )
-    state = prepared_run.create_or_restore(config, run, checkpointer, params)
+    state = prepared_run.create_or_restore(config, run, checkpointer, initial)
     start, total = int(state.step), config.train.num_steps
     if start:
       changes |= resume.check_same_data(
         path, start, run.dataset.info, resume_changed
       )
-    prepared_run.describe(config, run, state, command, changes)
+    prepared_run.describe(config, run, state, command, changes, initial)
     per_call, train_step = _make_step(config, run, start)
     spent = stack.enter_context(_open_goodput(path, start, began))
     writer = stack.enter_context(_open_writer(config, run, start, began))

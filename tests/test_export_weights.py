@@ -262,6 +262,16 @@ def test_the_card_tells_the_initial_weights_but_not_their_place(name, shown):
     assert command == flag.format(quote, shown)
 
 
+def test_the_card_tells_the_step_and_digest_of_the_initial_weights():
+  record = {"source": "/runs/a", "step": 20_000, "parameters_sha256": "1a2b"}
+  config = {"train": {"initial_weights": "/runs/a"}}
+  text = export_weights._notes({"initial_weights": record}, config, 4)
+  assert text == (
+    "The training started from the weights a after 20000 steps "
+    "(SHA-256 of the parameters: 1a2b)."
+  )
+
+
 def test_a_run_of_random_initial_weights_has_no_note_of_them():
   for train in ({}, {"initial_weights": ""}):
     config = {"train": train}

@@ -750,12 +750,18 @@ def test_a_training_starts_from_the_weights_of_another_run(whole, tmp_path):
     np.testing.assert_allclose(a, b, atol=1e-6)
   # The rest is that of a new run with its seed.
   assert not np.array_equal(started.key, last.key)
+  about = json.loads((workdir / "metadata.json").read_text())
+  digest = weights_file.parameters_checksum(last.params)
+  record = {"source": str(source), "step": 4, "parameters_sha256": digest}
+  assert about["initial_weights"] == record
   # Once begun, a run goes on without them.
   shutil.rmtree(source)
   with config.unlocked():
     config.train.num_steps = 4
   train.train(config, str(workdir), resume_changed=True)
   assert int(state_of(workdir).step) == 4
+  about = json.loads((workdir / "metadata.json").read_text())
+  assert about["initial_weights"] == record
   # But not from others.
   config.train.initial_weights = "quickstart"
   with pytest.raises(ValueError, match=r"train\.initial_weights"):

@@ -12,6 +12,7 @@ import jax
 
 from slot_attention_jax import data as data_lib
 from slot_attention_jax import tasks
+from slot_attention_jax.pretrained import weights_file
 from slot_attention_jax.runtime import processes, shapes, storage
 from slot_attention_jax.training import (
   checkpoints,
@@ -23,7 +24,7 @@ from slot_attention_jax.training import (
 )
 
 Load = Callable[[str], Any]
-"""Loads a trained model, with `name`, `model` and `params`, by its name."""
+"""Loads a trained model, with `name`, `model`, `params` and `steps`."""
 
 
 def claim_and_prepare(
@@ -33,7 +34,9 @@ def claim_and_prepare(
   load: Load,
   *,
   resume_changed: bool = False,
-) -> tuple[prepared_run.Run, Any, resume.Changes]:
+) -> tuple[
+  prepared_run.Run, initial_weights.InitialWeights | None, resume.Changes
+]:
   """Checks a config, claims the directory of its run and opens its data.
 
   All processes must call this.
@@ -47,7 +50,7 @@ def claim_and_prepare(
     resume_changed: whether keys that may have changed.
 
   Returns:
-    A triple (run, initial parameters or None for random ones, what has changed
+    A triple (run, initial weights or None for random ones, what has changed
     since the last checkpoint).
 
   Raises:
@@ -59,19 +62,19 @@ def claim_and_prepare(
   name = config.train.initial_weights
   trained = load(name) if name and not _is_begun(path) else None
   info = data_lib.expected_info(config, "train")
-  params = None
+  initial = None
   if trained is not None and info is not None:
-    params = _fit(trained, tasks.create_task(config, info))
+    initial = _fit(trained, tasks.create_task(config, info), name)
   # A config that cannot be run makes no directory.
   exists = processes.broadcast_from_process_0(path.exists())
   changes = _claim(stack, path, config, resume_changed) if exists else {}
   run = prepared_run.prepare(config, path)
-  if trained is not None and params is None:  # Of data of the user's own.
-    params = _fit(trained, run.task)
+  if trained is not None and initial is None:  # Of data of the user's own.
+    initial = _fit(trained, run.task, name)
   checks.with_best_metric(config, run.task)
   if not exists:
     changes = _claim(stack, path, config, resume_changed)
-  return run, params, changes
+  return run, initial, changes
 
 
 def _is_begun(path: storage.Path) -> bool:
@@ -83,12 +86,16 @@ def _is_begun(path: storage.Path) -> bool:
     return checkpointer.latest_step() is not None
 
 
-def _fit(trained: Any, task: tasks.Task) -> Any:
+def _fit(
+  trained: Any, task: tasks.Task, source: str
+) -> initial_weights.InitialWeights:
   """Parameters of a trained model as those of a task's."""
   expected = shapes.of(task.init, jax.random.key(0))
-  return initial_weights.fit(
+  params = initial_weights.fit(
     trained.params, trained.model, task.model, expected, trained.name
   )
+  digest = weights_file.parameters_checksum(trained.params)
+  return initial_weights.InitialWeights(params, source, trained.steps, digest)
 
 
 def _claim(stack, path, config, resume_changed) -> resume.Changes:

@@ -39,6 +39,28 @@ class _Layer:
   sums: bool
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class InitialWeights:
+  """Where a training starts.
+
+  Attributes:
+    params: parameters of its model.
+    source: `train.initial_weights`.
+    step: training steps that the source had done.
+    parameters_sha256: `weights_file.parameters_checksum` of the source's.
+  """
+
+  params: Any
+  source: str
+  step: int
+  parameters_sha256: str
+
+  def record(self) -> dict[str, Any]:
+    """What `metadata.json` keeps of them."""
+    names = ("source", "step", "parameters_sha256")
+    return {name: getattr(self, name) for name in names}
+
+
 def fit(
   params: Mapping[str, Any], model: Any, target: Any, expected: Any, source: str
 ) -> dict[str, Any]:

@@ -20,6 +20,7 @@ def write_metadata(
   command: str = "",
   *,
   changes: Mapping[str, tuple[Any, Any]] | None = None,
+  initial: Mapping[str, Any] | None = None,
   step: int = 0,
   finished: bool = False,
 ) -> None:
@@ -34,6 +35,8 @@ def write_metadata(
     info: the training data's.
     command: the flags that make the config.
     changes: old and new value of keys that changed as the run was resumed.
+    initial: the weights that a new run starts from; those of a run that is
+      resumed stay as they are.
     step: at which it was.
     finished: whether nothing is left to train.
   """
@@ -55,6 +58,9 @@ def write_metadata(
     "versions": provenance.package_versions(),
     "code": provenance.code_version(),
   }
+  initial = old.get("initial_weights") if step else initial
+  if initial:
+    content["initial_weights"] = initial
   if finished:
     content |= {k: v for k, v in old.items() if v not in ("", None)}
   elif changed := [*old.get("changes", []), *_changes(step, changes or {})]:

@@ -15,6 +15,7 @@ from slot_attention_jax.runtime import processes, storage
 from slot_attention_jax.training import (
   checkpoints,
   checks,
+  initial_weights,
   loggers,
   metadata,
   optimizers,
@@ -108,7 +109,7 @@ def create_or_restore(
   config: Any,
   run: Run,
   checkpointer: checkpoints.Checkpointer,
-  params: Any = None,
+  initial: initial_weights.InitialWeights | None = None,
 ) -> state_lib.TrainState:
   """The state of the last checkpoint, or a new one where there is none.
 
@@ -118,7 +119,7 @@ def create_or_restore(
     config: the resolved config.
     run: what was prepared.
     checkpointer: of the run.
-    params: the parameters of a new state, or None for random ones.
+    initial: where a new state starts; None: at random parameters.
 
   Returns:
     The state, replicated over the mesh.
@@ -135,17 +136,17 @@ def create_or_restore(
     "Put the workdir on storage that all processes share.",
   )
   if latest is None:
-    if params is None and config.train.initial_weights:
+    if initial is None and config.train.initial_weights:
       raise ValueError(
         f"Expected the checkpoints in {run.path}, which were there as this "
         "training began, found none. Start it again."
       )
     state = steps.create_state(run.task, run.optimizer, config.seed, run.mesh)
-    if params is None:
+    if initial is None:
       return state
-    logging.info("Starting from %s.", config.train.initial_weights)
+    logging.info("Starting from %s, step %d.", initial.source, initial.step)
     replicated = mesh_lib.replicated(run.mesh)
-    params = jax.device_put(params, replicated)
+    params = jax.device_put(initial.params, replicated)
     initialize = jax.jit(run.optimizer.init, out_shardings=replicated)
     return state.replace(params=params, opt_state=initialize(params))
   return checkpointer.restore(
@@ -159,6 +160,7 @@ def describe(
   state: state_lib.TrainState,
   command: str,
   changes: resume.Changes | None = None,
+  initial: initial_weights.InitialWeights | None = None,
 ) -> None:
   """Logs what is trained, and writes it beside the run.
 
@@ -168,6 +170,7 @@ def describe(
     state: at which the training begins or goes on.
     command: the flags that make the config.
     changes: what has changed since the run was begun.
+    initial: what the state was begun from, of a new run.
   """
   step = int(state.step)
   if jax.process_index() == 0:
@@ -179,6 +182,7 @@ def describe(
       run.dataset.info,
       command,
       changes=changes,
+      initial=initial and initial.record(),
       step=step,
       finished=step >= config.train.num_steps,
     )
