@@ -21,13 +21,16 @@ import jax
 
 from slot_attention_jax.data import from_config, types
 from slot_attention_jax.pretrained import model_card, weights_file
-from slot_attention_jax.runtime import files, signals, storage, user_errors
-from slot_attention_jax.training import trained_run, writers
+from slot_attention_jax.runtime import (
+  files,
+  json_kinds,
+  signals,
+  storage,
+  user_errors,
+)
+from slot_attention_jax.training import record_kinds, trained_run, writers
 
 _COUNTS = ("num_slots", "num_iterations", "num_examples")
-# Keys of files of a run without which there is no card.
-_OF_EVALUATION = ("step", "metrics", *_COUNTS)
-_OF_RUN = ("data", "own_scenes", "devices", "versions")
 
 
 def export_weights(
@@ -107,7 +110,7 @@ def _read_checkpoint(
       f"Expected a trained run in {run}, found no 'checkpoints' in it. Pass "
       "the --workdir of a training."
     )
-  saved = _read_json(run, "config.json", "Train first.", ["checkpoint"])
+  saved = _read_json(run, "config.json", "Train first.", record_kinds.RULE)
   rule = saved["checkpoint"]
   with trained_run.open_run(
     run,
@@ -133,10 +136,20 @@ def _metadata(
     "Run --mode=evaluate with the run's --config and --workdir and "
     f"--config.eval.checkpoint={which}, then export again."
   )
-  evaluation = _read_json(run, "evaluation.json", evaluate, _OF_EVALUATION)
+  evaluation = _read_json(
+    run,
+    "evaluation.json",
+    evaluate,
+    record_kinds.EVALUATION,
+    record_kinds.PROTOCOL,
+  )
   _check_evaluation(run, evaluation, which, step, params, evaluate)
   about = _read_json(
-    run, "metadata.json", "Training writes it; rerun its command.", _OF_RUN
+    run,
+    "metadata.json",
+    "Training writes it; rerun its command.",
+    record_kinds.PROVENANCE,
+    record_kinds.METADATA,
   )
   if about.get("seed", config["seed"]) != config["seed"]:
     raise ValueError(
@@ -212,10 +225,10 @@ def _notes(about: dict[str, Any], config: dict[str, Any], step: int) -> str:
   initial = _initial_weights(config)
   start = [f"The training started from the weights {initial}{_which(about)}."]
   changes = [
-    f"At step {change['step']}, {change['key']} was changed from "
-    f"{change['old']} to {change['new']}."
+    f"At step {change['step']}, {change.get('key')} was changed from "
+    f"{change.get('old')} to {change.get('new')}."
     for change in about.get("changes", [])
-    if change["step"] < step
+    if change.get("step", step) < step
   ]
   return " ".join((start if initial else []) + changes)
 
@@ -223,7 +236,7 @@ def _notes(about: dict[str, Any], config: dict[str, Any], step: int) -> str:
 def _which(about: dict[str, Any]) -> str:
   """The step and digest of initial weights, of a run that recorded them."""
   record = about.get("initial_weights")
-  if not isinstance(record, dict):
+  if not record:
     return ""
   return (
     f" after {record.get('step')} steps (SHA-256 of the parameters: "
@@ -261,12 +274,16 @@ def _last_row(run: storage.Path, step: int) -> dict[str, Any]:
 
 
 def _read_json(
-  run: storage.Path, name: str, advice: str, keys: Sequence[str]
+  run: storage.Path,
+  name: str,
+  advice: str,
+  kinds: json_kinds.Kinds,
+  optional: json_kinds.Kinds | None = None,
 ) -> dict[str, Any]:
   path = run / name
   if not path.exists():
     raise FileNotFoundError(f"Expected {path}, found none. {advice}")
-  return files.read_json(path, advice, keys)
+  return files.read_json(path, advice, kinds, optional)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

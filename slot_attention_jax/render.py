@@ -152,7 +152,10 @@ def _begin(
   try:
     path.mkdir(parents=True, exist_ok=True)
     found = sorted(p.name for p in path.iterdir() if p.name[0] != ".")
-    saved = files_lib.read_json(file, _REMEDY) if file.exists() else {}
+    saved = {}
+    if file.exists():
+      kinds = {"settings": dict}
+      saved = files_lib.read_json(file, _REMEDY, optional=kinds)
     if found:
       _check_same_export(path, found, saved.get("settings"), settings)
     if saved.get("complete") and all((path / f).exists() for f in files):

@@ -296,6 +296,23 @@ def test_a_damaged_file_of_the_run_is_named(name, run, capsys):
   assert re.search(rf"run.{name} to have the keys", error(run, capsys))
 
 
+@pytest.mark.parametrize(
+  ("name", "key"),
+  [
+    ("config.json", "checkpoint"),
+    ("evaluation.json", "metrics"),
+    ("evaluation.json", "protocol"),
+    ("metadata.json", "versions"),
+    ("metadata.json", "initial_weights"),
+  ],
+)
+@pytest.mark.parametrize("value", [3, [], None, "text"])
+def test_a_value_in_place_of_a_group_is_named(name, key, value, run, capsys):
+  edit(run / name, **{key: value})
+  message = f"{run / name} to have an object as {key!r}, got {value!r}. "
+  assert message in error(run, capsys)
+
+
 def test_a_run_without_a_command_is_an_error(run, capsys):
   edit(run / "metadata.json", recipe="")
   assert "Expected the key 'recipe'" in error(run, capsys)

@@ -216,9 +216,7 @@ def layout_from_dict(content: Mapping[str, Any]) -> PropertyLayout:
     The layout.
 
   Raises:
-    TypeError: on fields that a layout does not have.
-    KeyError: if properties are missing.
-    ValueError: as the constructors.
+    ValueError: on other fields than those of a layout, and as the constructors.
 
   Example:
     >>> import dataclasses, json
@@ -227,11 +225,17 @@ def layout_from_dict(content: Mapping[str, Any]) -> PropertyLayout:
     >>> properties.layout_from_dict(json.loads(text)) == properties.CLEVR_LAYOUT
     True
   """
-  properties = tuple(
-    Property(**{**fields, "labels": tuple(fields["labels"])})
-    for fields in content["properties"]
-  )
-  return PropertyLayout(**{**content, "properties": properties})
+  try:
+    properties = tuple(
+      Property(**{**fields, "labels": tuple(fields["labels"])})
+      for fields in content["properties"]
+    )
+    return PropertyLayout(**{**content, "properties": properties})
+  except (KeyError, TypeError) as error:
+    raise ValueError(
+      "Expected the fields of a PropertyLayout and its properties, got others "
+      f"({type(error).__name__}: {error}). Take them from dataclasses.asdict."
+    ) from error
 
 
 CLEVR_LAYOUT = PropertyLayout(

@@ -10,6 +10,7 @@ from slot_attention_jax.data import from_config, transforms, types
 from slot_attention_jax.models import from_config as models_from_config
 from slot_attention_jax.modules import slot_init
 from slot_attention_jax.runtime import files, storage
+from slot_attention_jax.training import record_kinds
 
 _SUFFIX = ".safetensors"
 
@@ -125,14 +126,14 @@ def _of_run(path: storage.Path, checkpoint: str) -> TrainedModel:
       f"'checkpoints'. {advice}"
     )
   file = path / "config.json"
-  rule = files.read_json(file, advice, ["checkpoint"])["checkpoint"]
+  rule = files.read_json(file, advice, record_kinds.RULE)["checkpoint"]
   which, step, config, params = _restore(path, rule, checkpoint)
   file, layout = path / "metadata.json", None
   if config["task"] == "set_prediction":
-    about = files.read_json(file, advice, ["data", "layout"])
+    about = files.read_json(file, advice, record_kinds.DATA_OF_SETS)
     layout = types.layout_from_dict(about["layout"])
   else:
-    about = files.read_json(file, advice, ["data"])
+    about = files.read_json(file, advice, record_kinds.DATA)
   resolution = config["data"]["resolution"]
   return TrainedModel(
     name=f"{path} ({which} checkpoint, step {step})",

@@ -6,12 +6,12 @@ import math
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from slot_attention_jax.runtime import storage
+from slot_attention_jax.runtime import json_kinds, storage
 
 
 def jsonable(value: Any) -> Any:
@@ -26,21 +26,36 @@ def jsonable(value: Any) -> Any:
 
 
 def read_json(
-  path: Any, remedy: str, keys: Sequence[str] = ()
+  path: Any,
+  remedy: str,
+  keys: Sequence[str] | json_kinds.Kinds = (),
+  optional: json_kinds.Kinds | None = None,
 ) -> dict[str, Any]:
   """Reads a JSON object.
 
   Args:
     path: a path with `read_text`, local or of etils.epath.
     remedy: what to do if it is damaged, a sentence.
-    keys: that the object must have.
+    keys: that the object must have, alone or with their kinds.
+    optional: kinds of keys that it may lack.
 
   Returns:
     The object.
 
   Raises:
     OSError: if it cannot be opened.
-    ValueError: if it is no JSON object with these keys; it names the file.
+    ValueError: if it is no JSON object with these keys, or their values are of
+      another kind; it names the file.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> from slot_attention_jax.runtime import files
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "config.json")
+    >>> files.write_json(path, {"checkpoint": 3})
+    >>> files.read_json(path, "Train again.", {"checkpoint": {"keep": int}})
+    Traceback (most recent call last):
+      ...
+    ValueError: Expected .../config.json to have an object as 'checkpoint', ...
   """
   try:
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -54,11 +69,11 @@ def read_json(
       f"Expected {path} to be a JSON object, got {type(content).__name__}. "
       f"{remedy}"
     )
-  if missing := [key for key in keys if key not in content]:
-    raise ValueError(
-      f"Expected {path} to have the keys {list(keys)}, it lacks {missing}. "
-      f"{remedy}"
-    )
+  if not isinstance(keys, Mapping):
+    keys = dict.fromkeys(keys, object)
+  problem = json_kinds.problem(content, keys, all_needed=True)
+  if problem := problem or json_kinds.problem(content, optional or {}):
+    raise ValueError(f"Expected {path} to have {problem}. {remedy}")
   return content
 
 

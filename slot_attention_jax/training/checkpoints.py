@@ -20,12 +20,13 @@ from absl import logging
 from etils import epath
 
 from slot_attention_jax.runtime import arrays as arrays_lib
+from slot_attention_jax.runtime import json_kinds, processes, storage
 from slot_attention_jax.runtime import mesh as mesh_lib
-from slot_attention_jax.runtime import processes, storage
 from slot_attention_jax.training import (
   checkpoint_digests,
   checkpoint_errors,
   checkpoint_manager,
+  record_kinds,
 )
 from slot_attention_jax.training import state as state_lib
 
@@ -267,7 +268,14 @@ class Checkpointer(contextlib.AbstractContextManager):
 
   def restore_config(self, step: int | None = None) -> dict[str, Any]:
     """Reads the config of a checkpoint; step and errors as in `restore`."""
-    return self._restore(step, config=None).config
+    config = self._restore(step, config=None).config
+    if problem := json_kinds.problem(config, record_kinds.SAVED_CONFIG):
+      which = "last" if step is None else step
+      raise DamagedCheckpointError(
+        f"Expected the config of checkpoint {which} in {self.directory} to "
+        f"have {problem}. Restore it from a copy."
+      )
+    return config
 
   def wait(self) -> None:
     """Blocks until all that `save` began is written; raises if that failed."""

@@ -192,7 +192,9 @@ class _Record:
     if not path.exists():
       return {}
     return files.read_json(
-      path, "Without the file, a new run is begun in W&B and trackio."
+      path,
+      "Without the file, a new run is begun in W&B and trackio.",
+      optional={self._service: {"id": str, "rows": int}},
     )
 
 

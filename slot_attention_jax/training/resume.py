@@ -11,7 +11,11 @@ from absl import logging
 from slot_attention_jax.config import aliases, arguments, base
 from slot_attention_jax.data import types
 from slot_attention_jax.runtime import files, storage
-from slot_attention_jax.training import checkpoints, sound_checkpoints
+from slot_attention_jax.training import (
+  checkpoints,
+  record_kinds,
+  sound_checkpoints,
+)
 
 # Keys that change nothing that is computed, apart from rounding; a name that
 # ends with a dot stands for all keys in it. They may differ from the run's.
@@ -206,7 +210,7 @@ def set_aside(path: storage.Path, config: Mapping[str, Any]) -> None:
       return
   except FileNotFoundError:
     return
-  except (ValueError, AttributeError):
+  except (ValueError, AttributeError, TypeError):
     logging.warning("Cannot read %s, it is set aside.", path / "config.json")
   numbers = (path / "earlier" / str(n) for n in itertools.count(1))
   target = next(p for p in numbers if not p.exists())
@@ -239,6 +243,7 @@ def read_metadata(path: storage.Path) -> dict[str, Any]:
   return files.read_json(
     file,
     "If the run is sound otherwise, delete the file: training writes it again.",
+    optional=record_kinds.METADATA,
   )
 
 

@@ -1,5 +1,8 @@
 """Tests of `sa.predict`."""
 
+import json
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -133,6 +136,24 @@ def test_a_directory_that_is_no_run(tmp_path):
   (tmp_path / "config.json").write_text("{}")
   with pytest.raises(ValueError, match=r"config\.json to have the keys"):
     sa.predict(IMAGES, tmp_path)
+
+
+@pytest.mark.parametrize("value", [3, [], None, "best"])
+def test_a_value_in_place_of_a_group_of_the_config_is_an_error(value, tmp_path):
+  (tmp_path / "checkpoints").mkdir()
+  (tmp_path / "config.json").write_text(json.dumps({"checkpoint": value}))
+  message = r"config\.json to have an object as 'checkpoint', got .*Give the"
+  with pytest.raises(ValueError, match=message):
+    sa.predict(IMAGES, tmp_path)
+
+
+def test_a_config_of_a_checkpoint_without_its_groups_is_damaged(tmp_path):
+  run = shutil.copytree(tiny.RUN, tmp_path / "run")
+  config = run / "checkpoints" / "2" / "config" / "metadata"
+  changed = json.loads(config.read_text()) | {"data": None}
+  config.write_text(json.dumps(changed))
+  with pytest.raises(ValueError, match=r"an object as 'data', got None"):
+    sa.predict(IMAGES, run)
 
 
 def test_objects_of_an_autoencoder_are_an_error(found):

@@ -118,13 +118,22 @@ def test_records_of_a_run_without_checkpoints_are_set_aside(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ["earlier"]
 
 
+@pytest.mark.parametrize("value", [3, [], None, "text"])
+def test_records_without_the_groups_of_a_config_are_set_aside(value, tmp_path):
+  config = base.base_config().to_dict()
+  for damaged in ({"data": value}, {"seed": 1, "data": {"scenes": value}}):
+    files.write_json(tmp_path / "config.json", damaged)
+    resume.set_aside(tmp_path, config)
+    assert not (tmp_path / "config.json").exists()
+
+
 def test_a_directory_of_rendered_scenes_is_no_run(tmp_path):
   files.write_json(tmp_path / "metadata.json", {"settings": {}})
   with pytest.raises(ValueError, match="scenes that --mode=render wrote"):
     resume.check_directory(tmp_path, base.base_config(), True)
 
 
-@pytest.mark.parametrize("text", ["{", "[]"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"changes": 3}'])
 def test_damaged_metadata_are_an_error(text, tmp_path):
   (tmp_path / "metadata.json").write_text(text)
   with pytest.raises(ValueError, match=r"metadata\.json"):
