@@ -67,7 +67,7 @@ def evaluate_model(
       something else than its checkpoints.
   """
   source = source or Source()
-  path = storage.open_directory(workdir)
+  path = storage.open_path(workdir)
   if source.kind != "checkpoint":
     _check_no_run(path, source)
   weights = _load_weights(source)
@@ -180,7 +180,7 @@ def export_split(config: Any, workdir: str) -> dict[str, float]:
     ValueError: on a config that cannot be run.
   """
   dataset = _dataset(config, mesh_lib.create_mesh())
-  path = storage.open_directory(workdir) / "examples.npz"
+  path = storage.open_path(workdir) / "examples.npz"
   count = predictions.export_examples(dataset, path)
   logging.info("Wrote %d examples to %s.", count, path)
   return _with_prefix(dataset.info, {"num_examples": count})

@@ -63,6 +63,7 @@ def export_weights(
   Raises:
     FileNotFoundError: if there is no such run or checkpoint, or it was not
       evaluated.
+    OSError: if a bucket cannot be reached or read.
     ValueError: if the evaluation is of another checkpoint, or the run's
       metadata lacks what a card needs.
   """
@@ -70,7 +71,8 @@ def export_weights(
     raise ValueError(
       f"Expected a name of lower-case letters, digits, _ and -, got {name!r}."
     )
-  run = storage.open_directory(workdir)
+  run = storage.open_path(workdir)
+  directory = storage.open_path(output_dir, "--output_dir")
   step, config, params = _read_checkpoint(run, checkpoint)
   metadata = dataclasses.replace(
     _metadata(run, step, config, checkpoint, command, params),
@@ -81,7 +83,6 @@ def export_weights(
   )
   if hardware:
     metadata = dataclasses.replace(metadata, hardware=hardware)
-  directory = storage.to_path(output_dir)
   directory.mkdir(parents=True, exist_ok=True)
   path = directory / f"{name}.safetensors"
   card = path.with_suffix(".md")

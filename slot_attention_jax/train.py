@@ -70,7 +70,7 @@ def train(
   """
   began = time.monotonic()
   config = preset.resolve(config)
-  path = storage.open_directory(workdir)
+  path = storage.open_path(workdir)
   with contextlib.ExitStack() as stack:
     run, initial, changes = claimed_run.claim_and_prepare(
       stack, config, path, _load, resume_changed=resume_changed

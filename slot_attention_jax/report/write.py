@@ -25,6 +25,7 @@ def write_report(
 
   Raises:
     FileNotFoundError: if there is no run in one of the directories.
+    OSError: if a bucket cannot be reached or read.
     ValueError: if there is no run, one twice, or several without `output`.
 
   Example:
@@ -40,13 +41,14 @@ def write_report(
 
   if isinstance(paths, str | os.PathLike):
     paths = [paths]
+  target = None if output is None else storage.open_path(output, "--output")
   found = runs.read_all(paths)
-  if output is None and len(found) > 1:
+  if target is None and len(found) > 1:
     raise ValueError(
       f"Expected --output=FILE for a report of {len(found)} runs, got none. "
       "Name an HTML file."
     )
-  target = storage.to_path(found[0].path / NAME if output is None else output)
+  target = target or found[0].path / NAME
   if target.is_dir():
     raise ValueError(
       f"Expected a file as --output, got the directory {target}. Name a file "

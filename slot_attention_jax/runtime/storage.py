@@ -146,18 +146,21 @@ def _prepare() -> None:
     )
 
 
-def open_directory(name: str | os.PathLike[str]) -> Path:
+def open_path(name: str | os.PathLike[str], what: str = "--workdir") -> Path:
   """`to_path`, and makes sure that the bucket is there and may be read.
 
+  Otherwise the first that reads or writes there would try for minutes.
+
   Args:
-    name: of a directory, which need not exist.
+    name: of a directory or file, which need not exist.
+    what: what the path is for, for the message.
 
   Returns:
     The path.
 
   Raises:
     ValueError: as `to_path`; if there is no such bucket.
-    OSError: if the bucket cannot be reached or read.
+    OSError: if the bucket cannot be reached, for half a minute, or read.
   """
   path = to_path(name)
   if not is_remote(path):
@@ -173,7 +176,7 @@ def open_directory(name: str | os.PathLike[str]) -> Path:
     raise ValueError(
       f"Expected the bucket {_SCHEME}{bucket}, found none of this name. "
       f"Create it (gcloud storage buckets create {_SCHEME}{bucket}), or "
-      "correct --workdir."
+      f"correct {what}."
     ) from error
   return path
 

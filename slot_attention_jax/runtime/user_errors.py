@@ -24,6 +24,7 @@ REMEDIES = {
   errno.EDQUOT: _SPACE,
   errno.EFBIG: _SPACE,
   errno.ENOENT: " Check the path.",
+  errno.EIO: " Check the disk or, of a bucket, the network.",
   errno.EROFS: " Choose a directory on a disk that can be written to.",
   errno.EACCES: " Choose a directory that this user may use.",
   errno.EPERM: " Choose a directory that this user may use.",

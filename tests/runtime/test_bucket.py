@@ -35,7 +35,7 @@ def emulator(tmp_path_factory):
 
 @pytest.fixture
 def directory(emulator, request):
-  return storage.open_directory(f"gs://{bucket.NAME}/{request.node.name}")
+  return storage.open_path(f"gs://{bucket.NAME}/{request.node.name}")
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_program_that_used_epath_before_gets_the_same_client(emulator):
     monkeypatch.delenv("EPATH_USE_TF", raising=False)
     gpath._is_tf_installed.cache_clear()
     gpath._is_tf_installed()  # As any local path does.
-  path = storage.open_directory(f"gs://{bucket.NAME}/run")
+  path = storage.open_path(f"gs://{bucket.NAME}/run")
   assert type(path._backend).__name__ == "_FileSystemSpecBackend"
 
 
@@ -178,7 +178,7 @@ def test_a_renewal_whose_answer_was_lost_is_ones_own(directory):
 
 def test_a_missing_bucket_is_an_error(emulator):
   with pytest.raises(ValueError, match="gcloud storage buckets create gs://no"):
-    storage.open_directory("gs://no-bucket/run")
+    storage.open_path("gs://no-bucket/run")
 
 
 def test_a_missing_permission_is_an_error(monkeypatch):
@@ -187,4 +187,4 @@ def test_a_missing_permission_is_an_error(monkeypatch):
     bucket.clients_use(url, monkeypatch),
     pytest.raises(PermissionError, match=r"storage\.buckets\.get access"),
   ):
-    storage.open_directory(f"gs://{bucket.NAME}/run")
+    storage.open_path(f"gs://{bucket.NAME}/run")

@@ -6,6 +6,8 @@ import pathlib
 
 import pytest
 
+import slot_attention_jax as sa
+from slot_attention_jax import export_weights
 from slot_attention_jax.runtime import storage, user_errors
 
 
@@ -129,3 +131,23 @@ def test_what_must_be_local_is_refused_in_a_bucket(tmp_path, capsys):
       command_line.main([*arguments, f"--output={output}"])
     error = capsys.readouterr().err
     assert "Error: Expected a path of a file system as --" in error
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("gcsfs") is None, reason="needs gcsfs"
+)
+def test_outputs_in_buckets_out_of_reach_are_errors_at_once(
+  tmp_path, monkeypatch
+):
+  def no_client():
+    raise ClientError("no network")
+
+  monkeypatch.setattr(storage, "client", no_client)
+  for write in (
+    lambda: sa.write_report(tmp_path, "gs://bucket/a.html"),
+    lambda: export_weights.export_weights(str(tmp_path), "a", "gs://bucket/w"),
+  ):
+    with pytest.raises(OSError, match=r"no network.*gs://bucket") as info:
+      write()
+    assert user_errors.is_users(info.value)
+    assert "Check the disk or" in user_errors.describe(info.value)
