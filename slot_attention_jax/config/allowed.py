@@ -179,6 +179,7 @@ ALLOWED: Mapping[str, Rule] = {
   "model.foreground_ramp": _begin_and_end(),
   "model.foreground_fall": _begin_and_end(),
   "model.overlap_weight": _number(0, 1e6),
+  "model.overlap_ramp": _begin_and_end(),
   "model.train_iterations": _in_order(_each(_integer(0, 1000), 2)),
   "model.early_iterations": _in_order(_each(_integer(0, 1000), 2)),
   "model.early_steps": _integer(0, 10**9),
@@ -305,7 +306,7 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
       f"{values['model.gradient']!r}"
     )
   problems |= _early_iterations(values)
-  problems |= _foreground(values)
+  problems |= _changing_weights(values)
   if discovery and values["model.background_grid"]:
     for key in ("model.num_slots", "eval.num_slots"):
       if values[key] == 1:
@@ -316,14 +317,18 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
   return problems
 
 
-def _foreground(values: Mapping[str, Any]) -> dict[str, str]:
-  """What is wrong with how the weight of the foreground rises and falls."""
+def _changing_weights(values: Mapping[str, Any]) -> dict[str, str]:
+  """What is wrong with how the weights of the loss rise and fall."""
   ramp, fall = values["model.foreground_ramp"], values["model.foreground_fall"]
   problems = {}
   if (ramp[1] or fall[1]) and not values["model.foreground_weight"]:
     problems["model.foreground_weight"] = (
       "expected the weight that model.foreground_ramp and foreground_fall "
       "change, got 0"
+    )
+  if values["model.overlap_ramp"][1] and not values["model.overlap_weight"]:
+    problems["model.overlap_weight"] = (
+      "expected the weight that model.overlap_ramp changes, got 0"
     )
   if fall[1] and fall[0] < ramp[1]:
     problems["model.foreground_fall"] = (

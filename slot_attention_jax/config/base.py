@@ -165,6 +165,9 @@ def _model() -> ml_collections.ConfigDict:
   # paper. It ends that several slots paint the same object, each half
   # transparent; before slots have found objects, it would decide too early.
   model.overlap_weight = 0.0
+  # (begin, end) steps between which this weight rises linearly from 0; (0, 0):
+  # it is the same at all steps.
+  model.overlap_ramp = (0, 0)
   # (fewest, most) iterations in training, drawn uniformly for each example;
   # (0, 0): always num_iterations.
   model.train_iterations = (0, 0)

@@ -16,6 +16,7 @@ _PAIRS = (
   "early_iterations",
   "foreground_ramp",
   "foreground_fall",
+  "overlap_ramp",
 )
 
 
@@ -74,6 +75,7 @@ def create_task(
     foreground_ramp=tuple(model.foreground_ramp),
     foreground_fall=tuple(model.foreground_fall),
     overlap_weight=model.overlap_weight,
+    overlap_ramp=tuple(model.overlap_ramp),
     **kwargs,
   )
 

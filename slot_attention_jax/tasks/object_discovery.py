@@ -61,6 +61,8 @@ class ObjectDiscovery(task.Task):
       0): it does not.
     overlap_weight: weight in the loss of `losses.mask_overlap`, of the slots
       that do not paint a background.
+    overlap_ramp: (begin, end) steps between which it rises linearly from 0; (0,
+      0): it does not.
   """
 
   max_objects: int
@@ -68,6 +70,7 @@ class ObjectDiscovery(task.Task):
   foreground_ramp: tuple[int, int] = (0, 0)
   foreground_fall: tuple[int, int] = (0, 0)
   overlap_weight: float = 0.0
+  overlap_ramp: tuple[int, int] = (0, 0)
 
   @property
   def metric_names(self) -> tuple[str, ...]:
@@ -98,31 +101,44 @@ class ObjectDiscovery(task.Task):
     return ("fg_ari", "max") if self.max_objects else ("mse", "min")
 
   @property
-  def _weight_changes(self) -> bool:
-    """Whether the weight of the foreground depends on the step."""
-    changes = {self.foreground_ramp, self.foreground_fall} != {(0, 0)}
-    return bool(self.foreground_weight) and changes
+  def _weights_change(self) -> bool:
+    """Whether a weight of the loss depends on the step."""
+    foreground = {self.foreground_ramp, self.foreground_fall} != {(0, 0)}
+    overlap = self.overlap_ramp != (0, 0)
+    return bool(
+      (self.foreground_weight and foreground)
+      or (self.overlap_weight and overlap)
+    )
+
+  def _weights(self, step: Any) -> dict[str, Any]:
+    """The weights of the loss at a step."""
+    foreground, overlap = self.foreground_weight, self.overlap_weight
+    if self.foreground_ramp != (0, 0):
+      foreground *= _progress(step, self.foreground_ramp)
+    if self.foreground_fall != (0, 0):
+      foreground *= 1 - _progress(step, self.foreground_fall)
+    if self.overlap_ramp != (0, 0):
+      overlap *= _progress(step, self.overlap_ramp)
+    return {"foreground": foreground, "overlap": overlap}
 
   def draw_noise(
     self, params: Any, batch_size: int, key: jax.Array, step: Any = 0
   ) -> Any:
-    """As of `Task`; if the weight changes, a pair of it and weights [B]."""
+    """As of `Task`; if weights change, a pair of it and weights [B] by name."""
     noise = super().draw_noise(params, batch_size, key, step)
-    if not self._weight_changes:
+    if not self._weights_change:
       return noise
-    weight = self.foreground_weight
-    if self.foreground_ramp != (0, 0):
-      weight *= _progress(step, self.foreground_ramp)
-    if self.foreground_fall != (0, 0):
-      weight *= 1 - _progress(step, self.foreground_fall)
     # For each example, because what is drawn is split over the devices.
-    return noise, jnp.broadcast_to(weight, batch_size)
+    return noise, {
+      name: jnp.broadcast_to(weight, batch_size)
+      for name, weight in self._weights(step).items()
+    }
 
   def apply_in_training(
     self, params: Any, images: jax.Array, noise: Any
   ) -> Any:
     """Runs the model as in training, with what `draw_noise` drew."""
-    noise = noise[0] if self._weight_changes else noise
+    noise = noise[0] if self._weights_change else noise
     return super().apply_in_training(params, images, noise)
 
   def loss(self, params: Any, batch: types.Batch, noise: Any) -> jax.Array:
@@ -130,15 +146,15 @@ class ObjectDiscovery(task.Task):
     images = batch["image"]
     output = self.apply_in_training(params, images, noise)
     loss = losses.reconstruction_loss(output.reconstruction, images).mean()
+    weights = noise[1] if self._weights_change else self._weights(0)
     if self.overlap_weight:
       first = 0 if self.model.background is None else 1
       overlaps = losses.mask_overlap(output.masks[:, first:])  # [B]
-      loss += self.overlap_weight * overlaps.mean()
-    if not self.foreground_weight:
-      return loss
-    weights = noise[1] if self._weight_changes else self.foreground_weight
-    foreground = 1 - output.masks[:, 0].mean(axis=(1, 2, 3))  # [B]
-    return loss + jnp.mean(weights * foreground)
+      loss += jnp.mean(weights["overlap"] * overlaps)
+    if self.foreground_weight:
+      foreground = 1 - output.masks[:, 0].mean(axis=(1, 2, 3))  # [B]
+      loss += jnp.mean(weights["foreground"] * foreground)
+    return loss
 
   def score_output(
     self, output: Any, batch: types.Batch

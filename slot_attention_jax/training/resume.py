@@ -59,6 +59,7 @@ _IN_TRAINING_ONLY = (
   "model.foreground_ramp",
   "model.foreground_weight",
   "model.gradient",
+  "model.overlap_ramp",
   "model.overlap_weight",
   "model.train_iterations",
 )

@@ -69,6 +69,7 @@ VALUES = {
   "model.foreground_weight": [-1.0, NAN, INF],
   "model.overlap_weight": [-1.0, NAN, INF],
   "model.foreground_fall": [(5, 5), (5, 1), (-1, 5), (1.5, 3), (), (3,)],
+  "model.overlap_ramp": [(5, 5), (5, 1), (-1, 5), (1.5, 3), (), (3,)],
   "model.foreground_ramp": [(5, 5), (5, 1), (-1, 5), (1.5, 3), (), (3,)],
   "model.train_iterations": [(3, 1), (0, 3), (-1, 3), (1.5, 3), (), (3,)],
   "model.early_iterations": [(3, 1), (0, 3), (-1, 3), (1.5, 3), (), (3,)],
@@ -139,6 +140,7 @@ TOGETHER = [
   (DISCOVERY, {"model.early_iterations": (1, 5), "model.early_steps": 10}),
   (DISCOVERY, {"model.foreground_ramp": (5, 10)}),
   (DISCOVERY, {"model.foreground_fall": (5, 10)}),
+  (DISCOVERY, {"model.overlap_ramp": (5, 10)}),
   (
     DISCOVERY,
     {

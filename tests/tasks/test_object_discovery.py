@@ -136,7 +136,7 @@ def test_the_weight_of_the_foreground_rises_and_falls(step, weight, options):
   )
   params, key = params_of(task), jax.random.key(1)
   drawn = jax.jit(lambda step: task.draw_noise(params, 4, key, step))(step)
-  np.testing.assert_allclose(drawn[1], [weight] * 4, rtol=1e-6)
+  np.testing.assert_allclose(drawn[1]["foreground"], [weight] * 4, rtol=1e-6)
   plain, output, noise = loss_of(create(background_grid=1, **options))
   jax.tree.map(np.testing.assert_array_equal, drawn[0], noise)
   loss, _, _ = loss_of(task, drawn)
@@ -154,8 +154,20 @@ def test_the_weight_of_the_foreground_rises_and_falls(step, weight, options):
 def test_the_weight_of_the_foreground_rises_or_falls(changes, expected):
   task = create(background_grid=1, foreground_weight=0.5, **changes)
   params, key = params_of(task), jax.random.key(1)
-  weights = [task.draw_noise(params, 1, key, s)[1][0] for s in (0, 20, 99)]
-  np.testing.assert_allclose(weights, expected)
+  drawn = [task.draw_noise(params, 1, key, s)[1] for s in (0, 20, 99)]
+  np.testing.assert_allclose([d["foreground"][0] for d in drawn], expected)
+
+
+def test_the_weight_of_the_overlap_rises_and_that_of_the_foreground_stays():
+  options = {"background_grid": 1, "foreground_weight": 0.5}
+  task = create(**options, overlap_weight=0.8, overlap_ramp=(10, 20))
+  params, key = params_of(task), jax.random.key(1)
+  drawn = [task.draw_noise(params, 4, key, s) for s in (10, 15, 99)]
+  weights = [float(d[1]["overlap"][0]) for d in drawn]
+  np.testing.assert_allclose(weights, [0, 0.4, 0.8], rtol=1e-6)
+  expected, _, _ = loss_of(create(**options, overlap_weight=0.4))
+  loss, _, _ = loss_of(task, drawn[1])
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
 @pytest.mark.thorough
@@ -243,6 +255,7 @@ def test_iterations_are_split_over_the_devices_as_the_noise_is():
     "early_iterations",
     "foreground_ramp",
     "foreground_fall",
+    "overlap_ramp",
   ],
 )
 @pytest.mark.parametrize("given", [(-1, 3), (3, 2)])

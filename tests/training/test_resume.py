@@ -77,6 +77,7 @@ def test_keys_that_an_older_run_does_not_have_count_with_their_defaults():
     "background_grid",
     "foreground_fall",
     "foreground_ramp",
+    "overlap_ramp",
     "foreground_weight",
     "train_iterations",
     "early_iterations",
