@@ -51,9 +51,7 @@ class PropertyHead(nn.Module):
       x = nn.relu(x) if i else x
       x = nn.Dense(
         width,
-        kernel_init=initializers.if_missing(
-          self, nn.initializers.glorot_uniform()
-        ),
+        kernel_init=initializers.glorot_uniform(self),
         dtype=self.dtype,
         param_dtype=self.param_dtype,
         name=f"dense_{i}",

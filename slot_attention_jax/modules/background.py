@@ -75,9 +75,7 @@ class SmoothBackground(nn.Module):
       x = nn.relu(x) if i else x
       x = nn.Dense(
         features,
-        kernel_init=initializers.if_missing(
-          self, nn.initializers.glorot_uniform()
-        ),
+        kernel_init=initializers.glorot_uniform(self),
         dtype=self.dtype,
         param_dtype=self.param_dtype,
         name=f"dense_{i}",

@@ -136,9 +136,7 @@ class CNNEncoder(nn.Module):
       x = nn.relu(x) if i else x
       x = nn.Dense(
         width,
-        kernel_init=initializers.if_missing(
-          self, nn.initializers.glorot_uniform()
-        ),
+        kernel_init=initializers.glorot_uniform(self),
         name=f"mlp_{i}",
         **dtypes,
       )(x)

@@ -49,7 +49,7 @@ class GRUCell(nn.Module):
     d = self.features
     kernel = self.param(
       "kernel",
-      initializers.if_missing(self, nn.initializers.glorot_uniform()),
+      initializers.glorot_uniform(self),
       (inputs.shape[-1], 3 * d),
       self.param_dtype,
     )

@@ -8,6 +8,8 @@ from flax import linen as nn
 
 from slot_attention_jax.runtime import shapes
 
+_glorot_uniform = nn.initializers.glorot_uniform()
+
 
 def if_missing(
   module: nn.Module, initializer: Callable[..., Any]
@@ -42,6 +44,11 @@ def if_missing(
   if module.is_mutable_collection("params") and not shapes.only():
     return initializer
   return _zeros
+
+
+def glorot_uniform(module: nn.Module) -> Callable[..., Any]:
+  """`if_missing` of Glorot's uniform initializer, that of most kernels."""
+  return if_missing(module, _glorot_uniform)
 
 
 def _zeros(key, shape, dtype=jnp.float32):

@@ -82,9 +82,7 @@ class SoftPositionEmbed(nn.Module):
     _, h, w, c = inputs.shape
     embedding = nn.Dense(
       c,
-      kernel_init=initializers.if_missing(
-        self, nn.initializers.glorot_uniform()
-      ),
+      kernel_init=initializers.glorot_uniform(self),
       dtype=self.dtype or inputs.dtype,
       param_dtype=self.param_dtype,
       name="dense",

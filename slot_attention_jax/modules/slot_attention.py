@@ -11,8 +11,6 @@ from slot_attention_jax.modules import slot_init as slot_init_lib
 from slot_attention_jax.modules.encoder import LAYER_NORM_EPSILON
 from slot_attention_jax.modules.gru import GRUCell
 
-_glorot_uniform = nn.initializers.glorot_uniform()
-
 SLOT_UPDATES = ("gru", "residual", "replace")
 """How updates are applied to slots: see `SlotAttention.slot_update`."""
 NORMALIZATIONS = ("mean", "sum")
@@ -120,7 +118,7 @@ class SlotAttention(nn.Module):
         )
     options = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     d = self.slot_size
-    dense_init = initializers.if_missing(self, _glorot_uniform)
+    dense_init = initializers.glorot_uniform(self)
 
     def dense(features, name, use_bias=True):
       return nn.Dense(

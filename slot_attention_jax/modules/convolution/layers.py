@@ -13,8 +13,6 @@ from slot_attention_jax.modules.convolution import by_platform, dense
 from slot_attention_jax.modules.convolution import packed as packed_lib
 from slot_attention_jax.runtime import platform
 
-_glorot_uniform = nn.initializers.glorot_uniform()
-
 
 class _Layer(nn.Module):
   """Kernel and bias of a convolution, with the reference's initializers.
@@ -42,7 +40,7 @@ class _Layer(nn.Module):
     """The parameters (kernel, bias) for inputs of C channels."""
     k = self.kernel_size
     shape = (k, k, *self._channel_axes(channels))
-    kernel_init = initializers.if_missing(self, _glorot_uniform)
+    kernel_init = initializers.glorot_uniform(self)
     kernel = self.param("kernel", kernel_init, shape, self.param_dtype)
     bias = self.param(
       "bias", nn.initializers.zeros, (self.features,), self.param_dtype
