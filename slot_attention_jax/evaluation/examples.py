@@ -1,6 +1,7 @@
 """Evaluation of parameters on a split."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +19,6 @@ from slot_attention_jax.runtime import mesh as mesh_lib
 
 class Interrupted(Exception):
   """An evaluation ended early, as was asked for."""
-
-
-SHOWN = "shown"
-"""Where `make_eval_step` puts the model's output among the results."""
 
 
 def metric_name(info: types.DatasetInfo, name: str) -> str:
@@ -81,17 +78,12 @@ def make_eval_step(
   Returns:
     A function (params, batch, key, first_index) -> dict of per-example arrays
     [B, ...], with the index of the batch's first example in its split; and the
-    model's output as `SHOWN`, if any is wanted.
+    model's output as `tasks.SHOWN`, if any is wanted.
   """
   replicated = mesh_lib.replicated(mesh)
   batch_sharding = mesh_lib.batch_sharding(mesh)
 
-  def run(params, batch, key, first_index):
-    if not num_images:
-      return task.evaluate(params, batch, key, first_index)
-    output = task.apply(params, batch["image"], key, first_index)
-    shown = jax.tree.map(lambda x: x[:num_images], output)
-    return {**task.score_output(output, batch), SHOWN: shown}
+  run = functools.partial(task.evaluate, num_images=num_images)
 
   def local(params, batch, key, first_index):
     rows = jax.tree.leaves(batch)[0].shape[0]
@@ -184,7 +176,7 @@ def evaluate_and_show(
       first_index = np.uint32(i * dataset.batch_size)
       valid = batch.pop("valid")
       results = eval_step(params, batch, key, first_index) | {"valid": valid}
-      output = results.pop(SHOWN, None)
+      output = results.pop(tasks.SHOWN, None)
       if num_images and not i:
         shown = _show(output, batch | {"valid": valid}, num_images)
       results = jax.device_get(_allgather(results))

@@ -5,4 +5,4 @@ and no devices.
 """
 
 from slot_attention_jax.tasks.create import create_task
-from slot_attention_jax.tasks.task import Task
+from slot_attention_jax.tasks.task import SHOWN, Task

@@ -11,6 +11,9 @@ import numpy as np
 
 from slot_attention_jax.data import types
 
+SHOWN = "shown"
+"""Where `Task.evaluate` puts the model's output among the results."""
+
 
 def example_noise(
   key: jax.Array,
@@ -157,8 +160,13 @@ class Task(abc.ABC):
     """
 
   def evaluate(
-    self, params: Any, batch: types.Batch, key: jax.Array, first_index: Any
-  ) -> dict[str, jax.Array]:
+    self,
+    params: Any,
+    batch: types.Batch,
+    key: jax.Array,
+    first_index: Any,
+    num_images: int = 0,
+  ) -> dict[str, Any]:
     """Runs the model on a batch of an evaluation split and scores the output.
 
     Args:
@@ -166,12 +174,17 @@ class Task(abc.ABC):
       batch: the batch.
       key: of the slot noise.
       first_index: index of the batch's first example in its split.
+      num_images: for how many of the first examples the output is wanted, too.
 
     Returns:
-      Results [B, ...] of each example, for `summarize`.
+      Results [B, ...] of each example, for `summarize`; and the model's output
+      as `SHOWN`, if any is wanted.
     """
     output = self.apply(params, batch["image"], key, first_index)
-    return self.score_output(output, batch)
+    results = dict(self.score_output(output, batch))
+    if num_images:
+      results[SHOWN] = jax.tree.map(lambda x: x[:num_images], output)
+    return results
 
   @abc.abstractmethod
   def score_output(

@@ -172,7 +172,7 @@ def test_rows_that_fill_up_the_batch_are_not_shown(asked, shown):
     # The output for as many rows of each of two devices.
     numbers = batch["image"][:, 0, 0, 0].reshape(2, 4)
     output = numbers[:, :asked].reshape(-1)
-    return {"row": np.arange(8), examples.SHOWN: {"number": output}}
+    return {"row": np.arange(8), tasks.SHOWN: {"number": output}}
 
   results, found = examples.evaluate_and_show(
     eval_step, None, FewImages(), num_images=asked
@@ -198,7 +198,7 @@ def test_the_output_that_is_shown_is_that_of_the_first_examples():
   key, batch = jax.random.key(2), dataset.batch(0)
   results = step(params, batch, key, 0)
   # Of each of four devices, which have two examples each, both.
-  assert results[examples.SHOWN].predictions.shape[0] == 8
+  assert results[tasks.SHOWN].predictions.shape[0] == 8
   np.testing.assert_array_equal(
-    results[examples.SHOWN].predictions, results["predictions"]
+    results[tasks.SHOWN].predictions, results["predictions"]
   )
