@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from slot_attention_jax.modules import early_stop, initializers
+from slot_attention_jax.modules import attention as attention_lib
+from slot_attention_jax.modules import early_stop, initializers, shard_types
 from slot_attention_jax.modules import slot_init as slot_init_lib
 from slot_attention_jax.modules.encoder import LAYER_NORM_EPSILON
 from slot_attention_jax.modules.gru import GRUCell
 
 SLOT_UPDATES = ("gru", "residual", "replace")
 """How updates are applied to slots: see `SlotAttention.slot_update`."""
-NORMALIZATIONS = ("mean", "sum")
-"""How values are aggregated: see `SlotAttention.normalization`."""
+NORMALIZATIONS = attention_lib.NORMALIZATIONS
 GRADIENTS = ("unrolled", "implicit", "implicit_start")
 """Which iterations gradients flow through: see `SlotAttention.gradient`."""
 
@@ -214,7 +214,9 @@ class SlotAttention(nn.Module):
     keys = self.project_k(inputs)  # [B, N, D]
     values = self.project_v(inputs)  # [B, N, D]
     constants = (keys, values, mask)
-    slots = _varying_as(slots, *jax.tree.leaves((constants, stop_after)))
+    slots = shard_types.varying_as(
+      slots, *jax.tree.leaves((constants, stop_after))
+    )
     if stop_after is not None:
       iterate = early_stop.stop_early(SlotAttention._iterate, self.gradient)
       (slots, _), attention = self._repeat(
@@ -261,19 +263,11 @@ class SlotAttention(nn.Module):
 
   def _initial_slots(self, inputs, num_slots, noise, initial_slots):
     """Initial slots [B, K, D], float32 or wider."""
-    given = initial_slots if initial_slots is not None else noise
-    if initial_slots is not None and noise is not None:
-      raise ValueError("Expected noise or initial_slots, got both.")
-    if num_slots is None:
-      num_slots = self.num_slots if given is None else given.shape[-2]
-    if num_slots < 1:
-      raise ValueError(f"Expected num_slots >= 1, got {num_slots}.")
+    num_slots = slot_init_lib.choose_num_slots(
+      num_slots, self.num_slots, noise, initial_slots
+    )
     shape = (inputs.shape[0], num_slots, self.slot_size)
-    if given is not None and given.shape != shape:
-      name = "noise" if initial_slots is None else "initial_slots"
-      raise ValueError(
-        f"Expected {name} [B, K, D] = {shape}, got {given.shape}."
-      )
+    slot_init_lib.check_shapes(shape, noise=noise, initial_slots=initial_slots)
     if initial_slots is not None:
       return initial_slots.astype(
         jnp.promote_types(jnp.float32, initial_slots.dtype)
@@ -319,24 +313,14 @@ class SlotAttention(nn.Module):
     keys, values, mask = constants
     queries = self.project_q(self.norm_slots(slots))
     queries = queries * self.slot_size**-0.5  # [B, K, D]
-    logits = jnp.einsum(
-      "bkd,bnd->bkn", queries, keys, preferred_element_type=slots.dtype
-    )
-    attention = nn.softmax(logits, axis=1)  # [B, K, N]
-    weights = attention + self.epsilon
-    if mask is not None:
-      weights = jnp.where(mask[:, None], weights, 0)
-      attention = jnp.where(mask[:, None], attention, 0)
-    if self.normalization == "mean":
-      total = weights.sum(axis=-1, keepdims=True)  # [B, K, 1]
-      if mask is not None:
-        total = jnp.where(total > 0, total, 1)
-      weights = weights / total
-    updates = jnp.einsum(
-      "bkn,bnd->bkd",
-      weights.astype(values.dtype),
+    updates, attention = attention_lib.attend(
+      queries,
+      keys,
       values,
-      preferred_element_type=slots.dtype,
+      mask,
+      epsilon=self.epsilon,
+      normalization=self.normalization,
+      dtype=slots.dtype,
     )
     if self.slot_update == "gru":
       slots = self.gru(slots, updates)
@@ -346,19 +330,3 @@ class SlotAttention(nn.Module):
       hidden = nn.relu(self.mlp_0(self.norm_mlp(slots)))
       slots = slots + self.mlp_1(hidden).astype(slots.dtype)
     return slots, attention
-
-
-def _varying_as(x: jax.Array, *others: jax.Array) -> jax.Array:
-  """Within `jax.shard_map`, an array of the axes over which others differ.
-
-  A loop must begin with the type that it goes on with.
-  """
-  axes = frozenset().union(*map(_varying_axes, others))
-  missing = tuple(axes - _varying_axes(x))
-  return jax.lax.pcast(x, missing, to="varying") if missing else x
-
-
-def _varying_axes(x: jax.Array) -> frozenset[str]:
-  # JAX 0.10.0 has another name for it.
-  kind = getattr(jax.typeof(x), "manual_axis_type", None)
-  return frozenset() if kind is None else kind.varying

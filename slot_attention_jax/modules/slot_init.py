@@ -84,3 +84,44 @@ def of_each_slot(
       "initial_slots or train with more slots."
     )
   return values
+
+
+def choose_num_slots(
+  num_slots: int | None,
+  default: int,
+  noise: jax.Array | None,
+  initial_slots: jax.Array | None,
+) -> int:
+  """K of a call.
+
+  Args:
+    num_slots: K, if it is given.
+    default: K, if nothing says otherwise.
+    noise: [B, K, D], if it is given.
+    initial_slots: [B, K, D], if they are given.
+
+  Returns:
+    K.
+
+  Raises:
+    ValueError: on noise and initial slots together, or less than one slot.
+  """
+  if initial_slots is not None and noise is not None:
+    raise ValueError("Expected noise or initial_slots, got both.")
+  given = noise if initial_slots is None else initial_slots
+  if num_slots is None:
+    num_slots = default if given is None else given.shape[-2]
+  if num_slots < 1:
+    raise ValueError(f"Expected num_slots >= 1, got {num_slots}.")
+  return num_slots
+
+
+def check_shapes(
+  shape: tuple[int, int, int], **given: jax.Array | None
+) -> None:
+  """Raises ValueError unless arrays, by their names, are None or [B, K, D]."""
+  for name, array in given.items():
+    if array is not None and array.shape != shape:
+      raise ValueError(
+        f"Expected {name} [B, K, D] = {shape}, got {array.shape}."
+      )
