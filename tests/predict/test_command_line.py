@@ -10,7 +10,7 @@ from PIL import Image
 
 from slot_attention_jax import main as main_lib
 from slot_attention_jax.data.images import pixels
-from slot_attention_jax.predict import command_line, predictions
+from slot_attention_jax.predict import command_line, predictions, writer
 from tests.predict import tiny
 
 
@@ -206,7 +206,7 @@ def test_a_seed_of_more_than_64_bits_is_refused_early(tmp_path, capsys):
   ],
 )
 def test_each_image_gets_a_directory_of_its_own_in_the_output(names, expected):
-  assert command_line.directory_names(names) == expected
+  assert writer.directory_names(names) == expected
 
 
 def test_the_command_dispatches_to_it(tmp_path, monkeypatch, capsys):
