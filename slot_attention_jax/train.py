@@ -1,14 +1,15 @@
 """The training loop: `--mode=train`."""
 
 import contextlib
+import dataclasses
 import time
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import jax
 from absl import logging
 
 from slot_attention_jax.config import preset
-from slot_attention_jax.data import prefetch
 from slot_attention_jax.evaluation import in_training
 from slot_attention_jax.predict import trained_model
 from slot_attention_jax.runtime import (
@@ -18,11 +19,11 @@ from slot_attention_jax.runtime import (
   storage,
 )
 from slot_attention_jax.training import (
+  checkpoints,
   checks,
   claimed_run,
   goodput,
-  loggers,
-  multi_step,
+  loop_parts,
   next_steps,
   prepared_run,
   resume,
@@ -80,66 +81,126 @@ def train(
       prepared_run.open_checkpointer(config, run)
     )
     state = prepared_run.create_or_restore(config, run, checkpointer, initial)
-    start, total = int(state.step), config.train.num_steps
+    start = int(state.step)
     if start:
       changes |= resume.check_same_data(
         path, start, run.dataset.info, resume_changed
       )
     prepared_run.describe(config, run, state, command, changes, initial)
-    per_call, train_step = _make_step(config, run, start)
-    spent = stack.enter_context(_open_goodput(path, start, began))
-    writer = stack.enter_context(_open_writer(config, run, start, began))
-    batches = stack.enter_context(
-      _open_batches(run.dataset, start, per_call, total)
-    )
-    bar = stack.enter_context(_open_bar(total, start))
-    train_step = next_steps.announce_compilation(train_step, bar, start)
-    limit = time_limit.TimeLimit(
-      config.train.max_minutes, began, config.logging.every_steps
-    )
-    stop = stop_request.StopRequest()
-    evaluations = in_training.Evaluations(
-      config, path, run.task, run.mesh, run.eval_dataset, writer, stop
-    )
-    rows = step_metrics.StepMetrics(
-      f"{run.dataset.info.name}/train", config.logging.every_steps
-    )
-    stack.enter_context(signals.deferred())
-    spent.on("evaluation")
-    metrics = _evaluate_before_steps(evaluations, state, total, checkpointer)
-    for step in range(start + per_call, total + 1, per_call):
-      spent.on("data")
-      _, batch = next(batches)
-      spent.on("steps")
-      state, values = train_step(state, batch)
-      signal = stop.at_step(step)
-      evaluating = step == total or step % config.eval.every_steps == 0
-      stopping = step < total and limit.reached(step)
-      due = step % config.checkpoint.every_steps == 0
-      saving = due or evaluating or stopping or signal
-      for row in rows.add(step, values, flush=bool(saving)):
-        writer.write_scalars(*row)
-      bar.update(step, loss=rows.loss)
-      if evaluating and not signal:
-        spent.on("evaluation")
-        metrics, signal = evaluations.evaluate(step, state.params)
-      if saving:
-        spent.on("saves")
-        writer.flush()
-        measured = metrics if evaluating and not signal else {}
-        _save(checkpointer, state, config, measured)
-      if signal:
-        checkpointer.wait()
-        _end(signal, f"at step {step}/{total}, saved")
-      if stopping:
-        _warn_of_time_limit(config, step)
-        break
-    spent.on("saves")
-    checkpointer.wait()
-    writer.flush()
+    loop = _open_loop(stack, config, run, checkpointer, start, began)
+    metrics = _do_steps(loop, state)
     last, best = checkpointer.latest_step(), checkpointer.best_step()
   if jax.process_index() == 0:
     next_steps.log(path, config, command, last, best)
+  return metrics
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class _Loop:
+  """What the steps of a run work with.
+
+  Attributes:
+    config: the resolved config.
+    per_call: steps that a call of `train_step` does.
+    train_step: (state, what the call needs) -> (state, values by name).
+    batches: pairs (number of the call, what it needs).
+    checkpointer: of the run.
+    evaluations: between steps.
+    rows: metrics of steps, until they are written.
+    writer: writes metrics and images.
+    bar: the progress bar.
+    spent: what the time goes into.
+    limit: `train.max_minutes`.
+    stop: whether a signal came.
+  """
+
+  config: Any
+  per_call: int
+  train_step: Callable[..., Any]
+  batches: Iterator[tuple[int, Any]]
+  checkpointer: checkpoints.Checkpointer
+  evaluations: in_training.Evaluations
+  rows: step_metrics.StepMetrics
+  writer: writers.MetricWriter
+  bar: progress.Progress
+  spent: goodput.Goodput
+  limit: time_limit.TimeLimit
+  stop: stop_request.StopRequest
+
+
+def _open_loop(stack, config, run, checkpointer, start, began) -> _Loop:
+  """Opens what the steps work with; the stack closes it."""
+  total = config.train.num_steps
+  per_call, train_step = loop_parts.make_step(config, run, start)
+  spent = stack.enter_context(loop_parts.open_goodput(run.path, start, began))
+  writer = stack.enter_context(
+    loop_parts.open_writer(config, run, start, began)
+  )
+  batches = stack.enter_context(
+    loop_parts.open_batches(run.dataset, start, per_call, total)
+  )
+  bar = stack.enter_context(loop_parts.open_bar(total, start))
+  stop = stop_request.StopRequest()
+  loop = _Loop(
+    config=config,
+    per_call=per_call,
+    train_step=next_steps.announce_compilation(train_step, bar, start),
+    batches=batches,
+    checkpointer=checkpointer,
+    evaluations=in_training.Evaluations(
+      config, run.path, run.task, run.mesh, run.eval_dataset, writer, stop
+    ),
+    rows=step_metrics.StepMetrics(
+      f"{run.dataset.info.name}/train", config.logging.every_steps
+    ),
+    writer=writer,
+    bar=bar,
+    spent=spent,
+    limit=time_limit.TimeLimit(
+      config.train.max_minutes, began, config.logging.every_steps
+    ),
+    stop=stop,
+  )
+  stack.enter_context(signals.deferred())
+  return loop
+
+
+def _do_steps(loop: _Loop, state: Any) -> dict[str, float]:
+  """Trains to the end, or until it is to stop; returns the last metrics."""
+  config, checkpointer, spent = loop.config, loop.checkpointer, loop.spent
+  start, total = int(state.step), config.train.num_steps
+  spent.on("evaluation")
+  metrics = _evaluate_before_steps(loop.evaluations, state, total, checkpointer)
+  for step in range(start + loop.per_call, total + 1, loop.per_call):
+    spent.on("data")
+    _, batch = next(loop.batches)
+    spent.on("steps")
+    state, values = loop.train_step(state, batch)
+    signal = loop.stop.at_step(step)
+    evaluating = step == total or step % config.eval.every_steps == 0
+    stopping = step < total and loop.limit.reached(step)
+    due = step % config.checkpoint.every_steps == 0
+    saving = due or evaluating or stopping or signal
+    for row in loop.rows.add(step, values, flush=bool(saving)):
+      loop.writer.write_scalars(*row)
+    loop.bar.update(step, loss=loop.rows.loss)
+    if evaluating and not signal:
+      spent.on("evaluation")
+      metrics, signal = loop.evaluations.evaluate(step, state.params)
+    if saving:
+      spent.on("saves")
+      loop.writer.flush()
+      measured = metrics if evaluating and not signal else {}
+      _save(checkpointer, state, config, measured)
+    if signal:
+      checkpointer.wait()
+      _end(signal, f"at step {step}/{total}, saved")
+    if stopping:
+      _warn_of_time_limit(config, step)
+      break
+  spent.on("saves")
+  checkpointer.wait()
+  loop.writer.flush()
   return metrics
 
 
@@ -153,28 +214,6 @@ def _load(name: str) -> trained_model.TrainedModel:
     raise FileNotFoundError(f"{error} {_WHICH}") from error
   except ValueError as error:  # Its subclasses take other arguments.
     raise ValueError(f"{error} {_WHICH}") from error
-
-
-def _make_step(config, run, start):
-  """Steps per call of the compiled step, and this step."""
-  per_call = multi_step.choose_steps_per_call(
-    config.train.steps_per_call,
-    run.dataset,
-    # Where other work is due.
-    config.train.num_steps,
-    config.eval.every_steps,
-    config.checkpoint.every_steps,
-    start,
-  )
-  return per_call, multi_step.make_step(
-    run.task,
-    run.optimizer,
-    run.schedule,
-    run.mesh,
-    run.dataset,
-    per_call,
-    quick=config.train.quick_compilation,
-  )
 
 
 def _evaluate_before_steps(evaluations, state, total, checkpointer):
@@ -225,41 +264,6 @@ def _end(signal: int, when: str) -> NoReturn:
     *(signals.name(signal), when),
   )
   raise signals.Stopped(signal, together=True)
-
-
-def _open_goodput(path, start, began):
-  """Counts what the time goes into, and what a kill has lost."""
-  lost = writers.seconds_after(path / writers.METRICS_FILE, start)
-  record = path if jax.process_index() == 0 else None
-  return goodput.Goodput(began, lost, record)
-
-
-def _open_bar(total, start):
-  return progress.Progress(total, "Training", "steps", initial=start)
-
-
-def _open_writer(config, run, start, began):
-  return contextlib.closing(
-    loggers.create_writer(
-      run.path,
-      total_steps=config.train.num_steps,
-      names=loggers.enabled(config.logging),
-      process_index=jax.process_index(),
-      resume_step=start,
-      began=began,
-      config=files.jsonable(config.to_dict()),
-    )
-  )
-
-
-def _open_batches(dataset, start, per_call, total):
-  """Pairs (number of the call, what it needs), loaded ahead."""
-  # A thread would make the order of the devices' programs differ between
-  # processes; they run ahead of the host anyway.
-  depth = 2 if jax.process_count() == 1 else 0
-  load = multi_step.make_loader(dataset, start, per_call)
-  calls = (total - start) // per_call
-  return contextlib.closing(prefetch.prefetch(load, 0, depth, calls))
 
 
 def _strip_prefix(metrics: dict[str, float]) -> dict[str, float]:
