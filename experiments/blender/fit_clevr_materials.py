@@ -22,6 +22,7 @@ from slot_attention_jax.data.procedural.clevr import (
   geometry,
   lighting,
   shading,
+  srgb,
   surfaces,
   tiles,
   view,
@@ -106,7 +107,7 @@ def _predict(materials, lamps, surface, mirrored):
   light = jnp.stack([light.x, light.y, light.z])
   # Keeps a gradient where the light is clipped.
   over = jnp.maximum(light - 1.0, 0.0)
-  return 255.0 * shading.to_srgb(light) + 5.0 * over
+  return 255.0 * srgb.to_srgb(light) + 5.0 * over
 
 
 def _loss(materials, samples):

@@ -12,7 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slot_attention_jax.data.procedural.clevr import geometry, outlines, scene
+from slot_attention_jax.data.procedural.clevr import (
+  geometry,
+  loops,
+  outlines,
+  scene,
+)
 
 # Planes around an outline.
 _PLANES = 12
@@ -90,6 +95,7 @@ def visibility(
   owner: jax.Array,
   half_size: jax.Array | np.ndarray = HALF_SIZE,
   count: jax.Array | None = None,
+  image: jax.Array | None = None,
 ) -> list[jax.Array]:
   """Visible fraction of each lamp, as seen from points.
 
@@ -100,13 +106,20 @@ def visibility(
       casts no shadow on itself; -1 for the backdrop.
     half_size: [4], half the lamps' sides, and half the angle of the sun.
     count: [] int32, number of objects, if some at the end are padding.
+    image: [C] int32, the scene of each row of points [C, S], if the shadows are
+      those of B scenes, [O, B, ...]. They are gathered one object at a time.
 
   Returns:
     For each of the 4 lamps [P] in [0, 1].
   """
 
   def one(seen, inputs):
-    index, (planes, offset, forward, depth, reach) = inputs
+    index, tables = inputs
+    if image is not None:
+      tables = jax.tree.map(
+        lambda x: jnp.moveaxis(x[image], 0, -1)[..., None], tables
+      )
+    planes, offset, forward, depth, reach = tables
     other = owner != index
     out = []
     for j in range(4):
@@ -117,7 +130,7 @@ def visibility(
           + point.y * planes.y[j, k]
           + (point.z * planes.z[j, k] - offset[j, k])
         )
-        distance = d if distance is None else jnp.maximum(distance, d)
+        distance = geometry.larger(distance, d)
       beyond = (
         point.x * forward.x[j]
         + point.y * forward.y[j]
@@ -129,7 +142,7 @@ def visibility(
     return out
 
   ones = [jnp.ones_like(point.x)] * 4
-  return geometry.fold(
+  return loops.fold(
     one,
     ones,
     (lamps.planes, lamps.offset, lamps.forward, lamps.depth, lamps.reach),
@@ -167,7 +180,7 @@ def pairs_near(
         lambda x, k=k: x[:, k, None], (planes, offset)
       )
       d = ball.dot(normal) - least
-      distance = d if distance is None else jnp.maximum(distance, d)
+      distance = geometry.larger(distance, d)
     beyond = ball.dot(jax.tree.map(lambda x: x[:, None], forward))
     beyond += slack - depth[:, None]
     width = spread[:, None] * jnp.maximum(beyond, 0.05)
@@ -196,20 +209,27 @@ def visibility_of_pairs(
     For each of the 4 lamps [C, S] in [0, 1].
   """
   num = pairs.shape[1]
-  flat = jax.tree.map(
-    lambda x: x.reshape(-1, *x.shape[3:]),
-    (lamps.planes, lamps.offset, lamps.forward, lamps.depth, lamps.reach),
-  )
-  rank = jnp.cumsum(pairs, axis=1, dtype=jnp.int32)
-  count = rank[:, -1]
+  # One row of numbers for each shadow, so that they are gathered together.
+  flat = [
+    x.reshape(num * lamps.depth.shape[0], -1)
+    for x in jax.tree.leaves(
+      (lamps.planes, lamps.offset, lamps.forward, lamps.depth, lamps.reach)
+    )
+  ]
+  table = jnp.concatenate(flat, axis=1)
+  ends = np.cumsum([x.shape[1] for x in flat])[:-1].tolist()
+  numbers = np.arange(num, dtype=np.int32)[None]
+  count = pairs.sum(axis=1, dtype=jnp.int32)
 
   def one(state):
     """The m-th shadow of every row."""
-    m, seen = state
-    pair = jnp.argmax(pairs & (rank == m + 1), axis=1).astype(jnp.int32)
-    planes, offset, forward, depth, reach = jax.tree.map(
-      lambda x: x[image * num + pair], flat
-    )
+    m, last, seen = state
+    pair = jnp.argmax(pairs & (numbers > last[:, None]), axis=1)
+    pair = pair.astype(jnp.int32)
+    columns = jnp.split(table[image * num + pair], ends, axis=1)
+    planes = geometry.Vector(*columns[:3])
+    forward = geometry.Vector(*columns[4:7])
+    offset, depth, reach = columns[3], columns[7], columns[8]
     distance: Any = None
     for k in range(_PLANES):
       d = (
@@ -217,26 +237,24 @@ def visibility_of_pairs(
         + point.y * planes.y[:, k, None]
         + (point.z * planes.z[:, k, None] - offset[:, k, None])
       )
-      distance = d if distance is None else jnp.maximum(distance, d)
+      distance = geometry.larger(distance, d)
     beyond = (
-      point.x * forward.x[:, None]
-      + point.y * forward.y[:, None]
-      + (point.z * forward.z[:, None] - depth[:, None])
+      point.x * forward.x + point.y * forward.y + (point.z * forward.z - depth)
     )
     j = pair % 4
-    spread = jnp.asarray(HALF_SIZE)[j] * jnp.where(j == 3, 1.0, 1.0 / reach)
+    spread = jnp.where(j == 3, 1.0, 1.0 / reach[:, 0])
+    spread *= jnp.asarray(HALF_SIZE)[j]
     share = _open(distance, beyond, spread[:, None])
     share = jnp.where((beyond > 0.0) & (m < count)[:, None], share, 1.0)
     seen = [
       jnp.where((j == k)[:, None], old * share, old)
       for k, old in enumerate(seen)
     ]
-    return m + 1, seen
+    return m + 1, pair, seen
 
   ones = [jnp.ones_like(point.x)] * 4
-  return jax.lax.while_loop(
-    lambda state: state[0] < count.max(), one, (jnp.int32(0), ones)
-  )[1]
+  start = jnp.int32(0), jnp.full_like(count, -1), ones
+  return jax.lax.while_loop(lambda state: state[0] < count.max(), one, start)[2]
 
 
 def _open(distance, beyond, spread):
@@ -282,6 +300,6 @@ def neighbors(
 
   zero = jnp.zeros_like(point.x)
   start = zero, geometry.Vector(zero, zero, zero)
-  return geometry.fold(
-    one, start, (bodies, albedo), geometry.count_present(bodies)
+  return loops.fold(
+    one, start, (bodies, albedo), loops.count_present(bodies.present)
   )

@@ -9,12 +9,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from slot_attention_jax.data.procedural.clevr import (
   backdrop,
   geometry,
   lighting,
+  rows,
   shading,
   surfaces,
   textures,
@@ -93,13 +93,16 @@ class _Passes:
     """Parameters of the scenes of C rows, [O, ..., C, 1] and [C, 1].
 
     Returns:
-      Bodies, their colors, lamps and camera.
+      Bodies, their colors, lamps and camera. Shadows are many numbers: they are
+      those of all scenes, [O, B, ...].
     """
     albedo = jax.tree.map(lambda x: x[:, :-1], self._table.albedo)
     bodies, colors, lamps = jax.tree.map(
       lambda x: jnp.moveaxis(x[image], 0, -1)[..., None],
       (self._bodies, albedo, self._lamps),
     )
+    shadows = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), self._lamps)
+    lamps = shadows.replace(location=lamps.location, axis=lamps.axis)
     return bodies, colors, lamps, self._cameras(image)
 
   def _cameras(self, image):
@@ -126,31 +129,27 @@ class _Passes:
 
   def _backdrop_at(self, image, tile, pairs):
     """The backdrop's light on C tiles of given scenes, [C, S]."""
+    m = self._materials
     bodies, colors, lamps, camera = self._scenes(image)
-    pixel = tile[:, None] * tiles.SIDE**2 + np.arange(tiles.SIDE**2)[None]
-    direction = tiles.rays(camera, *self._grid.places(pixel))
+    # All but shadows and textures is smooth within a tile, so that values at a
+    # few nodes are enough.
+    direction = tiles.rays(camera, *self._grid.nodes(tile))  # [C, N]
     distance, normal = backdrop.intersect(camera.eye, direction)
     reach = jnp.minimum(distance, 100.0)
     point = jax.tree.map(lambda o, d: o + d * reach, camera.eye, direction)
     owner = jnp.full(reach.shape, -1, jnp.int32)
     covered, bounced = lighting.neighbors(bodies, colors, point, normal, owner)
+    irradiances = shading.irradiance(m, lamps, point, normal)
+    around = shading.indirect(m, covered, bounced, m.backdrop_ambient, 0)
+    point, irradiances, around = tiles.interpolate(
+      (point, irradiances, around)
+    )  # [C, S]
     here = jax.tree.map(lambda x: x[image, -1][:, None], self._table)
     albedo = here.albedo
     if self._textured:
       albedo = textures.mix(here.texture, albedo, point)
-    surface = shading.Surface(
-      point=point,
-      normal=normal,
-      view=-direction,
-      kind=here.kind,
-      albedo=albedo,
-      radius=here.body.radius,
-      seen=lighting.visibility_of_pairs(self._lamps, image, pairs, point),
-      covered=covered,
-      bounced=bounced,
-      spread=jnp.zeros_like(reach),
-    )
-    return _clip(shading.backdrop(self._materials, lamps, surface))
+    seen = lighting.visibility_of_pairs(self._lamps, image, pairs, point)
+    return _clip(shading.backdrop(albedo, irradiances, seen, around))
 
   def objects(self, total: geometry.Vector) -> geometry.Vector:
     """Adds the light of the objects to that of the backdrop, [B, T, S]."""
@@ -159,7 +158,7 @@ class _Passes:
     owner = jnp.where(hit, self._index, self._num).reshape(b, -1)
     kind = jnp.take_along_axis(self._table.kind, owner, axis=1)
     metal = kind == materials_lib.METAL
-    pixels, num_metal, num_hit = gather(metal, hit.reshape(b, -1))
+    pixels, num_metal, num_hit = rows.gather(metal, hit.reshape(b, -1))
     pixels = pixels.reshape(b * t, s)
     mirrored = self._mirrored(pixels, num_metal)
 
@@ -179,6 +178,7 @@ class _Passes:
         index,
         self._textured,
         jnp.sqrt(camera.column.dot(camera.column)),
+        image,
       )
       around = jax.tree.map(lambda x: x[item], mirrored)
       color = _clip(shading.radiance(self._materials, lamps, surface, around))
@@ -189,7 +189,7 @@ class _Passes:
         lambda all_, new: all_.at[target].set(new, mode="drop"), total, color
       )
 
-    flags = _rows(num_hit, self._shape)
+    flags = rows.flag(num_hit, self._shape)
     total = jax.tree.map(lambda x: x.reshape(-1), total)
     total = tiles.for_rows(
       tiles.by_weight(flags, self._crowds()),
@@ -239,7 +239,7 @@ class _Passes:
       normal = geometry.normal(here.body, point)
       direction = direction - normal * (2.0 * normal.dot(direction))
       distance, index = geometry.intersect_nearest(
-        bodies, point, direction, owner
+        bodies, point, direction, owner, geometry.MIRRORED_STEPS
       )
       surface = surfaces.surface_at(
         self._at(image, index),
@@ -251,12 +251,13 @@ class _Passes:
         index,
         self._textured,
         footprint=0.0,  # Mirrored surfaces have no gloss.
+        image=image,
       )
       return shading.mirrored(self._materials, lamps, surface)
 
     dark = jnp.zeros(pixels.shape)
     return tiles.for_flagged(
-      _rows(num_metal, self._shape),
+      rows.flag(num_metal, self._shape),
       work,
       geometry.Vector(dark, dark, dark),
       self._crowds(),
@@ -270,36 +271,6 @@ class _Passes:
 
 def _clip(v: geometry.Vector) -> geometry.Vector:
   return jax.tree.map(lambda x: jnp.clip(x, 0.0, 1.0), v)
-
-
-def gather(first: jax.Array, all_: jax.Array):
-  """Numbers the flagged pixels of each image, some of them first.
-
-  Args:
-    first: [B, N] bool, pixels that come first; all of them are in `all_`.
-    all_: [B, N] bool.
-
-  Returns:
-    [B, N] int32, the flagged pixels, and N where there are no more; the numbers
-    [B] of those that come first and of all.
-  """
-  b, n = all_.shape
-  before = jnp.cumsum(first, axis=1, dtype=jnp.int32)
-  after = jnp.cumsum(all_ & ~first, axis=1, dtype=jnp.int32)
-  num_first = before[:, -1]
-  place = jnp.where(first, before, num_first[:, None] + after) - 1
-  place += np.arange(b, dtype=np.int32)[:, None] * n
-  pixels = jnp.full((b * n,), n, jnp.int32)
-  pixels = pixels.at[jnp.where(all_, place, b * n)].set(
-    jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (b, n)), mode="drop"
-  )
-  return pixels.reshape(b, n), num_first, num_first + after[:, -1]
-
-
-def _rows(count: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
-  """The rows of S pixels, [B * T] bool, that hold the first `count` [B]."""
-  _, t, s = shape
-  return (jnp.arange(t, dtype=jnp.int32)[None] * s < count[:, None]).reshape(-1)
 
 
 def _shadows_near(

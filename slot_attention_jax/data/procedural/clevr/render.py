@@ -8,8 +8,8 @@ from slot_attention_jax.data.procedural.clevr import (
   lighting,
   passes,
   scene,
-  shading,
   smoothing,
+  srgb,
   surfaces,
   tiles,
   tracing,
@@ -61,14 +61,15 @@ def render(
   linear = jnp.stack([grid.image(x) for x in (light.x, light.y, light.z)])
   seen = jax.tree.map(grid.image, seen)
   linear = smoothing.smooth(linear, seen)
-  image = 2.0 * shading.to_srgb(linear) - 1.0
+  image = 2.0 * srgb.to_srgb(linear) - 1.0
   segmentation = seen.index + 1
   numbers = jnp.arange(1, s.present.shape[0] + 1, dtype=jnp.int32)
   return scenes.Rendering(
     image=jnp.moveaxis(image, 0, -1),
     segmentation=segmentation,
-    visibility=(segmentation[None] == numbers[:, None, None]).sum(
-      axis=(1, 2), dtype=jnp.int32
+    # A loop, so that XLA does not store a mask of every object.
+    visibility=jax.lax.map(
+      lambda number: (segmentation == number).sum(dtype=jnp.int32), numbers
     ),
   )
 

@@ -123,15 +123,29 @@ def _along(a: geometry.Vector, b: geometry.Vector) -> jax.Array:
   return a.x * b.x + a.y * b.y + a.z * b.z
 
 
-def _diffuse(m: materials.Materials, lamps: lighting.Lamps, s: Surface):
-  """Irradiance of surfaces from the lamps, as a color."""
+def irradiance(
+  m: materials.Materials,
+  lamps: lighting.Lamps,
+  point: geometry.Vector,
+  normal: geometry.Vector,
+) -> list[jax.Array]:
+  """Irradiance of surfaces from each of the 4 lamps, without shadows."""
+  out = []
+  for j in range(4):
+    towards, strength = _lamp(m, lamps, point, j)
+    out.append(strength * jnp.maximum(_along(normal, towards), 0.0))
+  return out
+
+
+def _diffuse(
+  irradiances: list[jax.Array], seen: list[jax.Array]
+) -> geometry.Vector:
+  """Irradiance of surfaces from all lamps, with shadows, as a color."""
   red: Any = 0.0
   green: Any = 0.0
   blue: Any = 0.0
   for j in range(4):
-    towards, strength = _lamp(m, lamps, s.point, j)
-    cosine = jnp.maximum(_along(s.normal, towards), 0.0)
-    light = strength * cosine * s.seen[j]
+    light = irradiances[j] * seen[j]
     r, g, b = _LAMP_COLORS[j]
     red, green, blue = red + r * light, green + g * light, blue + b * light
   return geometry.Vector(red, green, blue)
@@ -170,20 +184,35 @@ def _rubber(m, s, diffuse, coat) -> geometry.Vector:
     + gloss * (m.rubber_gain[2] * shine + m.rubber_gain[3] * around)
     for albedo, light, shine, around in zip(
       *map(_components, (s.albedo, diffuse, coat)),
-      _indirect(m, s, ambient, 1),
+      indirect(m, s.covered, s.bounced, ambient, 1),
       strict=True,
     )
   ]
   return geometry.Vector(*out)
 
 
-def _indirect(
-  m: materials.Materials, s: Surface, ambient: jax.Array, i: int
+def indirect(
+  m: materials.Materials,
+  covered: jax.Array,
+  bounced: geometry.Vector,
+  ambient: jax.Array,
+  i: int,
 ) -> list[jax.Array]:
-  """Indirect light on the backdrop (i = 0) or rubber (i = 1), by color."""
-  left = ambient * jnp.maximum(1.0 - m.neighbor[i] * s.covered, 0.0)
+  """Indirect light on the backdrop (i = 0) or rubber (i = 1), by color.
+
+  Args:
+    m: constants of the materials.
+    covered: as in `Surface`, [P].
+    bounced: as in `Surface`, [P].
+    ambient: what falls on a surface with no objects around, [P] or [].
+    i: 0 or 1.
+
+  Returns:
+    [P] for each of the three colors.
+  """
+  left = ambient * jnp.maximum(1.0 - m.neighbor[i] * covered, 0.0)
   gain = m.neighbor[2 + i]
-  return [left + gain * color for color in _components(s.bounced)]
+  return [left + gain * color for color in _components(bounced)]
 
 
 def _components(v: geometry.Vector) -> tuple[jax.Array, ...]:
@@ -191,14 +220,27 @@ def _components(v: geometry.Vector) -> tuple[jax.Array, ...]:
 
 
 def backdrop(
-  m: materials.Materials, lamps: lighting.Lamps, s: Surface
+  albedo: geometry.Vector,
+  irradiances: list[jax.Array],
+  seen: list[jax.Array],
+  around: list[jax.Array],
 ) -> geometry.Vector:
-  """Light from the backdrop to the eye; `radiance` without objects."""
+  """Light from the backdrop to the eye; `radiance` without objects.
+
+  Args:
+    albedo: its color [P].
+    irradiances: of `irradiance`, [P] for each of the 4 lamps.
+    seen: visible fraction [P] of each of the 4 lamps.
+    around: indirect light [P] of the three colors.
+
+  Returns:
+    Linear light [P].
+  """
   out = [
-    albedo * (light + floor)
-    for albedo, light, floor in zip(
-      *map(_components, (s.albedo, _diffuse(m, lamps, s))),
-      _indirect(m, s, m.backdrop_ambient, 0),
+    color * (light + floor)
+    for color, light, floor in zip(
+      *map(_components, (albedo, _diffuse(irradiances, seen))),
+      around,
       strict=True,
     )
   ]
@@ -209,15 +251,15 @@ def mirrored(
   m: materials.Materials, lamps: lighting.Lamps, s: Surface
 ) -> geometry.Vector:
   """Light from surfaces that are seen in a mirror, without gloss."""
-  diffuse = _diffuse(m, lamps, s)
+  diffuse = _diffuse(irradiance(m, lamps, s.point, s.normal), s.seen)
   ambient = _bounces(m.rubber_ambient, s.normal, s)
   metal = m.mirrored_metal[0] + m.mirrored_metal[1] * s.normal.z
   out = []
   for albedo, light, floor, around in zip(
     _components(s.albedo),
     _components(diffuse),
-    _indirect(m, s, m.backdrop_ambient, 0),
-    _indirect(m, s, ambient, 1),
+    indirect(m, s.covered, s.bounced, m.backdrop_ambient, 0),
+    indirect(m, s.covered, s.bounced, ambient, 1),
     strict=True,
   ):
     backdrop = albedo * (light + floor)
@@ -247,7 +289,7 @@ def radiance(
   Returns:
     Linear light, (x, y, z) = (red, green, blue), [P] each; may exceed 1.
   """
-  diffuse = _diffuse(m, lamps, s)
+  diffuse = _diffuse(irradiance(m, lamps, s.point, s.normal), s.seen)
   is_metal = s.kind == materials.METAL
   broad = jnp.where(is_metal, m.metal_alpha[1], m.rubber_alpha)
   coat, sharp = _glossy(m, lamps, s, (broad, m.metal_alpha[0]))
@@ -257,7 +299,7 @@ def radiance(
   out = []
   for albedo, light, soft, shine, mirror, plain, floor in zip(
     *map(_components, (s.albedo, diffuse, coat, sharp, surroundings, rubber)),
-    _indirect(m, s, m.backdrop_ambient, 0),
+    indirect(m, s.covered, s.bounced, m.backdrop_ambient, 0),
     strict=True,
   ):
     backdrop = albedo * (light + floor)
@@ -269,12 +311,3 @@ def radiance(
     color = jnp.where(is_metal, metal, plain)
     out.append(jnp.where(s.kind == materials.BACKDROP, backdrop, color))
   return geometry.Vector(*out)
-
-
-def to_srgb(light: jax.Array) -> jax.Array:
-  """Converts linear light to sRGB values, clipped to [0, 1]."""
-  light = jnp.clip(light, 0.0, 1.0)
-  # `jnp.power` is several times slower on a CPU.
-  root = jnp.exp(jnp.log(jnp.maximum(light, 0.0031308)) * (1 / 2.4))
-  curve = 1.055 * root - 0.055
-  return jnp.where(light <= 0.0031308, 12.92 * light, curve)

@@ -23,28 +23,24 @@ def smooth(image: jax.Array, seen: tracing.Seen) -> jax.Array:
   # A border of pixels that belong to no object.
   colors = jnp.pad(image, ((0, 0), (1, 1), (1, 1)))
   indices = jnp.pad(seen.index, 1, constant_values=_OUTSIDE)
-  shifts = jnp.array([(0, 1), (2, 1), (1, 0), (1, 2)], jnp.int32)
 
-  # A loop instead of four terms, so that XLA computes the image once and not
-  # again for every neighbor that reads it.
-  def one(i, state):
-    across, within, other, found = state
-    y, x = shifts[i, 0], shifts[i, 1]
-    color = jax.lax.dynamic_slice(colors, (0, y, x), (3, h, w))
-    index = jax.lax.dynamic_slice(indices, (y, x), (h, w))
+  within = found = jnp.zeros((h, w), bool)
+  neighbors, across, behind = [], [], []
+  for y, x in ((0, 1), (2, 1), (1, 0), (1, 2)):
+    neighbors.append(colors[:, y : y + h, x : x + w])
+    index = indices[y : y + h, x : x + w]
     # An object whose outline reaches into the pixel from the side.
     match = (index == seen.beside_index) & (seen.beside > 0.0) & ~within
-    across = jnp.where(match[None], color, across)
+    across.append(jnp.where(match, seen.beside, 0.0))
     within |= match
     # What lies behind the outline of the pixel's own object.
     match = (index != seen.index) & (index != _OUTSIDE) & ~found
-    other = jnp.where(match[None], color, other)
-    return across, within, other, found | match
-
-  nowhere = jnp.zeros((h, w), bool)
-  across, within, other, _ = jax.lax.fori_loop(
-    0, 4, one, (image, nowhere, image, nowhere)
-  )
-  image = image + (1.0 - seen.cover)[None] * (other - image)
-  share = jnp.where(within, seen.beside, 0.0)
-  return image + share[None] * (across - image)
+    behind.append(jnp.where(match, 1.0 - seen.cover, 0.0))
+    found |= match
+  # The pixel is mixed with what is behind, and that with what is across: a sum
+  # of five colors, whose weights do not depend on the color.
+  rest = 1.0 - jnp.where(within, seen.beside, 0.0)
+  total = (rest * jnp.where(found, seen.cover, 1.0))[None] * image
+  for color, a, b in zip(neighbors, across, behind, strict=True):
+    total += (a + rest * b)[None] * color
+  return total

@@ -8,6 +8,7 @@ from slot_attention_jax.data.procedural.clevr import (
   backdrop,
   geometry,
   lighting,
+  loops,
   scene,
   shading,
   textures,
@@ -67,7 +68,16 @@ def get_objects(
 
 
 def surface_at(
-  here, others, lamps, origin, direction, distance, index, textured, footprint
+  here,
+  others,
+  lamps,
+  origin,
+  direction,
+  distance,
+  index,
+  textured,
+  footprint,
+  image=None,
 ) -> shading.Surface:
   """The surfaces that rays hit: an object's, the backdrop's, or none.
 
@@ -81,6 +91,7 @@ def surface_at(
     index: int32, index of the object; -1 for none.
     textured: whether there are textures.
     footprint: width of a pixel at distance 1.
+    image: of `lighting.visibility`.
 
   Returns:
     A `Surface`.
@@ -108,7 +119,11 @@ def surface_at(
     albedo=albedo,
     radius=here.body.radius,
     seen=lighting.visibility(
-      lamps, point, index, count=geometry.count_present(bodies)
+      lamps,
+      point,
+      index,
+      count=loops.count_present(bodies.present),
+      image=image,
     ),
     covered=covered,
     bounced=bounced,

@@ -138,13 +138,13 @@ def _create_schedule(
       + lines[1][..., k, None] * (top + tiles.SIDE / 2)[None, None]
       + lines[2][..., k, None]
     )
-    touch = center if touch is None else jnp.maximum(touch, center)
+    touch = geometry.larger(touch, center)
   flags = (touch < reach) & bodies.present[..., None]  # [B, O, T]
   num_objects = flags.shape[1]
   flags = jnp.swapaxes(flags, 1, 2).reshape(-1, num_objects)
   rank = jnp.cumsum(flags, axis=1, dtype=jnp.int32) - 1
   count = rank[:, -1] + 1  # Objects of each tile.
-  order = jnp.argsort(-count)
+  order = tiles.order(-count)
   rounds = jnp.arange(num_objects, dtype=jnp.int32)
   num_tiles = (count[:, None] > rounds[None]).sum(axis=0, dtype=jnp.int32)
   num_chunks = (num_tiles + tiles.CHUNK - 1) // tiles.CHUNK
@@ -211,11 +211,22 @@ def _see(grid: tiles.Grid, bodies: geometry.Body, camera: tiles.Camera) -> Seen:
     here = jax.tree.map(lambda x: x[image][:, None], camera)
     x, y = left[tile][:, None] + dx, top[tile][:, None] + dy  # [C, S]
     hit = geometry.intersect(body, here.eye, tiles.rays(here, x, y))
-    outside: Any = None
-    for k in range(_PLANES):
-      distance = line[0][:, k, None] * x + line[1][:, k, None] * y
-      distance += line[2][:, k, None]
-      outside = distance if outside is None else jnp.maximum(outside, distance)
+
+    # A loop of two, so that XLA computes the result once and not again for
+    # every use.
+    def half(i, outside):
+      a, b, c = jax.tree.map(
+        lambda x: jax.lax.dynamic_index_in_dim(
+          x.reshape(-1, 2, _PLANES // 2), i, axis=1, keepdims=False
+        ),
+        line,
+      )
+      for k in range(_PLANES // 2):
+        distance = a[:, k, None] * x + b[:, k, None] * y + c[:, k, None]
+        outside = geometry.larger(outside, distance)
+      return outside
+
+    outside = jax.lax.fori_loop(0, 2, half, jnp.full_like(hit, -jnp.inf))
     best = jax.tree.map(lambda x: x[item], seen)
     best = _composite(best, hit, outside, number)
     # Padding is written out of bounds, where `drop` discards it.

@@ -1,5 +1,7 @@
 """Tiles against all pixels and all objects."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,6 @@ import pytest
 
 from slot_attention_jax.data.procedural.clevr import (
   geometry,
-  passes,
   surfaces,
   tiles,
   tracing,
@@ -131,16 +132,42 @@ def test_work_on_flagged_rows(share):
   np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.thorough
-def test_flagged_pixels_in_rows():
-  first = np.random.default_rng(1).random((3, 192)) < 0.2
-  all_ = first | (np.random.default_rng(2).random((3, 192)) < 0.3)
-  all_[1] = first[1] = False
-  pixels, num_first, num = jax.jit(passes.gather)(first, all_)
-  for i in range(3):
-    before = np.flatnonzero(first[i])
-    after = np.flatnonzero(all_[i] & ~first[i])
-    assert (num_first[i], num[i]) == (len(before), len(before) + len(after))
-    np.testing.assert_array_equal(pixels[i, : num_first[i]], before)
-    np.testing.assert_array_equal(pixels[i, num_first[i] : num[i]], after)
-    np.testing.assert_array_equal(pixels[i, num[i] :], 192)
+def test_order_is_that_of_argsort():
+  keys = np.random.default_rng(0).integers(-40, 2, 500)
+  got = jax.jit(tiles.order)(jnp.asarray(keys, jnp.int32))
+  np.testing.assert_array_equal(got, np.argsort(keys, kind="stable"))
+
+
+def at_nodes_and_pixels():
+  """Columns and rows: of the nodes [T, N], of the pixels [T, S]."""
+  grid = tiles.Grid((24, 40))
+  nodes = grid.nodes(jnp.arange(grid.num_tiles, dtype=jnp.int32))
+  return jax.device_get((nodes, grid.pixels()))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_interpolation_keeps_its_bound(axis):
+  """`|f - p| <= max |f^(n)| / (2^(n - 1) n!)`, along columns and rows."""
+  nodes, pixels = at_nodes_and_pixels()
+  n = tiles.NUM_NODES[axis]
+  half = tiles.SIDE / 2
+  for wave in (0.5, 1.0, 2.0):  # All derivatives of the cosine are <= wave^n.
+    at_node, expected = (
+      np.cos(wave * v[axis] / half + 0.3) for v in (nodes, pixels)
+    )
+    error = np.abs(tiles.interpolate([at_node])[0] - expected).max()
+    bound = wave**n / (2 ** (n - 1) * math.factorial(n))
+    assert 0.3 * bound - 1e-5 < error <= bound + 1e-5
+
+
+def test_interpolation_of_polynomials_is_exact():
+  nodes, pixels = at_nodes_and_pixels()
+  columns, rows = tiles.NUM_NODES
+
+  def polynomial(x, y):
+    return (x / 40) ** (columns - 1) * (y / 24) ** (rows - 1)
+
+  values = {"a": polynomial(*nodes), "b": np.ones_like(nodes[0])}
+  got = tiles.interpolate(values)
+  np.testing.assert_allclose(got["a"], polynomial(*pixels), atol=1e-5)
+  np.testing.assert_allclose(got["b"], 1.0, atol=1e-5)
