@@ -8,7 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from slot_attention_jax.modules import convolution, encoder, position
+from slot_attention_jax.modules import (
+  convolution,
+  encoder,
+  position,
+  shard_types,
+)
 
 
 class SpatialBroadcastDecoder(nn.Module):
@@ -86,6 +91,7 @@ class SpatialBroadcastDecoder(nn.Module):
     )
     if slots.ndim != 3:
       raise ValueError(f"Expected slots [B, K, D], got {slots.shape}.")
+    shard_types.check_not_explicit(slots, "slots")
     b, k, d = slots.shape
     h, w = self.broadcast_size
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}

@@ -23,6 +23,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from slot_attention_jax.modules import shard_types
 from slot_attention_jax.modules.convolution import dense as dense_lib
 from slot_attention_jax.modules.convolution import kernel_gradient, toom_cook
 from slot_attention_jax.runtime import platform
@@ -43,7 +44,8 @@ def conv2d(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     [B, ceil(H / stride), ceil(W / stride), F], of the inputs' dtype.
 
   Raises:
-    ValueError: on shapes that do not fit or a stride below 1.
+    ValueError: on shapes that do not fit, a stride below 1, or inputs that are
+      split over Explicit axes of a mesh.
 
   Example:
     >>> import jax.numpy as jnp
@@ -53,7 +55,8 @@ def conv2d(inputs: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     (1, 4, 4, 16)
   """
   dense_lib.check_image_and_kernel(inputs, kernel, stride, in_axis=2)
-  return _conv2d(inputs, kernel, stride)
+  shard_types.check_not_explicit(inputs, "images")
+  return _conv2d(*shard_types.together(inputs, kernel), stride)
 
 
 def conv_transpose2d(
@@ -74,7 +77,8 @@ def conv_transpose2d(
     [B, H * stride, W * stride, F], of the inputs' dtype.
 
   Raises:
-    ValueError: on shapes that do not fit or a stride below 1.
+    ValueError: on shapes that do not fit, a stride below 1, or inputs that are
+      split over Explicit axes of a mesh.
 
   Example:
     >>> import jax.numpy as jnp
@@ -84,7 +88,8 @@ def conv_transpose2d(
     (1, 16, 16, 16)
   """
   dense_lib.check_image_and_kernel(inputs, kernel, stride, in_axis=3)
-  return _conv_transpose2d(inputs, kernel, stride)
+  shard_types.check_not_explicit(inputs, "images")
+  return _conv_transpose2d(*shard_types.together(inputs, kernel), stride)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -187,8 +192,8 @@ def _tile_batch_along_width(inputs, kernel, stride, padding):
 
 def _transposed(gradient, kernel, stride, size):
   """The transpose of `_strided` in its inputs, which are of (H, W) = size."""
-  inputs = jax.ShapeDtypeStruct(
-    (gradient.shape[0], *size, kernel.shape[2]), gradient.dtype
+  inputs = shard_types.stand_in(
+    (gradient.shape[0], *size, kernel.shape[2]), gradient.dtype, gradient
   )
 
   def dense(gradient, kernel):

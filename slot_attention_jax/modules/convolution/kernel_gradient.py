@@ -18,6 +18,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from slot_attention_jax.modules import shard_types
 from slot_attention_jax.modules.convolution import dense
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -70,7 +71,7 @@ def _by_windows(inputs, gradient, kernel_size, stride, padding):
   images = -(-inputs.shape[0] // _PIECES)
   dtype = jnp.promote_types(inputs.dtype, jnp.float32)
   shape = (*kernel_size, inputs.shape[-1], gradient.shape[-1])
-  kernel = jax.ShapeDtypeStruct(shape, inputs.dtype)
+  kernel = shard_types.stand_in(shape, inputs.dtype, inputs)
   total = jnp.zeros(shape, dtype)
   for start in range(0, inputs.shape[0], images):
     piece = slice(start, start + images)

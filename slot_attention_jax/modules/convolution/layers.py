@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import dtypes
 
-from slot_attention_jax.modules import initializers
+from slot_attention_jax.modules import initializers, shard_types
 from slot_attention_jax.modules.convolution import by_platform, dense
 from slot_attention_jax.modules.convolution import packed as packed_lib
 from slot_attention_jax.runtime import platform
@@ -145,6 +145,7 @@ def conv_transpose_stack(
 
 def _stack(inputs, weights, strides, layer, packed):
   """Layers one after the other; on TPUs the packed form of all of them."""
+  shard_types.check_not_explicit(inputs, "images")
 
   def plain(x, weights):
     for (kernel, bias), stride in zip(weights, strides, strict=True):
