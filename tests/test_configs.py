@@ -37,7 +37,12 @@ VARIANTS = [
   "multi_dsprites:small",
   "tetrominoes:fast",
 ]
-WITH_VARIANTS = [*NAMES, *VARIANTS, "quickstart:robust"]
+WITH_VARIANTS = [
+  *NAMES,
+  *VARIANTS,
+  "quickstart:background",
+  "quickstart:robust",
+]
 # Warm-up, decay, batch size, steps and K; the rest is the same in all.
 PAPER = {
   "clevr_discovery": (10_000, 100_000, 64, 500_000, 7),
