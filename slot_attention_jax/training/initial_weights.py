@@ -193,8 +193,11 @@ def _check(given, wanted, model, target, source: str) -> None:
 
 def _settings(model: Any) -> dict[str, Any]:
   """A model's options that are keys of the config's `model` group."""
-  names = [name for name in model.options() if name not in _NO_KEYS]
-  settings = {name: getattr(model, name) for name in names}
+  settings = {
+    name: getattr(model, name)
+    for name in model.options()
+    if name not in _NO_KEYS and not name.startswith("background_")
+  }
   if hasattr(model, "background"):
     settings["background_grid"] = getattr(model.background, "grid", 0)
   return settings

@@ -141,13 +141,15 @@ def test_another_model_is_an_error_that_names_settings(changes, message):
 
 
 def test_a_background_is_a_setting():
-  other = SMALL.clone(background=background.SmoothBackground(grid=2))
-  with pytest.raises(
-    ValueError, match=r"model\.background_grid: 2, in the weights 0"
+  with_one = SMALL.clone(background=background.SmoothBackground(grid=2))
+  shapes = {m: shapes_of(m, (12, 16)) for m in (SMALL, with_one)}
+  for model, other, message in (
+    (SMALL, with_one, r"model\.background_grid: 2, in the weights 0"),
+    (with_one, SMALL, r"model\.background_grid: 0, in the weights 2"),
   ):
-    initial_weights.fit(
-      init(SMALL, (12, 16)), SMALL, other, shapes_of(other, (12, 16)), "weights"
-    )
+    params = jax.tree.map(lambda x: np.zeros(x.shape), shapes[model])
+    with pytest.raises(ValueError, match=message):
+      initial_weights.fit(params, model, other, shapes[other], "weights")
 
 
 def test_another_task_is_an_error():
