@@ -80,7 +80,7 @@ def load(
   """
   name = os.fspath(source)
   if storage.is_remote(name):
-    return _of_run(storage.open_path(name), checkpoint)
+    return _of_run(storage.open_path(name, "the path"), checkpoint)
   path = pathlib.Path(source).expanduser()
   if name not in pretrained.pretrained_names():
     if name and path.is_dir():

@@ -82,7 +82,7 @@ def read_all(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
   """
   if not paths:
     raise ValueError("Expected at least one run, got none. Name its directory.")
-  absolute = [storage.open_path(p) for p in paths]
+  absolute = [storage.open_path(p, "the path") for p in paths]
   real = [_resolve(path) for path in absolute]
   for path in absolute:
     _check(path)

@@ -8,6 +8,7 @@ import pytest
 
 import slot_attention_jax as sa
 from slot_attention_jax import export_weights
+from slot_attention_jax.predict import trained_model
 from slot_attention_jax.runtime import storage, user_errors
 
 
@@ -151,3 +152,22 @@ def test_outputs_in_buckets_out_of_reach_are_errors_at_once(
       write()
     assert user_errors.is_users(info.value)
     assert "Check the disk or" in user_errors.describe(info.value)
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("gcsfs") is None, reason="needs gcsfs"
+)
+def test_a_missing_bucket_of_another_path_than_a_workdir_is_not_called_one(
+  tmp_path, monkeypatch
+):
+  class Client:
+    def get_bucket(self, name, **kwargs):
+      raise FileNotFoundError(name)
+
+  monkeypatch.setattr(storage, "client", Client)
+  for read in (
+    lambda: trained_model.load("gs://bucket/run"),
+    lambda: sa.write_report(["gs://bucket/run"], tmp_path / "a.html"),
+  ):
+    with pytest.raises(ValueError, match=r"gs://bucket\), or correct the path"):
+      read()
