@@ -104,7 +104,7 @@ def choose_num_slots(
     K.
 
   Raises:
-    ValueError: on noise and initial slots together, or less than one slot.
+    ValueError: on noise and initial slots together, or fewer than one slot.
   """
   if initial_slots is not None and noise is not None:
     raise ValueError("Expected noise or initial_slots, got both.")
