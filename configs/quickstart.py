@@ -65,9 +65,9 @@ def background(config: ml_collections.ConfigDict) -> None:
   """Slot 0 paints one color, and is made to take the background."""
   config.model.num_slots = 5
   config.model.background_grid = 1
-  # Of an object's pixel that is painted in the background's color, it is a
-  # seventh. It ends when slot 0 has the background; from then on slots that
-  # share an object are what is wrong.
+  # A seventh of what an object's pixel costs if it is painted in the
+  # background's color. The weight falls to 0 once slot 0 has the background;
+  # from then on slots that share an object are to be told apart.
   config.model.foreground_weight = 0.2
   config.model.foreground_ramp = (1_000, 2_000)
   config.model.foreground_fall = (2_500, 3_500)

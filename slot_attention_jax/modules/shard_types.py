@@ -71,12 +71,12 @@ def check_not_explicit(x: jax.Array, what: str) -> None:
 
   Args:
     x: the array.
-    what: it is, for the message.
+    what: what it is, for the message.
   """
   if any(axis is not None for axis in jax.typeof(x).sharding.spec):
     raise ValueError(
       f"Expected {what} that are not split over Explicit axes of a mesh, got "
       f"{jax.typeof(x)}. Make the mesh with axis_types="
-      "(jax.sharding.AxisType.Auto,), or wrap what is differentiated in "
-      "jax.sharding.auto_axes."
+      "(jax.sharding.AxisType.Auto,), or wrap the loss or, if there is none, "
+      "the call of the model in jax.sharding.auto_axes."
     )
