@@ -60,16 +60,21 @@ def fast(config: ml_collections.ConfigDict) -> None:
   config.model.encoder_strides = (3, 1, 1)
   config.model.encoder_mlp_sizes = (128, 64)
   config.model.broadcast_size = (12, 12)
-  config.model.decoder_channels = (32, 32)
-  config.model.decoder_kernel_sizes = (5, 5, 9)
-  config.model.decoder_strides = (1, 1, 3)
+  # The layer of 1x1 costs little, and shapes are learned in fewer steps.
+  config.model.decoder_channels = (64, 32, 32)
+  config.model.decoder_kernel_sizes = (5, 1, 5, 9)
+  config.model.decoder_strides = (1, 1, 1, 3)
   config.model.slot_init = "per_slot"
   # As many slots as in the paper, and one that paints a single color. It gets
   # the background when the others have found objects.
   config.model.num_slots = 5
   config.model.background_grid = 1
   config.model.foreground_weight = 0.2
-  config.model.foreground_ramp = (1_000, 5_000)
+  config.model.foreground_ramp = (1_000, 3_000)
+  config.model.foreground_fall = (4_000, 5_000)
+  # From then on, slots that share an object are what is wrong.
+  config.model.overlap_weight = 0.02
+  config.model.overlap_ramp = (4_000, 5_000)
   config.model.num_iterations = 5
   config.model.train_iterations = (3, 5)
   config.model.unroll = 3
