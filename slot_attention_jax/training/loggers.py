@@ -191,11 +191,12 @@ class _Record:
     path = self.workdir / TRACKERS_FILE
     if not path.exists():
       return {}
-    return files.read_json(
-      path,
-      "Without the file, a new run is begun in W&B and trackio.",
-      optional={self._service: {"id": str, "rows": int}},
-    )
+    remedy = "Without the file, a new run is begun in W&B and trackio."
+    content = files.read_json(path, remedy)
+    if self._service not in content:
+      return content
+    kinds = {self._service: {"id": str, "rows": int}}
+    return files.read_json(path, remedy, kinds)
 
 
 class Tracker(writers.MetricWriter):

@@ -389,3 +389,12 @@ print(json.dumps(rows))
   assert found == [(n, n + 1, pytest.approx(1 / (n + 1))) for n in range(4)]
   images = [r["step"] for r in rows if any(k.startswith("slots") for k in r)]
   assert images[-3:] == [2, 3, 4], rows
+
+
+@pytest.mark.parametrize("record", [3, None, {"id": "x"}, {"rows": 3}])
+def test_a_damaged_record_of_a_service_is_an_error(record, tmp_path):
+  (tmp_path / "trackers.json").write_text(json.dumps({"wandb": record}))
+  with pytest.raises(ValueError, match=r"trackers\.json to have .*wandb"):
+    loggers._Record(tmp_path, "wandb", 5)
+  # That of another service does not matter.
+  assert loggers._Record(tmp_path, "trackio", 5).num_written == 0
