@@ -75,7 +75,7 @@ def background(config: ml_collections.ConfigDict) -> None:
   config.model.overlap_ramp = (2_500, 3_500)
   config.model.num_iterations = 5
   config.model.train_iterations = (3, 5)
-  # A layer of 1x1 more: cheap, and shapes are learned in half the steps.
+  # The layer of 1x1 costs little, and shapes are learned in fewer steps.
   config.model.decoder_channels = (64, 32, 32)
   config.model.decoder_kernel_sizes = (5, 1, 5, 6)
   config.model.decoder_strides = (1, 1, 1, 2)
