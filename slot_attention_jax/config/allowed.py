@@ -275,7 +275,9 @@ def check_values(config: Any) -> None:
   lines = lines[:_MOST_LINES] + ([f"and {more} more"] if more > 0 else [])
   first = next(iter(problems))
   default = dict(arguments.flatten(base.base_config())).get(first)
-  example = "" if default is None else f", or as in --config.{first}={default}"
+  # The value that was refused is no example of a better one.
+  shown = default is not None and default != values.get(first)
+  example = f", or as in --config.{first}={default}" if shown else ""
   count = f"{len(problems)} key{'s' if len(problems) > 1 else ''}"
   raise ValueError(
     "\n  ".join([f"Expected another value of {count} of the config:", *lines])

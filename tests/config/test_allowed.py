@@ -276,3 +276,9 @@ def test_all_that_is_wrong_is_said_at_once():
 def test_choices_are_those_that_the_code_knows(key, known):
   assert allowed.ALLOWED[key].expected == f"one of {known}"
   assert all(map(allowed.ALLOWED[key].accepts, known))
+
+
+def test_a_refused_default_is_no_example():
+  config = mutated(DISCOVERY, {"model.overlap_ramp": (5, 10)})
+  with pytest.raises(ValueError, match=r"Change it in the config file\.$"):
+    allowed.check_values(config)
