@@ -416,6 +416,7 @@ def test_the_config_and_the_data_are_saved_beside_the_run(whole):
   metadata = strict_json(whole[0] / "metadata.json")
   assert metadata["data"] == DATA
   assert metadata["own_scenes"] is True
+  assert metadata["scenes_version"] == 1
   assert metadata["configured_data"] == "tetrominoes_scenes"
   assert metadata["seed"] == 0
   # A layout is stored whole, so that a file of weights can hold it.

@@ -48,6 +48,8 @@ class DatasetInfo:
     max_objects: O, rows of a target; 0 if there are none.
     has_segmentation: whether batches carry ground-truth segmentations.
     own_scenes: whether these are synthetic scenes, rendered by the package.
+    scenes_version: version of their images, `SceneFamily.version`; None if they
+      are no synthetic scenes.
   """
 
   name: str
@@ -58,6 +60,7 @@ class DatasetInfo:
   max_objects: int = 0
   has_segmentation: bool = False
   own_scenes: bool = False
+  scenes_version: int | None = None
 
 
 class Dataset(Protocol):

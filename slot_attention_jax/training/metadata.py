@@ -45,6 +45,7 @@ def write_metadata(
     "recipe": command,
     "data": info.name,
     "own_scenes": info.own_scenes,
+    "scenes_version": info.scenes_version,
     "configured_data": config["data"]["name"],
     "num_examples": info.num_examples,
     # Without it the outputs of a set predictor have no meaning.
@@ -63,6 +64,8 @@ def write_metadata(
     content["initial_weights"] = initial
   if finished:
     content |= {k: v for k, v in old.items() if v not in ("", None)}
+    # The version of today's scenes says nothing about those of the run.
+    content["scenes_version"] = old.get("scenes_version")
   elif changed := [*old.get("changes", []), *_changes(step, changes or {})]:
     content["changes"] = changed
   if not finished or not (path / "config.json").exists():

@@ -39,6 +39,7 @@ PROVENANCE: json_kinds.Kinds = {
 METADATA: json_kinds.Kinds = {
   "recipe": str,
   "layout": (dict, type(None)),
+  "scenes_version": (int, type(None)),
   "changes": [{"step": int, "key": str}],
   "initial_weights": {"step": int, "parameters_sha256": str},
   "settings": dict,

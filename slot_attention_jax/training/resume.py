@@ -140,7 +140,8 @@ def check_same_data(
   """Checks that a resumed run trains on the data that it was begun with.
 
   Equal configs may find other data: another version, or none, so that
-  synthetic scenes stand in.
+  synthetic scenes stand in. Another version of the images of synthetic scenes
+  is a warning.
 
   Args:
     path: directory of the run.
@@ -167,7 +168,27 @@ def check_same_data(
     if key in about and about[key] != value
   }
   _check_changes(path, step, changes, allow, also=("data", "num_examples"))
-  return changes
+  return changes | _other_scenes(path, step, about, info)
+
+
+def _other_scenes(path, step, about, info) -> Changes:
+  """Warns if synthetic scenes are not rendered as in the run so far."""
+  new = info.scenes_version
+  # Images of version 1 are those of runs that recorded none, if there is no 2.
+  old = about.get("scenes_version") or (1 if new == 1 else _ABSENT)
+  if new is None or old == new:
+    return {}
+  known = old != _ABSENT
+  logging.warning(
+    "Expected %s of %s, as in the first %d steps of the run in %s, got version "
+    "%d: from here on its images %s. To keep the images, resume with the code "
+    "that trained so far (%s); for equal images in all steps, begin a new run "
+    "with --workdir.",
+    *(info.name, f"version {old}" if known else "a version not recorded"),
+    *(step, path, new, "differ" if known else "may differ"),
+    about.get("code", "not recorded"),
+  )
+  return {"scenes_version": (old, new)}
 
 
 def check_same_model(path: storage.Path, config: Any, saved: Any) -> None:

@@ -6,8 +6,9 @@ import pytest
 
 import slot_attention_jax as sa
 from slot_attention_jax.config import arguments, base
+from slot_attention_jax.data import types
 from slot_attention_jax.runtime import files
-from slot_attention_jax.training import resume
+from slot_attention_jax.training import metadata, resume
 
 # Every key that may change without a word, and every one that may on request.
 # All others never may: a new key does not until it is put in a table.
@@ -139,3 +140,59 @@ def test_damaged_metadata_are_an_error(text, tmp_path):
   (tmp_path / "metadata.json").write_text(text)
   with pytest.raises(ValueError, match=r"metadata\.json"):
     resume.read_metadata(tmp_path)
+
+
+def info_of(version):
+  values = {"own_scenes": version is not None, "scenes_version": version}
+  return types.DatasetInfo("shapes", "train", (8, 8, 3), None, **values)
+
+
+@pytest.mark.parametrize(
+  ("old", "new", "got"),
+  [
+    ({"scenes_version": 1, "code": "0.1, commit abc"}, 2, "version 1"),
+    ({"scenes_version": 2}, 1, "version 2"),
+    ({"scenes_version": None}, 2, "a version not recorded"),
+    ({}, 3, "a version not recorded"),
+  ],
+)
+def test_other_images_of_scenes_are_told(old, new, got, tmp_path, caplog):
+  files.write_json(tmp_path / "metadata.json", {"own_scenes": True} | old)
+  changes = resume.check_same_data(tmp_path, 5, info_of(new), allow=False)
+  was = old.get("scenes_version") or "none"
+  assert changes == {"scenes_version": (was, new)}
+  (message,) = caplog.messages
+  assert f"Expected shapes of {got}, as in the first 5 steps" in message
+  assert f"got version {new}" in message
+  assert f"trained so far ({old.get('code', 'not recorded')})" in message
+  assert "\n" not in message
+  # Recorded, it is told once.
+  config = base.base_config().to_dict()
+  metadata.write_metadata(
+    tmp_path, config, info_of(new), changes=changes, step=5
+  )
+  assert not resume.check_same_data(tmp_path, 7, info_of(new), allow=False)
+  assert len(caplog.messages) == 1
+  changed = {"step": 5, "key": "scenes_version", "old": was, "new": new}
+  assert resume.read_metadata(tmp_path)["changes"] == [changed]
+
+
+@pytest.mark.parametrize(
+  ("old", "new"),
+  [
+    ({"scenes_version": 2, "own_scenes": True}, 2),
+    ({"own_scenes": True}, 1),  # The images of this family never changed.
+    ({"own_scenes": False}, None),  # No scenes.
+  ],
+)
+def test_the_same_images_are_not_told(old, new, tmp_path, caplog):
+  files.write_json(tmp_path / "metadata.json", old)
+  assert not resume.check_same_data(tmp_path, 5, info_of(new), allow=False)
+  assert not caplog.messages
+
+
+def test_a_finished_run_is_given_no_version(tmp_path):
+  files.write_json(tmp_path / "metadata.json", {"own_scenes": True})
+  config = base.base_config().to_dict()
+  metadata.write_metadata(tmp_path, config, info_of(2), step=5, finished=True)
+  assert resume.read_metadata(tmp_path)["scenes_version"] is None

@@ -119,6 +119,7 @@ class MultiDSprites:
 
   layout: ClassVar[types.PropertyLayout] = LAYOUT
   resolution: ClassVar[tuple[int, int]] = (64, 64)
+  version: ClassVar[int] = 1
 
   def __post_init__(self):
     if self.variant not in VARIANTS:

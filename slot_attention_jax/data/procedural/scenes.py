@@ -50,10 +50,13 @@ class SceneFamily(Protocol):
   Attributes:
     layout: layout of the targets.
     resolution: default resolution (H, W); the family renders at any other, too.
+    version: of the images, 1 at first. Raise it when the same key gives another
+      image: a run that is resumed then says so.
   """
 
   layout: ClassVar[types.PropertyLayout]
   resolution: ClassVar[tuple[int, int]]
+  version: ClassVar[int]
 
   @property
   def name(self) -> str:
@@ -147,6 +150,8 @@ def dataset_info(
     max_objects=family.max_objects,
     has_segmentation=True,
     own_scenes=True,
+    # A family of one's own may lack it.
+    scenes_version=getattr(family, "version", None),
   )
 
 

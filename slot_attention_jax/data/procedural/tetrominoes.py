@@ -122,6 +122,7 @@ class Tetrominoes:
 
   layout: ClassVar[types.PropertyLayout] = LAYOUT
   resolution: ClassVar[tuple[int, int]] = (CANVAS, CANVAS)
+  version: ClassVar[int] = 1
 
   def __post_init__(self):
     number, step = self.num_objects, self.step

@@ -48,6 +48,13 @@ def many():
 # Tetrominoes.
 
 
+def test_images_of_a_version_stay(many):
+  """Raise `Tetrominoes.version` if this fails, and put in the new means."""
+  got = many[1].image.mean(axis=(0, 1, 2), dtype=np.float64)
+  expected = {1: [-0.755755, -0.756245, -0.754694]}[FAMILY.version]
+  np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
 def test_pieces_are_complete_and_do_not_overlap(many):
   # A piece off the canvas or under another would show fewer than 4 * 5 * 5
   # pixels, or the segmentation fewer than the piece itself.
@@ -203,6 +210,7 @@ def test_info(training, evaluation):
   assert (info.max_objects, info.layout) == (3, FAMILY.layout)
   assert info.has_segmentation
   assert info.own_scenes
+  assert info.scenes_version == FAMILY.version
   assert info.num_examples is None
   assert training.num_batches is None
   assert evaluation.info.num_examples == 10
@@ -301,7 +309,9 @@ def test_a_family_that_is_no_key_of_a_cache():
   )
   with pytest.raises(TypeError, match="unhashable"):
     hash(family)
-  got = dataset(family=family).batch(1)
+  own = dataset(family=family)
+  assert own.info.scenes_version is None
+  got = own.batch(1)
   expected = dataset().batch(1)
   for name, values in expected.items():
     np.testing.assert_array_equal(got[name], values, err_msg=name)

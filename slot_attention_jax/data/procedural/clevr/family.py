@@ -62,6 +62,8 @@ class Clevr:
 
   layout: ClassVar[types.PropertyLayout] = types.CLEVR_LAYOUT
   resolution: ClassVar[tuple[int, int]] = (128, 128)
+  # Version 1 lit the backdrop at each pixel.
+  version: ClassVar[int] = 2
 
   def __post_init__(self):
     lo, hi = self.num_objects
