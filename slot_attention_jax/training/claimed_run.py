@@ -65,11 +65,13 @@ def claim_and_prepare(
   initial = None
   if trained is not None and info is not None:
     initial = _fit(trained, tasks.create_task(config, info), name)
+  elif trained is not None:
+    initial_weights.check_config(trained, config)
   # A config that cannot be run makes no directory.
   exists = processes.broadcast_from_process_0(path.exists())
   changes = _claim(stack, path, config, resume_changed) if exists else {}
   run = prepared_run.prepare(config, path)
-  if trained is not None and initial is None:  # Of data of the user's own.
+  if trained is not None and initial is None:  # Of data of one's own.
     initial = _fit(trained, run.task, name)
   checks.with_best_metric(config, run.task)
   if not exists:

@@ -5,12 +5,17 @@ small images, which is cheap to train, is a start for one of large images.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+
+from slot_attention_jax.models import from_config
+from slot_attention_jax.runtime import shapes
 
 _MOST_LINES = 10
 # Options of models that no key of the config's `model` group sets alone.
@@ -112,10 +117,39 @@ def fit(
     if factor > 1:
       kernel = given[layer.kernel].repeat(factor, axis=0).repeat(factor, axis=1)
       given[layer.kernel] = kernel / factor**2 if layer.sums else kernel
-  shapes = jax.tree.map(np.shape, dict(expected))
-  wanted = traverse_util.flatten_dict(shapes, sep="/")
+  wanted = traverse_util.flatten_dict(
+    jax.tree.map(np.shape, dict(expected)), sep="/"
+  )
   _check(given, wanted, model, target, source)
   return traverse_util.unflatten_dict(given, sep="/")
+
+
+def check_config(trained: Any, config: Any) -> None:
+  """Checks what a config alone says about weights to start from.
+
+  Parameters do not depend on the size of the images, and on the data only in
+  the size of the property vectors, which is not checked.
+
+  Args:
+    trained: the trained model, with `name`, `model` and `params`.
+    config: the resolved config.
+
+  Raises:
+    ValueError: if names or shapes do not fit.
+  """
+  size = tuple(config.data.resolution)
+  if config.task == "discovery":  # Any size that the decoder covers.
+    scale = math.prod(config.model.decoder_strides)
+    size = tuple(side * scale for side in config.model.broadcast_size)
+  target = from_config.create_model(
+    config.task,
+    config.model,
+    resolution=size,
+    num_properties=getattr(trained.model, "num_properties", 1),
+  )
+  image = jnp.zeros((1, *size, 3))
+  expected = shapes.of(target.init, jax.random.key(0), image)
+  fit(trained.params, trained.model, target, expected, trained.name)
 
 
 def _pixel_layers(params: Mapping[str, Any]) -> list[_Layer]:
@@ -158,11 +192,11 @@ def _factor(layer: _Layer, model: Any, target: Any) -> int:
 def _check(given, wanted, model, target, source: str) -> None:
   """Raises ValueError unless names and shapes are the same."""
   names = sorted(given.keys() | wanted.keys())
-  shapes = {name: x.shape for name, x in given.items()}
+  got = {name: x.shape for name, x in given.items()}
   differing = {
-    name.removeprefix("params/"): (wanted.get(name), shapes.get(name))
+    name.removeprefix("params/"): (wanted.get(name), got.get(name))
     for name in names
-    if wanted.get(name) != shapes.get(name)
+    if wanted.get(name) != got.get(name)
   }
   if not differing:
     return

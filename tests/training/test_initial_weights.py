@@ -1,13 +1,17 @@
 """Tests of parameters that a training starts from."""
 
+import contextlib
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import slot_attention_jax as sa
+from slot_attention_jax.data import from_config, types
 from slot_attention_jax.modules import background
-from slot_attention_jax.training import initial_weights
+from slot_attention_jax.training import claimed_run, initial_weights
 
 SHARED = {
   "num_slots": 3,
@@ -166,3 +170,54 @@ def test_dtypes_become_float32():
     params, SETS, SETS, shapes_of(SETS, (12, 16)), "weights"
   )
   assert {x.dtype for x in jax.tree.leaves(fitted)} == {np.dtype(np.float32)}
+
+
+# Data of one's own, of which only the config is known at first.
+
+
+def trained_of(model, size=(12, 16)):
+  """A trained model, with zeros in place of its parameters."""
+  params = jax.tree.map(lambda x: np.zeros(x.shape), shapes_of(model, size))
+  return SimpleNamespace(name="mine", model=model, params=params, steps=1)
+
+
+def config_of(model, task, **changes):
+  config = sa.load_config("quickstart").copy_and_resolve_references()
+  options = {k: getattr(model, k) for k in model.options() if k in config.model}
+  config.model.update(options | {"background_grid": 0, "preset": ""} | changes)
+  config.task, config.data.name = task, "mine"
+  return config
+
+
+@pytest.mark.parametrize(
+  ("model", "task"), [(SMALL, "discovery"), (SETS, "set_prediction")]
+)
+def test_a_config_alone_tells_all_but_what_the_data_say(model, task):
+  trained = trained_of(model)
+  # Neither the size of the images nor that of the property vectors.
+  initial_weights.check_config(trained, config_of(model, task))
+  wrong = config_of(model, task, slot_size=6)
+  with pytest.raises(ValueError, match=r"model\.slot_size: 6, .*weights 8"):
+    initial_weights.check_config(trained, wrong)
+  other = SETS if model is SMALL else SMALL
+  with pytest.raises(ValueError, match="the model of the config's task"):
+    initial_weights.check_config(trained_of(other), config_of(model, task))
+
+
+def test_property_vectors_of_another_size_leave_nothing(tmp_path, monkeypatch):
+  info = types.DatasetInfo(
+    *("mine", "train", (12, 16, 3), None, types.CLEVR_LAYOUT), max_objects=3
+  )
+  monkeypatch.setitem(
+    from_config._REGISTERED, "mine", lambda *a, **k: SimpleNamespace(info=info)
+  )
+  config = config_of(SETS, "set_prediction")
+  config.train.initial_weights = "mine"
+  with (
+    contextlib.ExitStack() as stack,
+    pytest.raises(ValueError, match=r"bias: \(19,\), in the weights \(5,\)"),
+  ):
+    claimed_run.claim_and_prepare(
+      stack, config, tmp_path / "run", lambda name: trained_of(SETS)
+    )
+  assert not list(tmp_path.iterdir())
