@@ -16,6 +16,7 @@ import pytest
 from slot_attention_jax.data import cache, prepare
 from slot_attention_jax.runtime import files, user_errors
 from slot_attention_jax.training import (
+  checkpoint_errors,
   checkpoints,
   run_lock,
   sound_checkpoints,
@@ -119,6 +120,27 @@ def test_a_save_on_a_full_disk_loses_no_checkpoint(tmp_path):
 def test_a_save_on_disks_that_are_full_at_20_places(tmp_path):
   limits = [int(1.7**i) for i in range(20)]  # 1 byte to 24 KB.
   assert 17 <= save_on_full_disks(tmp_path, limits) <= 19
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_save_that_a_bucket_refuses_says_what_is_left(reachable):
+  class Directory:
+    def __fspath__(self):
+      return "gs://bucket/run/checkpoints"
+
+    __str__ = __fspath__
+
+    def iterdir(self):
+      if not reachable:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+      return iter(())
+
+  left = "none is left" if reachable else "which ones are complete cannot be"
+  with (
+    pytest.raises(OSError, match=f"{left}.*Check the network, then run"),
+    checkpoint_errors.writing(Directory()),  # pyright: ignore
+  ):
+    raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 
 
 def test_metrics_on_a_full_disk_name_their_file(tmp_path):

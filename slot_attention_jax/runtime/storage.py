@@ -9,6 +9,7 @@ lack: an object is written whole, and is not appended to, renamed or locked.
 import contextlib
 import errno
 import importlib.util
+import logging
 import os
 import pathlib
 from collections.abc import Iterator
@@ -27,6 +28,17 @@ _NEEDED = ("fsspec", "gcsfs", "google.cloud.storage")
 _NUMBERS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT}
 # Packages that raise errors of their own on the way to a bucket.
 _CLIENTS = ("aiohttp", "gcsfs", "google", "requests", "urllib3")
+# Loggers that tell an error with its traceback before they raise it.
+_LOUD = (
+  "gcsfs",
+  "gcsfs.credentials",
+  "gcsfs.zonal_file",
+  "fsspec",
+  "fsspec.asyn",
+  "fsspec.prefetcher",
+)
+# It tells of every file that it opens.
+_TALKATIVE = "fsspec.caching"
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -125,7 +137,7 @@ def _is_installed(name: str) -> bool:
 
 
 def _prepare() -> None:
-  """Makes epath use gcsfs, and gcsfs remember no listings.
+  """Makes epath use gcsfs, and gcsfs remember no listings and log less.
 
   Where TensorFlow is installed, epath would use its client: another one than on
   hosts without it. A listing that is remembered lacks what other processes
@@ -144,6 +156,26 @@ def _prepare() -> None:
     fsspec.config.conf.setdefault(name, {}).setdefault(
       "use_listings_cache", False
     )
+  for name in _LOUD:
+    logging.getLogger(name).addFilter(_without_traceback)
+  talkative = logging.getLogger(_TALKATIVE)
+  if talkative.level == logging.NOTSET:  # As the user has not set it.
+    talkative.setLevel(logging.WARNING)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+  """Makes a record of a client's error one line; of others the traceback stays.
+
+  The error is raised, too: what the package says of it comes last.
+  """
+  error = record.exc_info[1] if record.exc_info else None
+  if error is not None and error_number(error) is not None:
+    message = record.getMessage()
+    if str(error) not in message or not str(error):
+      message = f"{message.rstrip('.')}: {error!r}"
+    record.msg, record.args = " ".join(message.split()), ()
+    record.exc_info = record.exc_text = None
+  return True
 
 
 def open_path(name: str | os.PathLike[str], what: str = "--workdir") -> Path:

@@ -76,11 +76,14 @@ def writing(directory: epath.Path) -> Iterator[None]:
     number = _os_error(error, storage.is_remote(directory))
     if number is None:
       raise
+    what = "network" if storage.is_remote(directory) else "disk"
     remedy = user_errors.REMEDIES.get(
-      number, " Check the disk, then run the same command again."
+      number, f" Check the {what}, then run the same command again."
     )
     steps = _complete(directory)
     left = f"those of steps {steps} are complete" if steps else "none is left"
+    if steps is None:
+      left = "which ones are complete cannot be read"
     raise OSError(
       number,
       f"Cannot save a checkpoint in {directory}: {os.strerror(number)}; {left}."
@@ -88,8 +91,8 @@ def writing(directory: epath.Path) -> Iterator[None]:
     ) from error
 
 
-def _complete(directory: epath.Path) -> list[int]:
-  """Steps whose checkpoints are complete.
+def _complete(directory: epath.Path) -> list[int] | None:
+  """Steps whose checkpoints are complete; None if that cannot be read.
 
   Others have longer names or, in a bucket, no file that says so.
   """
@@ -103,7 +106,7 @@ def _complete(directory: epath.Path) -> list[int]:
   except Exception as error:
     if storage.error_number(error) is None:
       raise
-    return []
+    return None
 
 
 def _os_error(error: BaseException | None, remote: bool) -> int | None:

@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import logging
 import pathlib
 
 import pytest
@@ -10,6 +11,7 @@ import slot_attention_jax as sa
 from slot_attention_jax import export_weights
 from slot_attention_jax.predict import trained_model
 from slot_attention_jax.runtime import storage, user_errors
+from tests import bucket
 
 
 def test_paths_of_file_systems_are_of_pathlib(monkeypatch, tmp_path):
@@ -100,6 +102,51 @@ def test_clients_errors_become_one_line_that_names_the_path():
   assert "\n" not in text
   with pytest.raises(KeyError), storage.naming_errors("gs://bucket/run"):
     raise KeyError
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("gcsfs") is None, reason="needs gcsfs"
+)
+@pytest.mark.parametrize("name", ["gcsfs", "gcsfs.credentials", "fsspec.asyn"])
+def test_clients_log_their_errors_in_one_line_and_others_whole(name, caplog):
+  storage.to_path("gs://bucket/run")
+  client = logging.getLogger(name)
+
+  def log(error, message):
+    caplog.clear()
+    try:
+      raise error
+    except Exception:
+      client.exception(message)
+    (record,) = caplog.records
+    return record.levelname, record.getMessage(), bool(record.exc_info)
+
+  said = "503 POST https://storage.googleapis.com: no."
+  kept = f"no retry: {said}"
+  message = f"no retry:\n{ClientError(503)}"
+  assert log(ClientError(503), message) == ("ERROR", kept, False)
+  level, text, has_traceback = log(ClientError(503), "Cannot close.")
+  assert (level, has_traceback) == ("ERROR", False)
+  assert text.startswith("Cannot close: ClientError('503 POST https")
+  # A bug is told with the place where it is.
+  assert log(KeyError("x"), "failed") == ("ERROR", "failed", True)
+  caplog.clear()
+  client.warning("slow: %d s", 3)
+  assert caplog.messages == ["slow: 3 s"]
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("gcsfs") is None, reason="needs gcsfs"
+)
+def test_a_refused_read_logs_no_traceback(monkeypatch, caplog):
+  with (
+    bucket.refusing(401, "no access") as url,
+    bucket.clients_use(url, monkeypatch),
+    pytest.raises(PermissionError, match=r"access.*gs://bucket/run/a\.json"),
+  ):
+    storage.read_text(storage.to_path("gs://bucket/run/a.json"))
+  assert any("non-retriable" in message for message in caplog.messages)
+  assert not any(record.exc_info for record in caplog.records)
 
 
 def test_move_replaces_a_file(tmp_path):
