@@ -20,6 +20,7 @@ from slot_attention_jax.runtime import files
 from slot_attention_jax.training import (
   checkpoints,
   metadata,
+  weights_provenance,
 )
 from slot_attention_jax.training import (
   state as state_lib,
@@ -252,11 +253,11 @@ def test_the_card_tells_what_changed_in_the_course_of_a_run(run, capsys):
 )
 def test_the_card_tells_the_initial_weights_but_not_their_place(name, shown):
   config = {"train": {"initial_weights": name}}
-  text = export_weights._notes({}, config, 4)
+  text = weights_provenance._notes({}, config, 4)
   assert text == f"The training started from the weights {shown}."
   for quote in ("", "'", '"'):
     flag = "--config.train.initial_weights={0}{1}{0} --config.seed=1"
-    command = export_weights._without_directory(
+    command = weights_provenance._without_directory(
       flag.format(quote, name), config
     )
     assert command == flag.format(quote, shown)
@@ -265,7 +266,7 @@ def test_the_card_tells_the_initial_weights_but_not_their_place(name, shown):
 def test_the_card_tells_the_step_and_digest_of_the_initial_weights():
   record = {"source": "/runs/a", "step": 20_000, "parameters_sha256": "1a2b"}
   config = {"train": {"initial_weights": "/runs/a"}}
-  text = export_weights._notes({"initial_weights": record}, config, 4)
+  text = weights_provenance._notes({"initial_weights": record}, config, 4)
   assert text == (
     "The training started from the weights a after 20000 steps "
     "(SHA-256 of the parameters: 1a2b)."
@@ -275,9 +276,9 @@ def test_the_card_tells_the_step_and_digest_of_the_initial_weights():
 def test_a_run_of_random_initial_weights_has_no_note_of_them():
   for train in ({}, {"initial_weights": ""}):
     config = {"train": train}
-    assert not export_weights._notes({}, config, 4)
+    assert not weights_provenance._notes({}, config, 4)
     command = "--config=quickstart --config.train.initial_weights="
-    assert export_weights._without_directory(command, config) == command
+    assert weights_provenance._without_directory(command, config) == command
 
 
 def test_a_run_without_evaluation_is_an_error(run, capsys):

@@ -4,222 +4,127 @@ Ranges end where no run can be meant: a batch of a trillion images is a slip.
 What only the data or the model can tell is checked where they are made.
 """
 
-import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from slot_attention_jax.config import preset
+from slot_attention_jax.config import preset, rules
 
 _MOST_LINES = 10
 
 
-@dataclasses.dataclass(frozen=True)
-class Rule:
-  """What a key may be.
+Rule = rules.Rule
 
-  Attributes:
-    expected: in words, after "expected".
-    accepts: whether a value is.
-  """
-
-  expected: str
-  accepts: Callable[[Any], bool]
-
-
-def _integer(low: int, high: int) -> Rule:
-  def accepts(value):
-    integer = isinstance(value, int) and not isinstance(value, bool)
-    return integer and low <= value <= high
-
-  return Rule(f"an integer from {low:,} to {high:,}", accepts)
-
-
-def _number(
-  low: float, high: float, *, above: bool = False, below: bool = False
-) -> Rule:
-  """A number from `low` to `high`; `above` and `below` exclude these."""
-
-  def accepts(value):
-    real = isinstance(value, int | float) and not isinstance(value, bool)
-    if not real or not low <= value <= high:  # NaN is not in any range.
-      return False
-    return not (above and value == low) and not (below and value == high)
-
-  first = f"above {low:g}" if above else f"of at least {low:g}"
-  last = "" if high == math.inf else f"{'below' if below else 'up to'} {high:g}"
-  return Rule(" and ".join(filter(None, [f"a number {first}", last])), accepts)
-
-
-def _one_of(*names: str) -> Rule:
-  return Rule(
-    f"one of {names}", lambda value: isinstance(value, str) and value in names
-  )
-
-
-def _each(rule: Rule, length: int | None = None, fewest: int = 1) -> Rule:
-  """A tuple of values that a rule accepts."""
-
-  def accepts(value):
-    return (
-      isinstance(value, tuple | list)
-      and len(value) >= fewest
-      and length in (None, len(value))
-      and all(map(rule.accepts, value))
-    )
-
-  count = "a pair" if length == 2 else "a tuple"
-  if length is None and fewest:
-    count = f"a tuple of at least {fewest}"
-  return Rule(f"{count}, each {rule.expected}", accepts)
-
-
-def _in_order(rule: Rule) -> Rule:
-  """A pair that the rule accepts, (0, 0) or from at least 1 to at most."""
-  return Rule(
-    f"(0, 0) or (fewest, most) with 1 <= fewest <= most, {rule.expected}",
-    lambda value: (
-      rule.accepts(value)
-      and (tuple(value) == (0, 0) or 1 <= value[0] <= value[1])
-    ),
-  )
-
-
-def _begin_and_end() -> Rule:
-  """The steps between which something rises or falls."""
-  steps = _each(_integer(0, 10**9), 2)
-  return Rule(
-    f"(0, 0) or (begin, end) with begin < end, {steps.expected}",
-    lambda value: (
-      steps.accepts(value) and (tuple(value) == (0, 0) or value[0] < value[1])
-    ),
-  )
-
-
-def _different(rule: Rule) -> Rule:
-  """A tuple, which may be empty, of different values that a rule accepts."""
-  each = _each(rule, fewest=0)
-  return Rule(
-    f"{each.expected}, none twice",
-    lambda value: each.accepts(value) and len(set(value)) == len(value),
-  )
-
-
-def _thresholds() -> Rule:
-  def accepts(value):
-    numbers_alone = isinstance(value, tuple | list) and all(
-      isinstance(t, int | float) and (t >= 0 or t == -1) for t in value
-    )
-    # They are told apart in names of metrics, as ap_0.5.
-    return numbers_alone and 0 < len({f"{t:g}" for t in value}) == len(value)
-
-  return Rule(
-    "at least one distance, each different and at least 0, as (inf, 1.0), or "
-    "-1 for none",
-    accepts,
-  )
-
-
-_TEXT = Rule("text", lambda value: isinstance(value, str))
-_NAME = Rule("a name", lambda value: isinstance(value, str) and value != "")
-_BOOL = Rule("True or False", lambda value: isinstance(value, bool))
-_SEED = _integer(0, 2**32 - 1)
-_STEPS = _integer(1, 10**9)
-_BATCH = _integer(1, 2**20)
-_WIDTH = _integer(1, 2**16)
-_WIDTHS = _each(_WIDTH)
-_KERNELS = _each(_integer(1, 255))
-_STRIDES = _each(_integer(1, 64))
+_TEXT = rules.Rule("text", lambda value: isinstance(value, str))
+_NAME = rules.Rule(
+  "a name", lambda value: isinstance(value, str) and value != ""
+)
+_BOOL = rules.Rule("True or False", lambda value: isinstance(value, bool))
+_SEED = rules.integer(0, 2**32 - 1)
+_STEPS = rules.integer(1, 10**9)
+_BATCH = rules.integer(1, 2**20)
+_WIDTH = rules.integer(1, 2**16)
+_WIDTHS = rules.each(_WIDTH)
+_KERNELS = rules.each(rules.integer(1, 255))
+_STRIDES = rules.each(rules.integer(1, 64))
 
 WRITERS = ("jsonl", "tensorboard", "clu", "wandb", "trackio")
 """Where metrics go, see `training.loggers`."""
 
-ALLOWED: Mapping[str, Rule] = {
-  "task": _one_of("discovery", "set_prediction"),
+ALLOWED: Mapping[str, rules.Rule] = {
+  "task": rules.one_of("discovery", "set_prediction"),
   "seed": _SEED,
   "data.name": _NAME,
   "data.data_dir": _TEXT,
   "data.fallback": _BOOL,
-  "data.resolution": _each(_integer(1, 8192), 2),
-  "data.crop": _one_of("auto", "paper", "literal", "center", ""),
-  "data.max_objects": _integer(0, 1000),
+  "data.resolution": rules.each(rules.integer(1, 8192), 2),
+  "data.crop": rules.one_of("auto", "paper", "literal", "center", ""),
+  "data.max_objects": rules.integer(0, 1000),
   "data.cache_dir": _TEXT,
-  "data.on_device": _one_of("auto", "yes", "no"),
+  "data.on_device": rules.one_of("auto", "yes", "no"),
   "data.variant": _TEXT,
-  "data.scenes.num_eval": _integer(1, 10**7),
-  "data.scenes.num_train": _integer(0, 10**8),
-  "data.scenes.num_objects": _in_order(_each(_integer(0, 100), 2)),
-  "data.scenes.held_out": _one_of("", "cogent_a", "cogent_b"),
-  "data.scenes.frame": _each(_integer(1, 8192), 2),
-  "data.scenes.tetrominoes_step": _integer(1, 5),
+  "data.scenes.num_eval": rules.integer(1, 10**7),
+  "data.scenes.num_train": rules.integer(0, 10**8),
+  "data.scenes.num_objects": rules.in_order(
+    rules.each(rules.integer(0, 100), 2)
+  ),
+  "data.scenes.held_out": rules.one_of("", "cogent_a", "cogent_b"),
+  "data.scenes.frame": rules.each(rules.integer(1, 8192), 2),
+  "data.scenes.tetrominoes_step": rules.integer(1, 5),
   "data.tfds.train_split": _NAME,
-  "data.tfds.num_train_eval": _integer(1, 69_999),  # Of 70,000.
-  "data.folder.train_split": _one_of("train", "all"),
-  "model.preset": _one_of(*preset.PRESETS),
-  "model.num_slots": _integer(1, 1000),
-  "model.num_iterations": _integer(1, 1000),
+  "data.tfds.num_train_eval": rules.integer(1, 69_999),  # Of 70,000.
+  "data.folder.train_split": rules.one_of("train", "all"),
+  "model.preset": rules.one_of(*preset.PRESETS),
+  "model.num_slots": rules.integer(1, 1000),
+  "model.num_iterations": rules.integer(1, 1000),
   "model.slot_size": _WIDTH,
-  "model.mlp_hidden_size": _integer(0, 2**16),
-  "model.slot_init": _one_of("shared", "background", "per_slot", "learned"),
-  "model.slot_update": _one_of("gru", "residual", "replace"),
-  "model.normalization": _one_of("mean", "sum"),
-  "model.gradient": _one_of("unrolled", "implicit", "implicit_start"),
-  "model.epsilon": _number(0, 1),
+  "model.mlp_hidden_size": rules.integer(0, 2**16),
+  "model.slot_init": rules.one_of(
+    "shared", "background", "per_slot", "learned"
+  ),
+  "model.slot_update": rules.one_of("gru", "residual", "replace"),
+  "model.normalization": rules.one_of("mean", "sum"),
+  "model.gradient": rules.one_of("unrolled", "implicit", "implicit_start"),
+  "model.epsilon": rules.number(0, 1),
   "model.encoder_channels": _WIDTHS,
   "model.encoder_kernel_sizes": _KERNELS,
   "model.encoder_strides": _STRIDES,
-  "model.encoder_mlp_sizes": _each(_WIDTH, fewest=0),
-  "model.broadcast_size": _each(_integer(1, 8192), 2),
-  "model.decoder_channels": _each(_WIDTH, fewest=0),
+  "model.encoder_mlp_sizes": rules.each(_WIDTH, fewest=0),
+  "model.broadcast_size": rules.each(rules.integer(1, 8192), 2),
+  "model.decoder_channels": rules.each(_WIDTH, fewest=0),
   "model.decoder_kernel_sizes": _KERNELS,
   "model.decoder_strides": _STRIDES,
-  "model.background_grid": _integer(0, 1024),
-  "model.foreground_weight": _number(0, 1e6),
-  "model.foreground_ramp": _begin_and_end(),
-  "model.foreground_fall": _begin_and_end(),
-  "model.overlap_weight": _number(0, 1e6),
-  "model.overlap_ramp": _begin_and_end(),
-  "model.train_iterations": _in_order(_each(_integer(0, 1000), 2)),
-  "model.early_iterations": _in_order(_each(_integer(0, 1000), 2)),
-  "model.early_steps": _integer(0, 10**9),
+  "model.background_grid": rules.integer(0, 1024),
+  "model.foreground_weight": rules.number(0, 1e6),
+  "model.foreground_ramp": rules.begin_and_end(),
+  "model.foreground_fall": rules.begin_and_end(),
+  "model.overlap_weight": rules.number(0, 1e6),
+  "model.overlap_ramp": rules.begin_and_end(),
+  "model.train_iterations": rules.in_order(
+    rules.each(rules.integer(0, 1000), 2)
+  ),
+  "model.early_iterations": rules.in_order(
+    rules.each(rules.integer(0, 1000), 2)
+  ),
+  "model.early_steps": rules.integer(0, 10**9),
   "model.remat_decoder": _BOOL,
   "model.head_hidden_size": _WIDTH,
-  "model.position_weight": _number(0, 1e6),
-  "model.precision": _one_of("float32", "bfloat16"),
-  "model.unroll": _integer(1, 1000),
-  "optim.name": _one_of("adam", "muon"),
-  "optim.schedule": _one_of("exponential", "cosine"),
-  "optim.learning_rate": _number(0, 100, above=True),
-  "optim.warmup_steps": _integer(0, 10**9),
-  "optim.decay_rate": _number(0, 1, above=True),
+  "model.position_weight": rules.number(0, 1e6),
+  "model.precision": rules.one_of("float32", "bfloat16"),
+  "model.unroll": rules.integer(1, 1000),
+  "optim.name": rules.one_of("adam", "muon"),
+  "optim.schedule": rules.one_of("exponential", "cosine"),
+  "optim.learning_rate": rules.number(0, 100, above=True),
+  "optim.warmup_steps": rules.integer(0, 10**9),
+  "optim.decay_rate": rules.number(0, 1, above=True),
   "optim.decay_steps": _STEPS,
-  "optim.b1": _number(0, 1, below=True),
-  "optim.b2": _number(0, 1, below=True),
-  "optim.eps": _number(0, 1),
-  "optim.clip_norm": _number(0, 1e9),
+  "optim.b1": rules.number(0, 1, below=True),
+  "optim.b2": rules.number(0, 1, below=True),
+  "optim.eps": rules.number(0, 1),
+  "optim.clip_norm": rules.number(0, 1e9),
   "train.batch_size": _BATCH,
   "train.num_steps": _STEPS,
   "train.initial_weights": _TEXT,
-  "train.steps_per_call": _integer(0, 10**6),
-  "train.max_minutes": _number(0, math.inf),
+  "train.steps_per_call": rules.integer(0, 10**6),
+  "train.max_minutes": rules.number(0, math.inf),
   "train.quick_compilation": _BOOL,
   "eval.split": _NAME,
   "eval.batch_size": _BATCH,
   "eval.every_steps": _STEPS,
-  "eval.num_slots": _integer(0, 1000),
-  "eval.num_iterations": _integer(0, 1000),
+  "eval.num_slots": rules.integer(0, 1000),
+  "eval.num_iterations": rules.integer(0, 1000),
   "eval.seed": _SEED,
-  "eval.thresholds": _thresholds(),
-  "eval.checkpoint": _one_of("last", "best"),
+  "eval.thresholds": rules.thresholds(),
+  "eval.checkpoint": rules.one_of("last", "best"),
   "checkpoint.every_steps": _STEPS,
-  "checkpoint.keep": _integer(1, 10**6),
-  "checkpoint.keep_best": _integer(0, 10**6),
+  "checkpoint.keep": rules.integer(1, 10**6),
+  "checkpoint.keep_best": rules.integer(0, 10**6),
   "checkpoint.best_metric": _TEXT,
-  "checkpoint.best_mode": _one_of("min", "max"),
+  "checkpoint.best_mode": rules.one_of("min", "max"),
   "logging.every_steps": _STEPS,
-  "logging.num_images": _integer(0, 1000),
-  "logging.writers": _different(_one_of(*WRITERS)),
+  "logging.num_images": rules.integer(0, 1000),
+  "logging.writers": rules.different(rules.one_of(*WRITERS)),
   "logging.tensorboard": _BOOL,
 }
 """What each key of `base.base_config` may be."""

@@ -13,7 +13,13 @@ import pytest
 import slot_attention_jax as sa
 from slot_attention_jax.config import allowed
 from slot_attention_jax.runtime import user_errors
-from slot_attention_jax.training import checks, loggers, resume, writers
+from slot_attention_jax.training import (
+  checks,
+  loggers,
+  resume,
+  trackers,
+  writers,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 IMAGE = np.zeros((2, 3, 3), np.uint8)
@@ -141,7 +147,7 @@ def test_rows_of_a_process_that_was_killed_offline_are_sent_again(
   monkeypatch.setitem(sys.modules, "wandb", service)
   monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda name: name)
   run(tmp_path, service, range(3))
-  monkeypatch.setattr(loggers._Record, "save", lambda self, rows: None)
+  monkeypatch.setattr(trackers.Record, "save", lambda self, rows: None)
   run(tmp_path, service, range(3, 6), resume_step=2)
   (logged,) = service.runs.values()
   del logged[-5:]  # Killed, so that neither the rows nor their count are there.
@@ -395,6 +401,6 @@ print(json.dumps(rows))
 def test_a_damaged_record_of_a_service_is_an_error(record, tmp_path):
   (tmp_path / "trackers.json").write_text(json.dumps({"wandb": record}))
   with pytest.raises(ValueError, match=r"trackers\.json to have .*wandb"):
-    loggers._Record(tmp_path, "wandb", 5)
+    trackers.Record(tmp_path, "wandb", 5)
   # That of another service does not matter.
-  assert loggers._Record(tmp_path, "trackio", 5).num_written == 0
+  assert trackers.Record(tmp_path, "trackio", 5).num_written == 0

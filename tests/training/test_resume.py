@@ -8,7 +8,7 @@ import slot_attention_jax as sa
 from slot_attention_jax.config import arguments, base
 from slot_attention_jax.data import types
 from slot_attention_jax.runtime import files
-from slot_attention_jax.training import metadata, resume
+from slot_attention_jax.training import config_changes, metadata, resume
 
 # Every key that may change without a word, and every one that may on request.
 # All others never may: a new key does not until it is put in a table.
@@ -53,10 +53,10 @@ def test_which_keys_may_change(key, allow):
   assert list(changes) == ([] if key in FREE.split() else [key])
   allowed = key in FREE.split() or (allow and key in WITH_FLAG.split())
   if allowed:
-    resume._check_changes("run", 5, changes, allow)
+    config_changes.check_changes("run", 5, changes, allow)
   else:
     with pytest.raises(ValueError, match=f"\n  {key} "):
-      resume._check_changes("run", 5, changes, allow)
+      config_changes.check_changes("run", 5, changes, allow)
 
 
 def test_the_message_fits_on_one_screen():
@@ -65,7 +65,7 @@ def test_the_message_fits_on_one_screen():
   changes = resume.changed_keys(saved_config(config), other.to_dict())
   assert len(changes) > 15
   with pytest.raises(ValueError, match=r"and [0-9]+ more") as error:
-    resume._check_changes("run", 5, changes, True)
+    config_changes.check_changes("run", 5, changes, True)
   lines = str(error.value).splitlines()
   assert len(lines) < 20
   assert all(len(line) < 120 for line in lines[2:-1])
