@@ -54,8 +54,8 @@ def train(
     workdir: directory of the run, local or in a bucket; checkpoints, metrics,
       images go there.
     command: the flags that make the config, for `metadata.json`.
-    resume_changed: whether keys that may (`resume.WITH_FLAG`) have other values
-      than in the run that is resumed.
+    resume_changed: whether keys that may (`config_changes.WITH_FLAG`) have
+      other values than in the run that is resumed.
 
   Returns:
     The metrics of the last evaluation, under their full names; none if the run

@@ -1,4 +1,4 @@
-"""`sa.predict`: images in, what a trained model makes of them out."""
+"""`sa.predict`: runs a trained model on images."""
 
 import dataclasses
 import functools

@@ -9,7 +9,7 @@ import numpy as np
 from slot_attention_jax.config import arguments
 from slot_attention_jax.metrics import standard_errors
 from slot_attention_jax.report import runs, series
-from slot_attention_jax.training import resume
+from slot_attention_jax.training import config_changes
 
 _SEED = "seed"
 _ABSENT = "-"
@@ -144,8 +144,8 @@ def _same_but_for_seed(one: runs.Run, other: runs.Run) -> bool:
   if not one.config or not other.config or one.data != other.data:
     return False
   try:
-    changed = resume.changed_keys(one.config, other.config)
-    changed |= resume.changed_keys(other.config, one.config)
+    changed = config_changes.changed_keys(one.config, other.config)
+    changed |= config_changes.changed_keys(other.config, one.config)
   except (AttributeError, TypeError):  # A file may hold anything.
     return False
   return set(changed) == {_SEED}

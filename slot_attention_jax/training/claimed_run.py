@@ -17,6 +17,7 @@ from slot_attention_jax.runtime import processes, shapes, storage
 from slot_attention_jax.training import (
   checkpoints,
   checks,
+  config_changes,
   initial_weights,
   prepared_run,
   resume,
@@ -35,7 +36,9 @@ def claim_and_prepare(
   *,
   resume_changed: bool = False,
 ) -> tuple[
-  prepared_run.Run, initial_weights.InitialWeights | None, resume.Changes
+  prepared_run.Run,
+  initial_weights.InitialWeights | None,
+  config_changes.Changes,
 ]:
   """Checks a config, claims the directory of its run and opens its data.
 
@@ -100,7 +103,7 @@ def _fit(
   return initial_weights.InitialWeights(params, source, trained.steps, digest)
 
 
-def _claim(stack, path, config, resume_changed) -> resume.Changes:
+def _claim(stack, path, config, resume_changed) -> config_changes.Changes:
   """Keeps others out of the directory and checks what is in it."""
   stack.enter_context(run_lock.hold(path))
   return resume.check_directory(path, config, resume_changed)

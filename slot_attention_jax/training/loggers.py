@@ -1,7 +1,6 @@
 """The writers of a run: `metrics.jsonl`, the log and what the config names.
 
-`metrics.jsonl` is the record of a run. Weights & Biases and trackio are sent
-its rows, each once in the life of the run, however often it is resumed.
+`metrics.jsonl` is the record of a run; `trackers` sends its rows to services.
 """
 
 import importlib.util

@@ -15,6 +15,7 @@ from slot_attention_jax.runtime import processes, storage
 from slot_attention_jax.training import (
   checkpoints,
   checks,
+  config_changes,
   initial_weights,
   loggers,
   metadata,
@@ -159,7 +160,7 @@ def describe(
   run: Run,
   state: state_lib.TrainState,
   command: str,
-  changes: resume.Changes | None = None,
+  changes: config_changes.Changes | None = None,
   initial: initial_weights.InitialWeights | None = None,
 ) -> None:
   """Logs what is trained, and writes it beside the run.

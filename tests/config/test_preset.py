@@ -13,7 +13,7 @@ from slot_attention_jax.models import from_config
 from slot_attention_jax.pretrained import weights_file
 from slot_attention_jax.runtime import files
 from slot_attention_jax.runtime import mesh as mesh_lib
-from slot_attention_jax.training import resume
+from slot_attention_jax.training import config_changes
 
 NAMES = [name for name in preset.PRESETS if name]
 
@@ -101,13 +101,15 @@ def test_a_key_that_the_preset_decides_is_not_set_besides():
 def test_a_resumed_run_may_not_change_the_preset():
   config = resolved("strided2", (64, 64))
   saved = files.jsonable(config.to_dict())
-  assert not resume.changed_keys(saved, config.to_dict())
+  assert not config_changes.changed_keys(saved, config.to_dict())
   other = resolved("strided4", (64, 64))
-  changed = resume.changed_keys(saved, other.to_dict())
+  changed = config_changes.changed_keys(saved, other.to_dict())
   assert {"model.preset", "model.broadcast_size"} <= {*changed}
   # Runs of earlier versions have none.
   del saved["model"]["preset"]
-  assert {*resume.changed_keys(saved, config.to_dict())} == {"model.preset"}
+  assert {*config_changes.changed_keys(saved, config.to_dict())} == {
+    "model.preset"
+  }
 
 
 def test_weights_come_with_their_own_architecture():

@@ -49,7 +49,7 @@ def test_which_keys_may_change(key, allow):
   if isinstance(value, bool):
     value = not value
   config.update_from_flattened_dict({key: other_value(value)})
-  changes = resume.changed_keys(saved, config.to_dict())
+  changes = config_changes.changed_keys(saved, config.to_dict())
   assert list(changes) == ([] if key in FREE.split() else [key])
   allowed = key in FREE.split() or (allow and key in WITH_FLAG.split())
   if allowed:
@@ -62,7 +62,7 @@ def test_which_keys_may_change(key, allow):
 def test_the_message_fits_on_one_screen():
   config = sa.load_config("clevr_set")
   other = sa.load_config("clevr_discovery:small")
-  changes = resume.changed_keys(saved_config(config), other.to_dict())
+  changes = config_changes.changed_keys(saved_config(config), other.to_dict())
   assert len(changes) > 15
   with pytest.raises(ValueError, match=r"and [0-9]+ more") as error:
     config_changes.check_changes("run", 5, changes, True)
@@ -88,7 +88,7 @@ def test_keys_that_an_older_run_does_not_have_count_with_their_defaults():
   saved["data"]["num_scenes"] = saved["data"].pop("scenes")["num_eval"]
   saved["model"]["slot_start"] = saved["model"].pop("slot_init")
   config.model.background_grid = 2
-  changes = resume.changed_keys(saved, config.to_dict())
+  changes = config_changes.changed_keys(saved, config.to_dict())
   assert changes == {"model.background_grid": (0, 2)}
 
 
@@ -98,9 +98,9 @@ def test_a_directory_of_data_may_be_spelled_in_other_ways(monkeypatch):
   config.data.data_dir = "~/data"
   saved = saved_config(config)
   config.data.data_dir = "/home/me/data"
-  assert not resume.changed_keys(saved, config.to_dict())
+  assert not config_changes.changed_keys(saved, config.to_dict())
   config.data.data_dir = "/home/me/other"
-  assert resume.changed_keys(saved, config.to_dict())
+  assert config_changes.changed_keys(saved, config.to_dict())
 
 
 def test_records_of_a_run_without_checkpoints_are_set_aside(tmp_path):

@@ -8,9 +8,9 @@ describes scenes; `open` makes batches of them. Files that are read live in
 from slot_attention_jax.data.procedural.clevr import Clevr
 from slot_attention_jax.data.procedural.datasets import open
 from slot_attention_jax.data.procedural.multi_dsprites import MultiDSprites
-from slot_attention_jax.data.procedural.scenes import (
+from slot_attention_jax.data.procedural.scene_family import (
   Rendering,
-  SceneDataset,
   SceneFamily,
 )
+from slot_attention_jax.data.procedural.scenes import SceneDataset
 from slot_attention_jax.data.procedural.tetrominoes import Tetrominoes

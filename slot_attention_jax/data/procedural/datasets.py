@@ -1,11 +1,15 @@
 """Opens synthetic scenes as a dataset: an endless stream or a fixed list."""
 
 from slot_attention_jax.data import cached_dataset, types
-from slot_attention_jax.data.procedural import fixed_scenes, scenes
+from slot_attention_jax.data.procedural import (
+  fixed_scenes,
+  scene_family,
+  scenes,
+)
 
 
 def open(
-  family: scenes.SceneFamily,
+  family: scene_family.SceneFamily,
   split: str,
   resolution: tuple[int, int],
   batching: cached_dataset.Batching,

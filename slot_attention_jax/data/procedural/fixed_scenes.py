@@ -6,7 +6,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from slot_attention_jax.data import cached_dataset
-from slot_attention_jax.data.procedural import scenes
+from slot_attention_jax.data.procedural import scene_family, scenes
 from slot_attention_jax.runtime import memory, progress
 
 # Number of scenes that a device renders at once.
@@ -14,7 +14,7 @@ _RENDER_BATCH = 64
 
 
 def create_fixed_scenes(
-  family: scenes.SceneFamily,
+  family: scene_family.SceneFamily,
   num_scenes: int,
   resolution: tuple[int, int],
   batching: cached_dataset.Batching,
@@ -78,7 +78,7 @@ def create_fixed_scenes(
 
 
 def _check_memory(
-  family: scenes.SceneFamily, num_scenes: int, resolution: tuple[int, int]
+  family: scene_family.SceneFamily, num_scenes: int, resolution: tuple[int, int]
 ) -> None:
   """Raises ValueError if scenes do not fit into memory, before any is made."""
   height, width = resolution

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slot_attention_jax.data import types
-from slot_attention_jax.data.procedural import scenes, sprites
+from slot_attention_jax.data.procedural import scene_family, sprites
 
 VARIANTS = {
   "binarized": (2, 3),
@@ -193,7 +193,7 @@ class MultiDSprites:
 
   def render(
     self, scene: Scene, resolution: tuple[int, int]
-  ) -> scenes.Rendering:
+  ) -> scene_family.Rendering:
     """Renders a scene; a pixel shows the canvas point at its center.
 
     Args:
@@ -207,7 +207,7 @@ class MultiDSprites:
     Raises:
       ValueError: if H or W is below 1.
     """
-    scenes.check_resolution(resolution)
+    scene_family.check_resolution(resolution)
     h, w = resolution
     rows = (jnp.arange(h, dtype=jnp.float32) + 0.5) / h
     columns = (jnp.arange(w, dtype=jnp.float32) + 0.5) / w
@@ -227,7 +227,7 @@ class MultiDSprites:
     segmentation = jnp.where(inside, index[:, None, None], 0).max(axis=0)
     seen = segmentation[None] == index[:, None, None]  # [O, H, W]
     palette = jnp.concatenate([scene.background[None], scene.color])
-    return scenes.Rendering(
+    return scene_family.Rendering(
       image=(2.0 * palette - 1.0)[segmentation],  # [H, W, 3]
       segmentation=segmentation,
       visibility=seen.sum(axis=(1, 2), dtype=jnp.int32),
@@ -262,7 +262,7 @@ class MultiDSprites:
       `"binarized"` [O, 1], 1 for white; `orientation` [O] in [0, 2 pi];
       `scale` [O] in [0.5, 1].
     """
-    scenes.check_resolution(resolution)
+    scene_family.check_resolution(resolution)
     channels = 1 if self.variant == "binarized" else 3
     real = scene.present
     return {

@@ -1,4 +1,4 @@
-"""Families of synthetic scenes, and batches of them, rendered on the devices.
+"""Batches of synthetic scenes, rendered on the devices.
 
 `SceneDataset` renders inside the compiled step that makes a batch. Every scene
 has its own PRNG key, derived from its number:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slot_attention_jax.data import types
-from slot_attention_jax.data.procedural import scenes
+from slot_attention_jax.data.procedural import scene_family
 
 CANVAS = 35
 """Side of the canvas in canvas units; one unit is one pixel at 35x35."""
@@ -192,7 +192,7 @@ class Tetrominoes:
 
   def render(
     self, scene: Scene, resolution: tuple[int, int]
-  ) -> scenes.Rendering:
+  ) -> scene_family.Rendering:
     """Renders a scene; a pixel shows the canvas point at its center.
 
     Args:
@@ -205,7 +205,7 @@ class Tetrominoes:
     Raises:
       ValueError: if H or W is below 1.
     """
-    scenes.check_resolution(resolution)
+    scene_family.check_resolution(resolution)
     h, w = resolution
     # Integer arithmetic: the canvas unit that contains the center of pixel i.
     rows = (2 * np.arange(h) + 1) * CANVAS // (2 * h)
@@ -223,7 +223,7 @@ class Tetrominoes:
     palette = jnp.concatenate(
       [jnp.full((1, 3), -1.0), jnp.asarray(_COLOR_VALUES)[scene.color]]
     )
-    return scenes.Rendering(
+    return scene_family.Rendering(
       image=palette[segmentation],  # [H, W, 3]
       segmentation=segmentation.astype(jnp.int32),
       visibility=inside.sum(axis=(1, 2), dtype=jnp.int32),
@@ -255,7 +255,7 @@ class Tetrominoes:
       int32, the layout's id; `color` [O, 3] RGB in [0, 1]. The original does
       not document its ids, nor which point of a piece its coordinates refer to.
     """
-    scenes.check_resolution(resolution)
+    scene_family.check_resolution(resolution)
     size = CELL * jnp.asarray(_SHAPE_SIZE)[scene.shape]  # [O, 2]
     center = (scene.corner + 0.5 * size) / CANVAS  # [O, 2]
     return {

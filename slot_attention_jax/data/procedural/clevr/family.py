@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slot_attention_jax.data import transforms, types
-from slot_attention_jax.data.procedural import scenes
+from slot_attention_jax.data.procedural import scene_family
 from slot_attention_jax.data.procedural.clevr import render as render_lib
 from slot_attention_jax.data.procedural.clevr import sampling
 from slot_attention_jax.data.procedural.clevr import scene as scene_lib
@@ -133,7 +133,7 @@ class Clevr:
 
   def render(
     self, scene: scene_lib.Scene, resolution: tuple[int, int]
-  ) -> scenes.Rendering:
+  ) -> scene_family.Rendering:
     """Renders a scene; see `render.render`.
 
     Args:
@@ -176,7 +176,7 @@ class Clevr:
       [O], CLEVR's number in [0, 360); `size`, `material`, `shape`, `color` [O]
       int32 ids as in the layout.
     """
-    scenes.check_resolution(resolution)
+    scene_family.check_resolution(resolution)
     top, bottom, left, right = self._view.window()
     where = scene_lib.project(scene.camera, scene.coords, self.frame)
     corner = np.array([left, top, 0.0], np.float32)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from slot_attention_jax.data.procedural import scenes
+from slot_attention_jax.data.procedural import scene_family
 from slot_attention_jax.data.procedural.clevr import (
   lighting,
   passes,
@@ -24,7 +24,7 @@ def render(
   view: view_lib.View,
   materials: materials_lib.Materials = materials_lib.FITTED,
   textured: bool = False,
-) -> scenes.Rendering:
+) -> scene_family.Rendering:
   """Renders a scene.
 
   Args:
@@ -42,7 +42,7 @@ def render(
   Raises:
     ValueError: on an empty resolution or frame.
   """
-  scenes.check_resolution(resolution)
+  scene_family.check_resolution(resolution)
   bodies = surfaces.get_bodies(s)
   grid = tiles.Grid(resolution)
   camera = view_lib.get_camera(s, resolution, view)
@@ -64,7 +64,7 @@ def render(
   image = 2.0 * srgb.to_srgb(linear) - 1.0
   segmentation = seen.index + 1
   numbers = jnp.arange(1, s.present.shape[0] + 1, dtype=jnp.int32)
-  return scenes.Rendering(
+  return scene_family.Rendering(
     image=jnp.moveaxis(image, 0, -1),
     segmentation=segmentation,
     # A loop, so that XLA does not store a mask of every object.
@@ -78,7 +78,7 @@ def segment(
   s: scene.Scene, resolution: tuple[int, int], view: view_lib.View
 ) -> jax.Array:
   """Renders the segmentation only: that of `render`, [H, W] int32."""
-  scenes.check_resolution(resolution)
+  scene_family.check_resolution(resolution)
   grid = tiles.Grid(resolution)
   seen = tracing.see(
     grid, surfaces.get_bodies(s), view_lib.get_camera(s, resolution, view)

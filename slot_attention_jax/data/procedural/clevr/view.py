@@ -3,7 +3,7 @@
 import flax.struct
 
 from slot_attention_jax.data import transforms
-from slot_attention_jax.data.procedural import scenes
+from slot_attention_jax.data.procedural import scene_family
 from slot_attention_jax.data.procedural.clevr import geometry, scene, tiles
 
 
@@ -28,7 +28,7 @@ class View:
     Raises:
       ValueError: if the frame is empty or too small for the crop.
     """
-    scenes.check_resolution(self.frame)
+    scene_family.check_resolution(self.frame)
     if self.crop is None:
       return 0, self.frame[0], 0, self.frame[1]
     return transforms.crop_window(*self.frame, literal=self.crop == "literal")
