@@ -106,7 +106,7 @@ def make_eval_step(
     evaluate,
     in_shardings=(replicated, batch_sharding, None, None),
     out_shardings=batch_sharding,
-    compiler_options=compilation.quick_options(quick),
+    compiler_options=compilation.quick_options(quick, task.pixels),
   )
   return mesh_lib.under_mesh(compiled, mesh)
 

@@ -10,10 +10,11 @@ DIRECTORY = os.path.join("~", ".cache", "slot_attention_jax", "xla")
 _LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 # LLVM's optimizations, and fusions lowered by MLIR rather than directly, are
 # most of the time of a compilation on CPU.
-_QUICK = {
-  "xla_backend_optimization_level": "0",
-  "xla_cpu_use_fusion_emitters": False,
-}
+_NO_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
+# Pixels of an image from which a step takes longer without LLVM's simplest
+# optimizations than they take: twice as many as of Multi-dSprites and its six
+# slots, half as many as of CLEVR6.
+_MANY_PIXELS = 60_000
 
 
 def keep_programs(directory: str = DIRECTORY) -> None:
@@ -30,7 +31,7 @@ def keep_programs(directory: str = DIRECTORY) -> None:
     jax.config.update(_LEAST_SECONDS, 0.1)
 
 
-def quick_options(quick: bool = True) -> dict[str, Any] | None:
+def quick_options(quick: bool = True, pixels: int = 0) -> dict[str, Any] | None:
   """The `compiler_options` of a program that runs once or a few times.
 
   On CPU it compiles in less time and runs slower; results differ by rounding.
@@ -38,6 +39,9 @@ def quick_options(quick: bool = True) -> dict[str, Any] | None:
 
   Args:
     quick: whether the program is to be compiled so.
+    pixels: of a program that runs a model, those that it works on for each
+      image, `tasks.Task.pixels`: with many, running it twice takes longer than
+      compiling it, and LLVM does its simplest optimizations.
 
   Returns:
     Options for `jax.jit`; None: XLA's own.
@@ -52,4 +56,5 @@ def quick_options(quick: bool = True) -> dict[str, Any] | None:
   """
   if not quick or jax.default_backend() != "cpu":
     return None
-  return dict(_QUICK)
+  level = "1" if pixels >= _MANY_PIXELS else "0"
+  return {"xla_backend_optimization_level": level, **_NO_EMITTERS}

@@ -73,6 +73,11 @@ class ObjectDiscovery(task.Task):
   overlap_ramp: tuple[int, int] = (0, 0)
 
   @property
+  def pixels(self) -> int:
+    """Those of the image, which each slot paints."""
+    return super().pixels * self.num_slots
+
+  @property
   def metric_names(self) -> tuple[str, ...]:
     """`mse`; with ground truth also `SCORES`.
 

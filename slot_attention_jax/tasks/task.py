@@ -70,6 +70,11 @@ class Task(abc.ABC):
   early_iterations: tuple[int, int] = (0, 0)
   early_steps: int = 0
 
+  @property
+  def pixels(self) -> int:
+    """How many pixels the model works on for each image."""
+    return self.image_shape[0] * self.image_shape[1]
+
   def init(self, key: jax.Array) -> Any:
     """Initial parameters."""
     params_key, slots_key = jax.random.split(key)

@@ -152,6 +152,6 @@ def make_train_steps(
     in_shardings=(replicated, replicated, replicated),
     out_shardings=(replicated, replicated),
     donate_argnums=0,
-    compiler_options=compilation.quick_options(quick),
+    compiler_options=compilation.quick_options(quick, task.pixels),
   )
   return mesh_lib.under_mesh(compiled, mesh)

@@ -101,7 +101,7 @@ def make_train_step(
     in_shardings=(replicated, mesh_lib.batch_sharding(mesh)),
     out_shardings=(replicated, replicated),
     donate_argnums=0,
-    compiler_options=compilation.quick_options(quick),
+    compiler_options=compilation.quick_options(quick, task.pixels),
   )
   return mesh_lib.under_mesh(compiled, mesh)
 

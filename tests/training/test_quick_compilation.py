@@ -17,9 +17,9 @@ def asked(monkeypatch):
   requests = []
   options = compilation.quick_options
 
-  def record(quick=True):
+  def record(quick=True, pixels=0):
     requests.append(quick)
-    return options(quick)
+    return options(quick, pixels)
 
   monkeypatch.setattr(compilation, "quick_options", record)
   return requests
@@ -65,6 +65,31 @@ def test_quick_programs_compute_the_same():
   quick = jax.jit(lambda x: jax.nn.softmax(x @ x.T), compiler_options=options)
   np.testing.assert_allclose(quick(x), jax.nn.softmax(x @ x.T), rtol=1e-6)
   assert compilation.quick_options(False) is None
+
+
+def level(config, tmp_path):
+  """LLVM's level for the step of a config."""
+  config = preset.resolve(sa.load_config(config))
+  run = prepared_run.prepare(config, tmp_path)
+  options = compilation.quick_options(True, run.task.pixels)
+  assert options
+  return options["xla_backend_optimization_level"]
+
+
+@pytest.mark.parametrize(
+  ("config", "expected"),
+  [
+    # Steps of seconds, beside which compiling is little.
+    ("clevr_discovery:debug", "1"),
+    # As many pixels, and no decoder.
+    ("clevr_set:debug", "0"),
+    ("multi_dsprites:debug", "0"),
+  ],
+)
+def test_steps_of_many_pixels_are_optimized_a_little(
+  config, expected, tmp_path
+):
+  assert level(config, tmp_path) == expected
 
 
 def test_scenes_compiled_quickly_are_part_of_other_programs(tmp_path):
