@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shlex
 import sys
 from typing import Any
 
@@ -69,7 +70,10 @@ def overridden_keys() -> list[str]:
 
 
 def command() -> str:
-  """The flags that make the config, without what is of this machine only."""
+  """The flags that make the config, without what is of this machine only.
+
+  Values are quoted where a shell needs it.
+  """
   path, arg = config_file()
   file = pathlib.PurePath(*path.parts[-2:]).as_posix()
   items = [
@@ -78,10 +82,11 @@ def command() -> str:
     if item.strip().split("=")[0] not in _MACHINE_KEYS
   ]
   overrides = config_flags.get_override_values(flags.FLAGS["config"])
+  name = ":".join(filter(None, [file, ",".join(items)]))
   return " ".join(
-    [":".join(filter(None, [f"--config={file}", ",".join(items)]))]
+    [f"--config={shlex.quote(name)}"]
     + [
-      f"--config.{key}={value}"
+      f"--config.{key}={shlex.quote(str(value))}"
       for key, value in overrides.items()
       if key not in _MACHINE_KEYS
     ]

@@ -139,9 +139,8 @@ _VIEWER_HELP = (
 
 def _how_to_get_slots(run: runs.Run) -> Markup:
   recipe = str(run.metadata.get("recipe") or "--config=NAME")
-  # Kept without quotes: arguments begin where a flag does.
-  flags = (*re.split(r" (?=--)", recipe), f"--workdir={run.path}")
-  command = " ".join(shlex.quote(flag) for flag in flags)
+  flags = map(_unquoted, re.split(r" (?=--)", recipe))
+  command = shlex.join([*flags, f"--workdir={run.path}"])
   return markup.join(
     "This run has no figures/STEP.npz, in which every evaluation now keeps its "
     "slots. To see those of its last checkpoint here, evaluate it, then make "
@@ -152,6 +151,15 @@ def _how_to_get_slots(run: runs.Run) -> Markup:
     ),
     ". (logging.num_images=0 keeps none.)",
   )
+
+
+def _unquoted(flag: str) -> str:
+  """A flag of a command, which older runs kept without quotes."""
+  try:
+    parts = shlex.split(flag)
+  except ValueError:
+    return flag
+  return parts[0] if len(parts) == 1 else flag
 
 
 def _page(title: str, body: Sequence[Any], data: dict[str, Any]) -> str:

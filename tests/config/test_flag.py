@@ -1,6 +1,7 @@
 """Tests of `--config` and its overrides, without starting the program."""
 
 import re
+import shlex
 import sys
 
 import pytest
@@ -124,7 +125,8 @@ def test_thresholds_are_read_as_they_are_printed(text, parse):
   config = parse("--config=quickstart", f"--config.eval.thresholds={text}")
   assert config.eval.thresholds == (float("inf"), 1.0)
   # What the run's metadata keep can be read again.
-  assert "--config.eval.thresholds=(inf, 1" in flag.command()
+  _, shown = shlex.split(flag.command())
+  assert parse("--config=quickstart", shown).eval == config.eval
 
 
 def test_thresholds_are_read_behind_the_colon_as_they_are_printed(parse):
@@ -226,6 +228,19 @@ def test_the_command_has_all_that_makes_the_config(parse):
   )
   # Where the data lie is of this machine only.
   assert flag.command() == "--config=configs/clevr_set.py:small --config.seed=3"
+
+
+def test_the_command_can_be_pasted_into_a_shell(parse):
+  typed = [
+    "--config=folder:debug,data.resolution=(64, 64)",
+    "--config.model.broadcast_size=(8, 8)",
+    "--config.data.crop=",
+  ]
+  config = parse(*typed)
+  name, *overrides = shlex.split(flag.command())
+  assert name == "--config=configs/folder.py:debug,data.resolution=(64, 64)"
+  assert parse("--config=folder:debug", *overrides).model == config.model
+  assert "--config.data.crop=''" in flag.command()
 
 
 def test_the_command_names_a_file_by_its_directory(parse, tmp_path):

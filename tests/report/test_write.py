@@ -172,8 +172,14 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
     sa.write_report([])
 
 
-def test_the_command_that_evaluates_can_be_pasted(tmp_path):
-  recipe = "--config=a,strides=(3, 1) --config.seed=0"
+@pytest.mark.parametrize(
+  "recipe",
+  [
+    "--config=a,strides=(3, 1) --config.seed=0",  # As version 0.1 kept it.
+    "--config='a,strides=(3, 1)' --config.seed=0",
+  ],
+)
+def test_the_command_that_evaluates_can_be_pasted(recipe, tmp_path):
   run = made_up.make(tmp_path / "my 'run", made_up.ROWS, {"recipe": recipe})
   text = html.unescape(sa.write_report(run).read_text())
   (command,) = re.findall(
