@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     "--model",
     metavar="NAME|FILE|RUN",
     help="the first model that is offered: a name, a .safetensors file, or the "
-    "--workdir of a training; default: clevr6_small",
+    "--workdir of a training; default: clevr6",
   )
   parser.add_argument(
     "--port", type=int, default=7860, help="of the page; default: 7860"

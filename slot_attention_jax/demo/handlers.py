@@ -49,7 +49,7 @@ class Models:
 def offered(model: str | None = None) -> Models:
   """The package's models, and first of all one of the user's."""
   names = list(pretrained.pretrained_names())
-  names.sort(key=lambda name: name != "clevr6_small")
+  names.sort(key=lambda name: name != "clevr6")
   if model is not None and model not in names:
     trained_model.load(model)
     names.insert(0, model)

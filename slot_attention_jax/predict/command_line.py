@@ -1,6 +1,6 @@
 """Finds the slots of images with trained weights; no config is needed.
 
-  slot-attention predict --model=clevr6_small --images=DIR --output=predictions
+  slot-attention predict --model=clevr6 --images=DIR --output=predictions
 
 For every image, a directory in --output has
 

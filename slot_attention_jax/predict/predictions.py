@@ -21,7 +21,7 @@ Predictions = result.Predictions
 
 def predict(
   images: np.ndarray | Sequence[np.ndarray],
-  model: str | os.PathLike[str] | trained_model.TrainedModel = "clevr6_small",
+  model: str | os.PathLike[str] | trained_model.TrainedModel = "clevr6",
   *,
   num_slots: int | None = None,
   num_iterations: int | None = None,

@@ -157,7 +157,7 @@ def test_models_that_are_not_offered_are_not_loaded(tmp_path):
   offered = handlers_lib.offered("quickstart")
   assert offered.names[0] == "quickstart"
   assert set(offered.names) == set(sa.pretrained_names())
-  assert handlers_lib.offered().names[0] == "clevr6_small"
+  assert handlers_lib.offered().names[0] == "clevr6"
   assert handlers_lib.offered(DISCOVERY).names[0] == DISCOVERY
   with pytest.raises(ValueError, match="none of these"):
     handlers_lib.offered(str(tmp_path / "none"))
