@@ -10,7 +10,8 @@ devices are done: render batch k, train on it, and so on.
 `--batch_size=0` takes each config's own, which asks for an accelerator. The
 medians are of `--repeats` pairs, and the share is the median, over the pairs,
 of the time of rendering in that of the step. Seconds of compiling are without a
-cache.
+cache. On a CPU that other programs use too, `--clock=cpu` counts CPU seconds in
+place of time.
 
 The last column is the memory that XLA plans for a batch of `--memory_batch`
 scenes, which is compiled and not run: temporary buffers and results, of one
@@ -41,7 +42,10 @@ _BATCH_SIZE = flags.DEFINE_integer(
 )
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed pairs.")
 _MEMORY_BATCH = flags.DEFINE_integer(
-  "memory_batch", 512, "Images of the batch whose memory is told."
+  "memory_batch", 512, "Images of the batch whose memory is told; 0: none is."
+)
+_CLOCK = flags.DEFINE_enum(
+  "clock", "wall", ["wall", "cpu"], "Seconds of time, or of this process' CPUs."
 )
 
 
@@ -73,11 +77,16 @@ def compile_batch(dataset):
   return make.lower(np.uint32(0)).compile()
 
 
+def now():
+  """Seconds by the clock of the flag."""
+  return time.process_time() if _CLOCK.value == "cpu" else time.perf_counter()
+
+
 def seconds(call, *args):
   """Result of a call and the time until the devices have it."""
-  start = time.perf_counter()
+  start = now()
   result = jax.block_until_ready(call(*args))
-  return result, time.perf_counter() - start
+  return result, now() - start
 
 
 def compile_both(config, mesh):
@@ -86,13 +95,23 @@ def compile_both(config, mesh):
   task = tasks.create_task(config, dataset.info)
   optimizer, schedule = optimizers.create_optimizer(config.optim)
   state = steps.create_state(task, optimizer, config.seed, mesh)
-  start = time.perf_counter()
+  start = now()
   render = compile_batch(dataset)
-  middle = time.perf_counter()
+  middle = now()
   step = steps.make_train_step(task, optimizer, schedule, mesh)
   step = step.lower(state, render(np.uint32(0))).compile()
-  end = time.perf_counter()
+  end = now()
   return dataset, state, (render, step), (middle - start, end - middle)
+
+
+def planned_memory(config, mesh):
+  """MiB of temporary buffers and of results of a batch of `--memory_batch`."""
+  if not _MEMORY_BATCH.value:
+    return "", ""
+  large = create_dataset(config, _MEMORY_BATCH.value, mesh)
+  memory = compile_batch(large).memory_analysis()
+  sizes = memory.temp_size_in_bytes, memory.output_size_in_bytes
+  return tuple(f"{size / 2**20:.0f}" for size in sizes)
 
 
 def main(argv):
@@ -106,7 +125,8 @@ def main(argv):
   mesh = mesh_lib.create_mesh()
   print(
     f"{jax.default_backend()}, {jax.devices()[0].device_kind}, {mesh.size} "
-    f"device(s), jax {jax.__version__}, {_REPEATS.value} pairs"
+    f"device(s), jax {jax.__version__}, {_REPEATS.value} pairs, "
+    f"{_CLOCK.value} clock"
   )
   print(
     "| config | data | resolution | batch | render, ms per image | "
@@ -128,14 +148,12 @@ def main(argv):
       1e3 * statistics.median(t) / b for t in zip(*times, strict=True)
     )
     share = statistics.median(r / t for r, t in times)
-    large = create_dataset(config, _MEMORY_BATCH.value, mesh)
-    memory = compile_batch(large).memory_analysis()
+    memory = planned_memory(config, mesh)
     h, w, _ = dataset.info.image_shape
     print(
       f"| {name} | {dataset.info.name} | {h}x{w} | {b} | {rendering:.3g} | "
       f"{training:.3g} | {100 * share:.1f} % | {compiled[0]:.1f} | "
-      f"{compiled[1]:.1f} | {memory.temp_size_in_bytes / 2**20:.0f} | "
-      f"{memory.output_size_in_bytes / 2**20:.0f} |",
+      f"{compiled[1]:.1f} | {' | '.join(memory)} |",
       flush=True,
     )
 
