@@ -10,6 +10,9 @@ other's gradient with respect to its inputs. All forms are exact up to rounding.
 | transposed | a stride-1 convolution for each phase, interleaved | stride 1, then depth to space | as GPU |
 | gradient of the kernel | in pieces | XLA's | through space to depth |
 
+Large batches of large images that `conv2d` strides by 2 have another form on
+CPUs, `winograd`, for the convolution and both gradients.
+
 No form dilates its inputs, which XLA:CPU compiles to naive loops.
 `runtime.platform` chooses when a program is lowered, so that one compiled ahead
 of time for another platform gets that one's form; trainings and evaluations are
@@ -25,7 +28,11 @@ import jax.numpy as jnp
 
 from slot_attention_jax.modules import shard_types
 from slot_attention_jax.modules.convolution import dense as dense_lib
-from slot_attention_jax.modules.convolution import kernel_gradient, toom_cook
+from slot_attention_jax.modules.convolution import (
+  kernel_gradient,
+  toom_cook,
+  winograd,
+)
 from slot_attention_jax.runtime import platform
 
 # Output columns times channels from which XLA:CPU uses several cores.
@@ -94,19 +101,29 @@ def conv_transpose2d(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv2d(inputs, kernel, stride):
-  return _strided(inputs, kernel, stride)
+  usual = functools.partial(_strided, stride=stride)
+  if not winograd.is_faster(inputs.shape, kernel, stride):
+    return usual(inputs, kernel)
+  return platform.dependent(inputs, kernel, cpu=winograd.strided, default=usual)
 
 
 def _conv2d_forward(inputs, kernel, stride):
-  return _strided(inputs, kernel, stride), (inputs, kernel)
+  return _conv2d(inputs, kernel, stride), (inputs, kernel)
 
 
 def _conv2d_backward(stride, residuals, gradient):
   inputs, kernel = residuals
-  size = inputs.shape[1:3]
-  return (
-    _transposed(gradient, kernel, stride, size),
-    _kernel_gradient(inputs, gradient, kernel, stride),
+
+  def usual(inputs, kernel, gradient):
+    return (
+      _transposed(gradient, kernel, stride, inputs.shape[1:3]),
+      _kernel_gradient(inputs, gradient, kernel, stride),
+    )
+
+  if not winograd.is_faster(inputs.shape, kernel, stride):
+    return usual(inputs, kernel, gradient)
+  return platform.dependent(
+    inputs, kernel, gradient, cpu=winograd.gradients, default=usual
   )
 
 

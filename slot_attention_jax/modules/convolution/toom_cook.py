@@ -10,6 +10,8 @@ in float32 its root mean square error is about 1.4e-6 of the outputs', where the
 direct sum has 0.4e-6.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,33 +27,44 @@ _MIN_CHANNELS = 32
 _MIN_COLUMNS = 16
 
 
-def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  r"""Matrices of y = A ((K k) * (X x)): [4, 8], [8, 5] and [8, 8].
+def transforms(
+  tile: int, taps: int, points: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  r"""Matrices of y = A ((K k) * (X x)), for m outputs and r taps.
 
-  Toom-Cook multiplies polynomials: that of degree 3 with coefficients y and
-  that of degree 4 with coefficients k have a product of degree 7, which follows
-  from its values at 8 points. It is V (T y * K k), where T and K evaluate and V
-  interpolates. The correlation y_m = \sum_j k_j x_{m + j} is the transpose of
-  this map of y: A = T' and X = V'. Row i of X holds the coefficients of the
-  i-th Lagrange polynomial, \prod_{j != i} (t - p_j) / (p_i - p_j); its
-  denominator is moved to K, so that X is nearly all whole numbers.
+  Toom-Cook multiplies polynomials: that of degree m - 1 with coefficients y and
+  that of degree r - 1 with coefficients k have a product of degree m + r - 2,
+  which follows from its values at m + r - 1 points. It is V (T y * K k), where
+  T and K evaluate and V interpolates. The correlation
+  y_m = \sum_j k_j x_{m + j} is the transpose of this map of y: A = T' and
+  X = V'. Row i of X holds the coefficients of the i-th Lagrange polynomial,
+  \prod_{j != i} (t - p_j) / (p_i - p_j); its denominator is moved to K, so that
+  X is nearly all whole numbers if the points are.
+
+  Args:
+    tile: m, outputs of a tile.
+    taps: r, of the kernel.
+    points: m + r - 2 different numbers; infinity is the last point.
+
+  Returns:
+    The triple (A [m, m + r - 1], K [m + r - 1, r], X [m + r - 1, m + r - 1]).
   """
-  num_points = _TILE + _TAPS - 1
+  num_points = tile + taps - 1
   of_inputs = np.zeros((num_points, num_points))
-  of_kernel = np.zeros((num_points, _TAPS))
-  of_products = np.zeros((_TILE, num_points))
-  for i, point in enumerate(_POINTS):
-    others = np.delete(_POINTS, i)
+  of_kernel = np.zeros((num_points, taps))
+  of_products = np.zeros((tile, num_points))
+  for i, point in enumerate(points):
+    others = np.delete(points, i)
     polynomial = np.poly(others)[::-1]  # Lowest power first.
     # A power of two scales the inputs' transform to about 1 without rounding,
     # so that float32 loses as little as it can; K undoes it.
     scale = 2.0 ** np.round(np.log2(np.abs(polynomial).max()))
     of_inputs[i, :-1] = polynomial / scale
-    of_kernel[i] = point ** np.arange(_TAPS) * scale / np.prod(point - others)
-    of_products[:, i] = point ** np.arange(_TILE)
+    of_kernel[i] = point ** np.arange(taps) * scale / np.prod(point - others)
+    of_products[:, i] = point ** np.arange(tile)
   # The value at infinity is the leading coefficient: the last tap and the last
   # output alone have a part in it, and its polynomial vanishes at the others.
-  polynomial = np.poly(_POINTS)[::-1]
+  polynomial = np.poly(points)[::-1]
   scale = 2.0 ** np.round(np.log2(np.abs(polynomial).max()))
   of_inputs[-1] = polynomial / scale
   of_kernel[-1, -1] = scale
@@ -59,7 +72,7 @@ def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   return of_products, of_kernel, of_inputs
 
 
-_OF_PRODUCTS, _OF_KERNEL, _OF_INPUTS = _transforms()
+_OF_PRODUCTS, _OF_KERNEL, _OF_INPUTS = transforms(_TILE, _TAPS, _POINTS)
 
 
 def is_faster(inputs: jax.Array, kernel: jax.Array, stride: int) -> bool:
