@@ -3,7 +3,8 @@
 Synthetic scenes are rendered on the devices that train, so rendering takes
 time away from training. For each config this compiles the dataset's batch and
 the config's real train step, then times the two alternately, each until the
-devices are done: render batch k, train on it, and so on.
+devices are done: render batch k twice, of which the second counts, train on it,
+and so on.
 
   python -m experiments.benchmarks.scenes --batch_size=4
 
@@ -139,6 +140,8 @@ def main(argv):
     dataset, state, (render, step), compiled = compile_both(config, mesh)
     times = []
     for k in range(_REPEATS.value + 1):
+      # Untimed, for the step's buffers may still be given back to the system.
+      seconds(render, np.uint32(k))
       batch, rendering = seconds(render, np.uint32(k))
       (state, _), training = seconds(step, state, batch)
       times.append((rendering, training))
