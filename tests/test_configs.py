@@ -33,6 +33,7 @@ VARIANTS = [
   "clevr_discovery:small,background,enlarged",
   "clevr_set:fast",
   "clevr_set:small",
+  "clevr_set:small,enlarged",
   "multi_dsprites:fast",
   "multi_dsprites:small",
   "tetrominoes:fast",
@@ -237,14 +238,18 @@ def test_models_give_the_shapes_of_the_data(name):
     assert sum(x.size for x in jax.tree.leaves(params)) == num_params
 
 
-@pytest.mark.parametrize("name", ["small", "small,background"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "clevr_discovery:small",
+    "clevr_discovery:small,background",
+    "clevr_set:small",
+  ],
+)
 def test_the_enlarged_model_starts_from_the_small_one(name):
   small, large = (
     tasks.create_task(config, info_of(config))
-    for config in (
-      sa.load_config(f"clevr_discovery:{arg}")
-      for arg in (name, f"{name},enlarged")
-    )
+    for config in map(sa.load_config, (name, f"{name},enlarged"))
   )
   assert large.image_shape == (128, 128, 3)
   given, wanted = (

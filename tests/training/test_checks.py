@@ -36,10 +36,15 @@ def test_a_named_metric_that_the_data_do_not_allow_is_an_error():
 
 
 @pytest.mark.parametrize(
-  "name", ["small,enlarged", "small,background,enlarged"]
+  "name",
+  [
+    "clevr_discovery:small,enlarged",
+    "clevr_discovery:small,background,enlarged",
+    "clevr_set:small,enlarged",
+  ],
 )
 def test_an_enlarged_model_needs_weights_or_a_word_that_it_does_not(name):
-  config = sa.load_config(f"clevr_discovery:{name}")
+  config = sa.load_config(name)
   message = r"train\.initial_weights=RUN; .* random .*train\.initial_weights= "
   with pytest.raises(ValueError, match=message):
     checks.check(config, 1)
