@@ -83,9 +83,10 @@ def test_autoencoders_reach_the_metrics_of_their_cards(name):
 
 
 @pytest.mark.slow
-def test_set_predictor_reaches_the_metrics_of_its_card():
-  metadata = sa.pretrained_metadata("clevr_set_small")
-  metrics, info = _measure("clevr_set_small", 256)
+@pytest.mark.parametrize("name", ["clevr_set", "clevr_set_small"])
+def test_set_predictors_reach_the_metrics_of_their_cards(name):
+  metadata = sa.pretrained_metadata(name)
+  metrics, info = _measure(name, 256)
   for short, value in metrics.items():
     # The card is of 15,000 scenes.
     expected = metadata.metrics[f"{info.name}/{info.split}/{short}"]
