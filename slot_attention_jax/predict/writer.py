@@ -166,13 +166,13 @@ class Writer:
     if trained.layout is not None:
       count = sum(len(rows) for _, rows in self._objects)
       how = {
-        "camera": "the mean camera of the data, so off by a few pixels",
+        "camera": "predicted coordinates, as the mean camera sees them",
         "attention": "the center of mass of each slot's attention",
       }[self._first.pixels_from if self._first else "attention"]
       lines += [
         f"  {count} objects: {self._output / 'objects.csv'}, "
         f"{self._output / 'objects.json'}, NAME/objects.png",
-        f"  Their places in the image are from {how}.",
+        f"  Marks are at {how}.",
       ]
     lines.append(f"In Python: sa.predict(images, model={self._model!r}).")
     return "\n".join(lines)
