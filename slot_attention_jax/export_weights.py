@@ -135,7 +135,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     "--output_dir",
     help="where the files go; default: 'weights' in the directory of the run",
   )
-  parser.add_argument("--checkpoint", default="last", choices=["last", "best"])
+  parser.add_argument(
+    "--checkpoint",
+    default="last",
+    choices=["last", "best"],
+    help="the checkpoint that was evaluated; default: last",
+  )
   parser.add_argument(
     "--recipe", default="", help="flags of the config; default: the run's"
   )

@@ -152,7 +152,7 @@ def check_source(data: Any) -> None:
   if data.name == "folder" and not data.data_dir:
     raise ValueError(
       "Expected data.data_dir to name the folder of images for "
-      "data.name='folder', got ''."
+      "data.name='folder', got ''. Add --config.data.data_dir=DIR."
     )
 
 
