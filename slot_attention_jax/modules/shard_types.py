@@ -63,6 +63,23 @@ def varying_axes(x: jax.Array) -> frozenset[str]:
   return frozenset() if kind is None else kind.varying
 
 
+def may_be_split(x: jax.Array) -> bool:
+  """Whether the compiler may split an array over devices, as it sees fit.
+
+  Args:
+    x: any array.
+
+  Returns:
+    True on a mesh of several devices with Auto axes; False within
+    `jax.shard_map` over all of them, where each device has its own array.
+  """
+  mesh = jax.typeof(x).sharding.mesh
+  return any(
+    size > 1 and kind == jax.sharding.AxisType.Auto
+    for size, kind in zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+  )
+
+
 def check_not_explicit(x: jax.Array, what: str) -> None:
   """Raises ValueError if an array is split over Explicit axes of a mesh.
 

@@ -17,8 +17,8 @@ No form dilates its inputs, which XLA:CPU compiles to naive loops.
 `runtime.platform` chooses when a program is lowered, so that one compiled ahead
 of time for another platform gets that one's form; trainings and evaluations are
 traced for the platform of their mesh alone. The gradients are custom
-(`jax.custom_vjp`): reverse mode, vmap and reverse mode of reverse mode work,
-plain forward mode (`jax.jvp`) does not.
+(`jax.custom_vjp`): reverse mode, vmap and either mode of reverse mode work (so
+does `jax.hessian`), plain forward mode (`jax.jvp`) does not.
 """  # noqa: E501
 
 import functools
@@ -99,16 +99,19 @@ def conv_transpose2d(
   return _conv_transpose2d(*shard_types.together(inputs, kernel), stride)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv2d(inputs, kernel, stride):
+def _forward(inputs, kernel, stride):
   usual = functools.partial(_strided, stride=stride)
-  if not winograd.is_faster(inputs.shape, kernel, stride):
+  if not winograd.is_faster(inputs, kernel, stride):
     return usual(inputs, kernel)
   return platform.dependent(inputs, kernel, cpu=winograd.strided, default=usual)
 
 
+_conv2d = jax.custom_vjp(_forward, nondiff_argnums=(2,))
+
+
 def _conv2d_forward(inputs, kernel, stride):
-  return _conv2d(inputs, kernel, stride), (inputs, kernel)
+  # Not `_conv2d`, which has no forward mode: a Hessian takes it of this.
+  return _forward(inputs, kernel, stride), (inputs, kernel)
 
 
 def _conv2d_backward(stride, residuals, gradient):
@@ -120,7 +123,7 @@ def _conv2d_backward(stride, residuals, gradient):
       _kernel_gradient(inputs, gradient, kernel, stride),
     )
 
-  if not winograd.is_faster(inputs.shape, kernel, stride):
+  if not winograd.is_faster(inputs, kernel, stride):
     return usual(inputs, kernel, gradient)
   return platform.dependent(
     inputs, kernel, gradient, cpu=winograd.gradients, default=usual
@@ -130,14 +133,16 @@ def _conv2d_backward(stride, residuals, gradient):
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv_transpose2d(inputs, kernel, stride):
+def _forward_transposed(inputs, kernel, stride):
   size = (inputs.shape[1] * stride, inputs.shape[2] * stride)
   return _transposed(inputs, kernel, stride, size)
 
 
+_conv_transpose2d = jax.custom_vjp(_forward_transposed, nondiff_argnums=(2,))
+
+
 def _conv_transpose2d_forward(inputs, kernel, stride):
-  return _conv_transpose2d(inputs, kernel, stride), (inputs, kernel)
+  return _forward_transposed(inputs, kernel, stride), (inputs, kernel)
 
 
 def _conv_transpose2d_backward(stride, residuals, gradient):

@@ -15,10 +15,13 @@ by their first axes. A loop over a few images, as many as have so many tiles,
 keeps the transformed inputs, 2.25 times the images, in the caches.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slot_attention_jax.modules import shard_types
 from slot_attention_jax.modules.convolution import dense, toom_cook
 
 _TILE = 4  # Rows and columns of outputs of a tile.
@@ -35,30 +38,38 @@ _MIN_CHANNELS = 32
 _MIN_TILES = 2048
 # Tiles of a piece, from which XLA:CPU uses several cores.
 _PIECE_TILES = 512
+# With fewer, as of many small images in a prime number, reading the kernel
+# costs more than is saved.
+_MIN_PIECE_TILES = 16
 
 
-def is_faster(shape: tuple[int, ...], kernel: jax.Array, stride: int) -> bool:
-  """Whether this module takes these shapes and is faster on CPUs.
+def is_faster(inputs: jax.Array, kernel: jax.Array, stride: int) -> bool:
+  """Whether this module takes these arrays and is faster on CPUs.
 
   Args:
-    shape: (B, H, W, C) of the strided convolution's inputs; B is not a number
-      in a program that is exported for any.
+    inputs: [B, H, W, C]; sizes are not numbers in a program that is exported
+      for any.
     kernel: [kh, kw, C, F].
     stride: stride of both axes.
 
   Returns:
-    True for float32 and wider, stride 2, kernels of 5x5, images whose sides are
-    multiples of 8, at least 32 channels, and at least 2048 tiles.
+    True for float32 and float64, stride 2, kernels of 5x5, images whose sides
+    are multiples of 8, at least 32 channels, and at least 2048 tiles, 16 in a
+    piece, unless the compiler may split the batch over devices: it would gather
+    all images for the loop over them.
   """
-  b, h, w, _ = shape
+  sizes = inputs.shape[:3]
   return (
-    isinstance(b, int)
+    all(isinstance(n, int) for n in sizes)
     and stride == 2
     and kernel.shape[:2] == _KERNEL
     and min(kernel.shape[2:]) >= _MIN_CHANNELS
-    and h % (2 * _TILE) == w % (2 * _TILE) == 0
-    and b * h * w >= _MIN_TILES * (2 * _TILE) ** 2
-    and jnp.finfo(kernel.dtype).bits >= 32
+    and sizes[1] % (2 * _TILE) == sizes[2] % (2 * _TILE) == 0
+    and math.prod(sizes) >= _MIN_TILES * (2 * _TILE) ** 2
+    and inputs.dtype == kernel.dtype
+    and inputs.dtype in (jnp.float32, jnp.float64)
+    and _tiles_of_a_piece(*sizes) >= _MIN_PIECE_TILES
+    and not shard_types.may_be_split(inputs)
   )
 
 
@@ -216,6 +227,12 @@ def _piece(batch_size, h, w, min_tiles):
   return min(enough or [max(n for n in divisors if n <= needed)])
 
 
+def _tiles_of_a_piece(b, h, w):
+  """Of images of [h, w] inputs."""
+  h, w = h // 2, w // 2
+  return _piece(b, h, w, _PIECE_TILES) * (h // _TILE) * (w // _TILE)
+
+
 def _rows_of_inputs(images):
   """[B, h, a, w, C] to values [6, B, h / 4, a, w + 2, C] of six rows.
 
@@ -256,7 +273,9 @@ def _not_before(number, x):
   What depends on nothing, or on parameters alone, XLA computes at the beginning
   of the program, and keeps in memory until it is needed.
   """
-  return x + 0 * number
+  # Zero, which XLA does not know, also if the number is NaN or infinite: one
+  # image's must not reach the gradients of others.
+  return x + (number > jnp.inf).astype(x.dtype)
 
 
 def _mix(matrix, arrays, axis, parts=1):

@@ -130,6 +130,17 @@ def test_transformations(platform):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3 * np.abs(b).max())
 
 
+@pytest.mark.parametrize(
+  "conv", [by_platform.conv2d, by_platform.conv_transpose2d]
+)
+def test_hessian(conv):
+  """Its forward mode is of gradients, which it needs to reach."""
+  x, kernel = arguments(1, (4, 4), (3, 3), 2, (2, 2))
+  hessian = jax.hessian(lambda k: jnp.sum(conv(x, k, 2) ** 3))
+  shape = jax.eval_shape(hessian, kernel).shape
+  assert shape == kernel.shape + kernel.shape
+
+
 def test_bfloat16(platform):
   x, kernel = arguments(2, (8, 8), (5, 5), 4, (4, 4))
   x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)

@@ -39,6 +39,25 @@ def direct_gradients(x, kernel, g):
   return of_inputs[:, 1 : 1 + h, 1 : 1 + w], of_kernel
 
 
+def plain(x, kernel):
+  return jax.lax.conv_general_dilated(
+    x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+
+
+def ours(x, kernel):
+  return by_platform.conv2d(x, kernel, 2)
+
+
+@pytest.fixture
+def small(monkeypatch):
+  """`conv2d` takes small arrays here, too, an image at a time."""
+  monkeypatch.setattr(winograd, "_MIN_TILES", 1)
+  monkeypatch.setattr(winograd, "_MIN_CHANNELS", 1)
+  monkeypatch.setattr(winograd, "_PIECE_TILES", 2)
+  monkeypatch.setattr(winograd, "_MIN_PIECE_TILES", 1)
+
+
 def with_gradients(x, kernel, g):
   return winograd.strided(x, kernel), *winograd.gradients(x, kernel, g)
 
@@ -73,22 +92,58 @@ SHAPE = (8, 128, 128, 32)
 
 
 @pytest.mark.parametrize(
-  ("shape", "kernel", "stride", "dtype", "expected"),
+  ("shape", "kernel", "stride", "dtypes", "expected"),
   [
-    (SHAPE, (5, 5, 32, 32), 2, "float32", True),
-    ((7, 128, 128, 32), (5, 5, 32, 32), 2, "float32", False),
-    ((9, 124, 128, 32), (5, 5, 32, 32), 2, "float32", False),
-    ((9, 128, 124, 32), (5, 5, 32, 32), 2, "float32", False),
-    (SHAPE, (5, 5, 31, 32), 2, "float32", False),
-    (SHAPE, (5, 5, 32, 31), 2, "float32", False),
-    (SHAPE, (3, 5, 32, 32), 2, "float32", False),
-    (SHAPE, (5, 5, 32, 32), 1, "float32", False),
-    (SHAPE, (5, 5, 32, 32), 2, "bfloat16", False),
+    (SHAPE, (5, 5, 32, 32), 2, "ff", True),
+    ((7, 128, 128, 32), (5, 5, 32, 32), 2, "ff", False),
+    ((9, 124, 128, 32), (5, 5, 32, 32), 2, "ff", False),
+    ((9, 128, 124, 32), (5, 5, 32, 32), 2, "ff", False),
+    (SHAPE, (5, 5, 31, 32), 2, "ff", False),
+    (SHAPE, (5, 5, 32, 31), 2, "ff", False),
+    (SHAPE, (3, 5, 32, 32), 2, "ff", False),
+    (SHAPE, (5, 5, 32, 32), 1, "ff", False),
+    # Half, mixed, complex and whole numbers.
+    (SHAPE, (5, 5, 32, 32), 2, "ee", False),
+    (SHAPE, (5, 5, 32, 32), 2, "ef", False),
+    (SHAPE, (5, 5, 32, 32), 2, "FF", False),
+    (SHAPE, (5, 5, 32, 32), 2, "ii", False),
+    # Prime numbers of images, of 16 and of 4 tiles.
+    ((131, 32, 32, 32), (5, 5, 32, 32), 2, "ff", True),
+    ((521, 16, 16, 32), (5, 5, 32, 32), 2, "ff", False),
   ],
 )
-def test_is_faster(shape, kernel, stride, dtype, expected):
-  k = jnp.zeros(kernel, dtype)
-  assert winograd.is_faster(shape, k, stride) is expected
+def test_is_faster(shape, kernel, stride, dtypes, expected):
+  def ask(x, kernel):
+    assert winograd.is_faster(x, kernel, stride) is expected
+
+  jax.eval_shape(
+    ask, *map(jax.ShapeDtypeStruct, (shape, kernel), map(np.dtype, dtypes))
+  )
+
+
+def test_is_not_used_where_the_compiler_would_gather_the_images():
+  """But is within `jax.shard_map`, where each device has its own."""
+  mesh = jax.make_mesh(
+    (2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  answers = []
+
+  def ask(x, kernel):
+    answers.append(winograd.is_faster(jax.nn.relu(x), kernel, 2))
+    return x
+
+  kernel = jnp.zeros((5, 5, 32, 32))
+  x = jax.ShapeDtypeStruct(
+    (16, *SHAPE[1:]),
+    jnp.float32,
+    sharding=jax.NamedSharding(mesh, jax.P("data")),
+  )
+  on_each = jax.shard_map(
+    ask, mesh=mesh, in_specs=(jax.P("data"), jax.P()), out_specs=jax.P("data")
+  )
+  jax.jit(ask).trace(x, kernel)
+  jax.jit(on_each).trace(x, kernel)
+  assert answers == [False, True]
 
 
 def test_is_used_on_cpu_only_and_for_any_batch_not():
@@ -119,11 +174,9 @@ def test_images_of_a_piece(batch_size, expected):
   assert winograd._piece(batch_size, 64, 64, 512) == expected
 
 
-def test_in_shard_map(monkeypatch):
+@pytest.mark.usefixtures("small")
+def test_in_shard_map():
   """Which checks over which axes the carry of a loop differs."""
-  monkeypatch.setattr(winograd, "_MIN_TILES", 1)
-  monkeypatch.setattr(winograd, "_MIN_CHANNELS", 1)
-  monkeypatch.setattr(winograd, "_PIECE_TILES", 1)
   mesh = jax.make_mesh(
     (2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
   )
@@ -144,18 +197,11 @@ def test_in_shard_map(monkeypatch):
   assert of_kernel.shape == kernel.shape
 
 
-def test_gradients_of_gradients(monkeypatch):
-  monkeypatch.setattr(winograd, "_MIN_TILES", 1)
-  monkeypatch.setattr(winograd, "_MIN_CHANNELS", 1)
-  monkeypatch.setattr(winograd, "_PIECE_TILES", 2)
+@pytest.mark.usefixtures("small")
+def test_gradients_of_gradients():
   x, kernel, _ = (
     jnp.asarray(x, jnp.float32) for x in arguments(2, (8, 8), 2, 3)
   )
-
-  def plain(x, kernel):
-    return jax.lax.conv_general_dilated(
-      x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
 
   def results(conv, x, kernel):
     def of_kernel(x, kernel):
@@ -163,14 +209,34 @@ def test_gradients_of_gradients(monkeypatch):
 
     each = jax.vmap(of_kernel, (0, None))(x[:, None], kernel)
     twice = jax.grad(lambda x: jnp.sum(of_kernel(x, kernel) ** 2))(x)
-    return each, twice
-
-  def ours(x, kernel):
-    return by_platform.conv2d(x, kernel, 2)
+    # As `jax.hessian` does.
+    forward = jax.jvp(of_kernel, (x, kernel), (x, kernel))[1]
+    return each, twice, forward
 
   got, expected = (
     jax.jit(results, static_argnums=0)(conv, x, kernel)
     for conv in (ours, plain)
   )
   for a, b in zip(got, expected, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_image_does_not_reach_the_others(bad):
+  x, kernel, _ = (
+    jnp.asarray(x, jnp.float32) for x in arguments(3, (8, 8), 2, 3)
+  )
+  x = x.at[0].set(bad)
+
+  def results(conv, x, kernel):
+    outputs, gradients = jax.vjp(conv, x, kernel)
+    of_inputs, of_kernel = gradients(outputs)
+    return outputs[1:], of_inputs[1:], of_kernel  # This is bad, rightly.
+
+  got, expected = (
+    jax.jit(results, static_argnums=0)(conv, x, kernel)
+    for conv in (ours, plain)
+  )
+  for a, b in zip(got[:2], expected[:2], strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
