@@ -80,6 +80,14 @@ def ticks(page):
   return page.locator(".plot").first.locator("text").all_text_contents()
 
 
+def test_numbers_of_an_axis_differ_where_values_hardly_do(browser, tmp_path):
+  rows = [made_up.row(s, train_loss=62.16 + s / 1000) for s in (2, 4)]
+  run = made_up.make(tmp_path / "run", rows=rows)
+  with opened(browser, sa.write_report(run)) as page:
+    numbers = [x for x in ticks(page) if x.startswith("62.16")]
+    assert len(numbers) == len(set(numbers)) > 2
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_page_fits_in_any_size_and_both_schemes(

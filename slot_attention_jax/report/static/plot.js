@@ -54,10 +54,18 @@ function fitScales(curves, axis, bounds, log, width, height) {
   };
 }
 
+/** Numbers of ticks, with as many digits as tell them apart. */
+function tickLabels(ticks) {
+  const short = ticks.map(formatNumber);
+  const apart = new Set(short).size === ticks.length;
+  return apart ? short : ticks.map(String);
+}
+
 /** Axes: lines of the grid with their numbers. */
 function drawAxes(scales, width, height) {
   const group = makeSvg("g");
-  for (const tick of scales.y.ticks) {
+  const labels = tickLabels(scales.y.ticks);
+  for (const [i, tick] of scales.y.ticks.entries()) {
     const y = scales.y.at(tick);
     const x2 = width - MARGIN.right;
     group.append(
@@ -65,7 +73,7 @@ function drawAxes(scales, width, height) {
       makeSvg(
         "text",
         { x: MARGIN.left - 6, y: y + 4, "text-anchor": "end" },
-        formatNumber(tick),
+        labels[i],
       ),
     );
   }
