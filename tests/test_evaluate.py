@@ -84,6 +84,7 @@ def test_the_report_names_all_conditions(of_weights):
     assert cells[column] == f"{value:.4f} +- {error:.4f}"
     assert cells[3], f"{name} is not explained."
   assert "| K, T | 4, 3 |" in text
+  assert "| synthetic scenes | True |" in text
   assert f"| data | {DATA.split('/')[0]} |" in text
 
 

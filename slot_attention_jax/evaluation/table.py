@@ -22,6 +22,9 @@ _MEANING = {
   "count_accuracy": "share of images with as many of them as objects; higher",
 }
 
+# Of conditions whose key in the file says something else to a reader.
+_TITLES = {"own_scenes": "synthetic scenes"}
+
 
 def markdown(content: dict[str, Any]) -> str:
   """Formats an evaluation as Markdown tables.
@@ -58,7 +61,8 @@ def markdown(content: dict[str, Any]) -> str:
   lines += ["", "| conditions | |", "|---|---|"]
   for name, value in conditions.items():
     if value is not None and value != "":
-      lines.append(f"| {name.replace('_', ' ')} | {value} |")
+      title = _TITLES.get(name, name.replace("_", " "))
+      lines.append(f"| {title} | {value} |")
   return "\n".join(lines) + "\n"
 
 
