@@ -6,6 +6,7 @@ What only the data or the model can tell is checked where they are made.
 
 import difflib
 import math
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -182,7 +183,8 @@ def check_values(config: Any) -> None:
   default = dict(arguments.flatten(base.base_config())).get(first)
   # The value that was refused is no example of a better one.
   shown = default is not None and default != values.get(first)
-  example = f", or as in --config.{first}={default}" if shown else ""
+  value = shlex.quote(str(default))
+  example = f", or as in --config.{first}={value}" if shown else ""
   count = f"{len(problems)} key{'s' if len(problems) > 1 else ''}"
   raise ValueError(
     "\n  ".join([f"Expected another value of {count} of the config:", *lines])

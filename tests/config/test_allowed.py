@@ -282,3 +282,9 @@ def test_a_refused_default_is_no_example():
   config = mutated(DISCOVERY, {"model.overlap_ramp": (5, 10)})
   with pytest.raises(ValueError, match=r"Change it in the config file\.$"):
     allowed.check_values(config)
+
+
+def test_the_example_can_be_pasted_into_a_shell():
+  config = mutated(DISCOVERY, {"model.encoder_strides": (0,)})
+  with pytest.raises(ValueError, match=r"model\.encoder_strides='\(.*\)'\.$"):
+    allowed.check_values(config)
