@@ -97,6 +97,8 @@ def enlarged(config: ml_collections.ConfigDict) -> None:
   `train.initial_weights` must be those of a run without `enlarged`, or empty,
   to start from random ones.
   """
+  is_small = tuple(config.data.resolution) == (64, 64)
+  arguments.check_order("small", "enlarged", is_small)
   config.train.initial_weights = config.train.initial_weights or base.REQUIRED
   config.data.resolution = (128, 128)
   config.model.encoder_kernel_sizes = (12, 5, 5)

@@ -260,6 +260,17 @@ def test_the_enlarged_model_starts_from_the_small_one(name):
   assert jax.tree.map(np.shape, fitted) == jax.tree.map(np.shape, wanted)
 
 
+@pytest.mark.parametrize("name", ["clevr_discovery", "clevr_set"])
+@pytest.mark.parametrize(
+  "variants", ["enlarged", "enlarged,small", "fast,enlarged"]
+)
+def test_enlarged_is_for_the_small_model(name, variants):
+  with pytest.raises(
+    ValueError, match=r"^Expected the variant .*small,enlarged"
+  ):
+    sa.load_config(f"{name}:{variants}")
+
+
 @pytest.mark.parametrize("name", WITH_VARIANTS)
 def test_the_best_metric_is_one_that_the_task_has(name):
   config = sa.load_config(name)

@@ -64,6 +64,27 @@ def apply_arguments(
   return config
 
 
+def check_order(first: str, then: str, fits: bool) -> None:
+  """Checks that a variant follows the one that it changes.
+
+  Args:
+    first: name of the variant that must come first.
+    then: name of the variant that changes it.
+    fits: whether the config is as the first one leaves it.
+
+  Raises:
+    ValueError: if it is not.
+
+  Example:
+    >>> check_order("small", "enlarged", fits=True)
+  """
+  if not fits:
+    raise ValueError(
+      f"Expected the variant {then!r} after {first!r}, got it without, or in "
+      f"another order. Use --config=NAME:{first},{then}."
+    )
+
+
 def debug(config: ml_collections.ConfigDict) -> None:
   """Shrinks any config to two steps: the same path, in under a minute."""
   now = dict(flatten(config))
