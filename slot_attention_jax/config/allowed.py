@@ -14,9 +14,6 @@ from slot_attention_jax.config import preset, rules
 
 _MOST_LINES = 10
 
-
-Rule = rules.Rule
-
 _TEXT = rules.Rule("text", lambda value: isinstance(value, str))
 _NAME = rules.Rule(
   "a name", lambda value: isinstance(value, str) and value != ""

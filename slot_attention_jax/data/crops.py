@@ -32,12 +32,12 @@ def crop_window(
     ValueError: if the window does not lie within the image.
 
   Example:
-    >>> from slot_attention_jax.data import transforms
-    >>> transforms.crop_window(240, 320)
+    >>> from slot_attention_jax.data import crops
+    >>> crops.crop_window(240, 320)
     (29, 221, 64, 256)
-    >>> transforms.crop_window(320, 480)
+    >>> crops.crop_window(320, 480)
     (39, 295, 112, 368)
-    >>> transforms.crop_window(320, 480, literal=True)
+    >>> crops.crop_window(320, 480, literal=True)
     (29, 221, 64, 256)
 
   Source: `preprocess_clevr` in `slot_attention/data.py` of the reference.
@@ -65,7 +65,7 @@ def crop_box(height: int, width: int, crop: Crop) -> tuple[int, int, int, int]:
   Args:
     height: rows of the image.
     width: columns of the image.
-    crop: see `preprocess_image`.
+    crop: see `transforms.preprocess_image`.
 
   Returns:
     `(top, bottom, left, right)`: the part is `[top:bottom, left:right]`.
@@ -74,8 +74,8 @@ def crop_box(height: int, width: int, crop: Crop) -> tuple[int, int, int, int]:
     ValueError: if the crop is unknown or does not lie within the image.
 
   Example:
-    >>> from slot_attention_jax.data import transforms
-    >>> transforms.crop_box(240, 320, "center")
+    >>> from slot_attention_jax.data import crops
+    >>> crops.crop_box(240, 320, "center")
     (0, 240, 40, 280)
   """
   if crop not in (None, "paper", "literal", "center"):

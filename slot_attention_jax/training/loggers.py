@@ -17,11 +17,6 @@ from slot_attention_jax.training import (
   writers,
 )
 
-TRACKERS_FILE = trackers.TRACKERS_FILE
-Tracker = trackers.Tracker
-WandbTracker = trackers.WandbTracker
-TrackioTracker = trackers.TrackioTracker
-
 # Packages that writers need, with the extra that installs them.
 _NEEDED = {
   "clu": (("clu", "tensorflow", "tensorboard"), "tf"),

@@ -16,11 +16,6 @@ from slot_attention_jax.training import (
   sound_checkpoints,
 )
 
-FREE = config_changes.FREE
-WITH_FLAG = config_changes.WITH_FLAG
-Changes = config_changes.Changes
-changed_keys = config_changes.changed_keys
-
 _MODEL = ("task", "model.")
 _IN_TRAINING_ONLY = (
   "model.early_iterations",
@@ -44,13 +39,15 @@ _RECORDS = (
 )
 
 
-def check_directory(path: storage.Path, config: Any, allow: bool) -> Changes:
+def check_directory(
+  path: storage.Path, config: Any, allow: bool
+) -> config_changes.Changes:
   """Checks that a directory holds no other run than that of a config.
 
   Args:
     path: directory of the run, which need not exist; it is only read.
     config: the resolved config.
-    allow: whether the keys of `WITH_FLAG` may have changed.
+    allow: whether the keys of `config_changes.WITH_FLAG` may have changed.
 
   Returns:
     What has changed since the last checkpoint that is sound.
@@ -69,14 +66,14 @@ def check_directory(path: storage.Path, config: Any, allow: bool) -> Changes:
     if step is None:
       return {}
     saved = checkpointer.restore_config(step)
-  changes = changed_keys(saved, config.to_dict())
+  changes = config_changes.changed_keys(saved, config.to_dict())
   config_changes.check_changes(path, step, changes, allow)
   return changes
 
 
 def check_same_data(
   path: storage.Path, step: int, info: types.DatasetInfo, allow: bool
-) -> Changes:
+) -> config_changes.Changes:
   """Checks that a resumed run trains on the data that it was begun with.
 
   Equal configs may find other data: another version, or none, so that
@@ -113,7 +110,7 @@ def check_same_data(
   return changes | _other_scenes(path, step, about, info)
 
 
-def _other_scenes(path, step, about, info) -> Changes:
+def _other_scenes(path, step, about, info) -> config_changes.Changes:
   """Warns if synthetic scenes are not rendered as in the run so far."""
   new = info.scenes_version
   # Images of version 1 are those of runs that recorded none, if there is no 2.
@@ -148,7 +145,9 @@ def check_same_model(path: storage.Path, config: Any, saved: Any) -> None:
   """
   changes = {
     key: values
-    for key, values in changed_keys(saved, config.to_dict()).items()
+    for key, values in config_changes.changed_keys(
+      saved, config.to_dict()
+    ).items()
     if config_changes.matches(key, _MODEL)
     and not config_changes.matches(key, _IN_TRAINING_ONLY)
   }
@@ -173,7 +172,7 @@ def set_aside(path: storage.Path, config: Mapping[str, Any]) -> None:
   """
   try:
     text = (path / "config.json").read_text(encoding="utf-8")
-    if not changed_keys(json.loads(text), config):
+    if not config_changes.changed_keys(json.loads(text), config):
       return
   except FileNotFoundError:
     return

@@ -2,8 +2,9 @@
 
 Blocks of 2x2 pixels are channels, so that a kernel of 5x5 and stride 2 becomes
 one of 3x3 and stride 1. Tiles of 4x4 of its outputs are computed from 6x6
-values by Toom-Cook's convolution along both axes (A. Lavin and S. Gray, "Fast
-Algorithms for Convolutional Neural Networks", arXiv:1509.09308): 36
+values by Toom-Cook's convolution along both axes, which is known as Winograd's
+(A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks",
+arXiv:1509.09308): 36
 multiplications in place of 16 * 9, or, as the blocks hold zeros for the sixth
 row and column of the kernel, 0.36 of the direct sum's. The gradients are the
 same maps transposed. In float32 the root mean square error is about 1.6e-6 of
