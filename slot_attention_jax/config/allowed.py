@@ -74,6 +74,7 @@ ALLOWED: Mapping[str, rules.Rule] = {
   "model.decoder_kernel_sizes": _KERNELS,
   "model.decoder_strides": _STRIDES,
   "model.background_grid": rules.integer(0, 1024),
+  "model.background_weight": rules.number(0, 1e6),
   "model.foreground_weight": rules.number(0, 1e6),
   "model.foreground_ramp": rules.begin_and_end(),
   "model.foreground_fall": rules.begin_and_end(),
@@ -213,6 +214,11 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
     )
   problems |= _early_iterations(values)
   problems |= _changing_weights(values)
+  if values["model.background_weight"] and not values["model.background_grid"]:
+    problems["model.background_weight"] = (
+      "expected 0, as no slot paints a background (model.background_grid=0), "
+      f"got {values['model.background_weight']}"
+    )
   if discovery and values["model.background_grid"]:
     for key in ("model.num_slots", "eval.num_slots"):
       if values[key] == 1:

@@ -150,6 +150,11 @@ def _model() -> ml_collections.ConfigDict:
   # interpolated between this many points along each side. 0: slot 0 is decoded
   # like the others, as in the paper.
   model.background_grid = 0
+  # Discovery: weight in the loss of the mean absolute difference of what slot 0
+  # paints and the image, wherever its mask is; 0.0: not in the loss, as in the
+  # paper. With a `background_grid`, slot 0 then paints the background from the
+  # first steps on, because objects are too small to move a median.
+  model.background_weight = 0.0
   # Discovery: weight in the loss of the fraction of the image that is covered
   # by slots other than slot 0; 0.0: not in the loss, as in the paper.
   model.foreground_weight = 0.0

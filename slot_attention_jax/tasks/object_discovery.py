@@ -53,6 +53,8 @@ class ObjectDiscovery(task.Task):
     train_iterations: fewest and most iterations of an example in training.
     early_iterations: the same in the first `early_steps` steps.
     early_steps: how many these are; 0: none.
+    background_weight: weight in the loss of the mean absolute difference of the
+      image that slot 0 paints and the input, wherever slot 0's mask is.
     foreground_weight: weight in the loss of the fraction of the image that is
       covered by slots other than slot 0.
     foreground_ramp: (begin, end) steps between which this weight rises linearly
@@ -66,6 +68,7 @@ class ObjectDiscovery(task.Task):
   """
 
   max_objects: int
+  background_weight: float = 0.0
   foreground_weight: float = 0.0
   foreground_ramp: tuple[int, int] = (0, 0)
   foreground_fall: tuple[int, int] = (0, 0)
@@ -152,6 +155,9 @@ class ObjectDiscovery(task.Task):
     output = self.apply_in_training(params, images, noise)
     loss = losses.reconstruction_loss(output.reconstruction, images).mean()
     weights = noise[1] if self._weights_change else self._weights(0)
+    if self.background_weight:
+      difference = jnp.abs(output.images[:, 0].astype(jnp.float32) - images)
+      loss += self.background_weight * difference.mean()
     if self.overlap_weight:
       first = 0 if self.model.background is None else 1
       overlaps = losses.mask_overlap(output.masks[:, first:])  # [B]

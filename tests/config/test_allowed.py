@@ -66,6 +66,7 @@ VALUES = {
   "model.decoder_kernel_sizes": [(), *LAYERS],
   "model.decoder_strides": [(), *LAYERS, (2, 2, 2)],
   "model.background_grid": [-1, 1.5],
+  "model.background_weight": [-1.0, NAN, INF],
   "model.foreground_weight": [-1.0, NAN, INF],
   "model.overlap_weight": [-1.0, NAN, INF],
   "model.foreground_fall": [(5, 5), (5, 1), (-1, 5), (1.5, 3), (), (3,)],
@@ -141,6 +142,7 @@ TOGETHER = [
   (DISCOVERY, {"model.foreground_ramp": (5, 10)}),
   (DISCOVERY, {"model.foreground_fall": (5, 10)}),
   (DISCOVERY, {"model.overlap_ramp": (5, 10)}),
+  (DISCOVERY, {"model.background_weight": 0.01}),
   (
     DISCOVERY,
     {

@@ -91,6 +91,15 @@ def test_the_foreground_is_what_slot_0_leaves_to_the_others():
   np.testing.assert_allclose(loss, plain + 0.5 * covered, rtol=1e-5)
 
 
+def test_the_background_is_compared_with_the_whole_image():
+  plain, output, _ = loss_of(create(background_grid=1))
+  loss, _, _ = loss_of(create(background_grid=1, background_weight=0.5))
+  painted = np.asarray(output.images)[:, 0]
+  difference = np.abs(painted - np.asarray(BATCH["image"])).mean()
+  assert difference > 0.01
+  np.testing.assert_allclose(loss, plain + 0.5 * difference, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
   "options",
   [{}, pytest.param({"background_grid": 1}, marks=pytest.mark.thorough)],
