@@ -36,6 +36,8 @@ VARIANTS = [
   "clevr_set:small,enlarged",
   "multi_dsprites:fast",
   "multi_dsprites:small",
+  "multi_dsprites:small,background",
+  "multi_dsprites:small,background,enlarged",
   "tetrominoes:fast",
 ]
 WITH_VARIANTS = [
@@ -244,6 +246,8 @@ def test_models_give_the_shapes_of_the_data(name):
     "clevr_discovery:small",
     "clevr_discovery:small,background",
     "clevr_set:small",
+    "multi_dsprites:small",
+    "multi_dsprites:small,background",
   ],
 )
 def test_the_enlarged_model_starts_from_the_small_one(name):
@@ -251,7 +255,7 @@ def test_the_enlarged_model_starts_from_the_small_one(name):
     tasks.create_task(config, info_of(config))
     for config in map(sa.load_config, (name, f"{name},enlarged"))
   )
-  assert large.image_shape == (128, 128, 3)
+  assert large.image_shape[0] == 2 * small.image_shape[0]
   given, wanted = (
     jax.eval_shape(task.init, jax.random.key(0)) for task in (small, large)
   )
@@ -260,7 +264,9 @@ def test_the_enlarged_model_starts_from_the_small_one(name):
   assert jax.tree.map(np.shape, fitted) == jax.tree.map(np.shape, wanted)
 
 
-@pytest.mark.parametrize("name", ["clevr_discovery", "clevr_set"])
+@pytest.mark.parametrize(
+  "name", ["clevr_discovery", "clevr_set", "multi_dsprites"]
+)
 @pytest.mark.parametrize(
   "variants", ["enlarged", "enlarged,small", "fast,enlarged"]
 )

@@ -41,6 +41,7 @@ def test_a_named_metric_that_the_data_do_not_allow_is_an_error():
     "clevr_discovery:small,enlarged",
     "clevr_discovery:small,background,enlarged",
     "clevr_set:small,enlarged",
+    "multi_dsprites:small,background,enlarged",
   ],
 )
 def test_an_enlarged_model_needs_weights_or_a_word_that_it_does_not(name):
