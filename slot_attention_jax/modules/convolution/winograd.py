@@ -13,7 +13,9 @@ the outputs'.
 For each of the 36 points, tiles are the rows of one matrix product. XLA:CPU
 divides a product among the cores if it has 512 rows, and elementwise operations
 by their first axes. A loop over a few images, as many as have so many tiles,
-keeps the transformed inputs, 2.25 times the images, in the caches.
+with another over six rows of points in it, keeps the transformed inputs, 2.25
+times the images, near the caches. XLA:CPU does not vectorize a sum that reads
+one dynamic slice, or one sum, in several places.
 """
 
 import math
@@ -93,7 +95,8 @@ def strided(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
   """
   b, h, w, c = inputs.shape
   blocks = inputs.reshape(b, h // 2, 2, w // 2, 2 * c)
-  outputs = _convolve(blocks, _on_blocks(kernel), 1, inputs[0, 0, 0, 0])
+  kernel = _on_blocks(kernel)
+  outputs = _convolve(blocks, kernel, inputs[0, 0, 0, 0], transposed=False)
   return outputs.reshape(b, h // 2, w // 2, -1)
 
 
@@ -121,9 +124,9 @@ def gradients(
   of_kernel = _kernel_gradient(inputs, gradient)
   # That of the inputs waits for the kernel's, which needs the inputs.
   after = of_kernel[0, 0, 0, 0]
-  blocks = _on_blocks(_not_before(after, kernel))
-  blocks = blocks[::-1, ::-1].swapaxes(2, 3)
-  of_inputs = _convolve(gradient[:, :, None], blocks, 2, after)
+  kernel = _on_blocks(_not_before(after, kernel))[::-1, ::-1]
+  gradient = gradient[:, :, None]
+  of_inputs = _convolve(gradient, kernel, after, transposed=True)
   return of_inputs.reshape(inputs.shape), of_kernel
 
 
@@ -136,21 +139,21 @@ def _kernel_gradient(inputs, gradient):
   size = _piece(b, h // 2, w // 2, _PIECE_TILES // 2)
 
   def add(i, total):
-    x, g = (
-      jax.lax.dynamic_slice_in_dim(x, i * size, size)
-      for x in (inputs, gradient)
-    )
+    x = jax.lax.dynamic_slice_in_dim(inputs, i * size, size)
+    of_inputs = _rows(_OF_INPUTS, _padded(x), 0, size)
+    of_gradient = _rows(_OF_PRODUCTS.T, gradient, i * size, size)
 
-    def product(rows):
+    def add_row(row, total):
       # XLA:CPU transposes the left factor: the smaller one.
-      return jax.lax.dot_general(
-        _columns_of_gradient(rows[0]),
-        _columns_of_inputs(rows[1]),
+      product = jax.lax.dot_general(
+        _columns(_OF_PRODUCTS.T, of_gradient, row),
+        _columns(_OF_INPUTS, of_inputs, row),
         (((1,), (1,)), ((0,), (0,))),
       )  # [6, F, 4 C]
+      product += jax.lax.dynamic_index_in_dim(total, row, keepdims=False)
+      return jax.lax.dynamic_update_index_in_dim(total, product, row, 0)
 
-    rows = _rows_of_gradient(g), _rows_of_inputs(x)
-    return total + jax.lax.map(product, rows)
+    return jax.lax.fori_loop(0, _SIZE, add_row, total)
 
   total = jnp.zeros((_SIZE, _SIZE, f, 4 * c), gradient.dtype)
   total = _not_before(gradient[0, 0, 0, 0], total)
@@ -169,52 +172,57 @@ def _on_blocks(kernel):
   return kernel.transpose(0, 2, 1, 3, 4, 5).reshape(_TAPS, _TAPS, 4 * c, f)
 
 
-def _convolve(images, kernel, rows, after):
+def _convolve(images, kernel, after, *, transposed):
   """Convolution of stride 1 with a kernel of 3x3, and zeros around images.
 
   Args:
-    images: [B, h, a, w, C], which has a * C channels.
-    kernel: [3, 3, a * C, rows * F].
-    rows: of a block of outputs.
+    images: [B, h, a, w, a * C], where blocks of a^2 pixels are channels.
+    kernel: [3, 3, a^2 * C, r^2 * F], or the last two axes the other way round.
     after: a number; memory for the outputs is taken when it is known.
+    transposed: whether the axes are, and r is 2 and a 1, not 1 and 2.
 
   Returns:
-    [B, h, rows, w, F].
+    [B, h, r, w, r * F].
   """
   b, h, _, w, _ = images.shape
+  rows, axis = (2, 3) if transposed else (1, 2)
   kernel = _mix(_OF_KERNEL, kernel, 0)
   kernel = _mix(_OF_KERNEL, kernel.swapaxes(0, 1), 1)  # [6, 6, ...]
 
-  def convolve(x, kernel):
-    def products(arguments):
-      tiles, kernel = arguments
-      values = jax.lax.dot_general(
-        _columns_of_inputs(tiles), kernel, (((2,), (1,)), ((0,), (0,)))
-      )  # [6, T, rows * F]
-      values = values.reshape(_SIZE, len(x), h // _TILE, w // _TILE, rows, -1)
-      return _mix(_OF_PRODUCTS, values, 3)  # [b, h / 4, w / 4, 4, rows, F]
-
-    outputs = jax.lax.map(products, (_rows_of_inputs(x), kernel))
-    outputs = _mix(_OF_PRODUCTS, outputs, 2)
-    # From [b, h / 4, 4, w / 4, 4, rows, F].
-    outputs = outputs.transpose(0, 1, 2, 5, 3, 4, 6)
-    return outputs.reshape(len(x), h, rows, w, -1)
-
   size = _piece(b, h, w, _PIECE_TILES)
-  if size == b:
-    return convolve(images, kernel)
+  tiles = (size, h // _TILE, w // _TILE)
 
-  def write(i, outputs):
-    piece = jax.lax.dynamic_slice_in_dim(images, i * size, size)
+  def write(i, carry):
+    outputs, sums = carry
+    x = jax.lax.dynamic_slice_in_dim(images, i * size, size)
     # Otherwise XLA transforms the kernel at the beginning of the program.
-    piece = convolve(*jax.lax.optimization_barrier((piece, kernel)))
-    return jax.lax.dynamic_update_slice_in_dim(outputs, piece, i * size, axis=0)
+    x, factors = jax.lax.optimization_barrier((x, kernel))
+    of_inputs = _rows(_OF_INPUTS, _padded(x), 0, size)
 
-  # All of it is overwritten. For zeros, which depend on nothing, XLA would keep
-  # memory from the beginning of the program on.
-  one = jax.eval_shape(convolve, images[:size], kernel)
-  outputs = jnp.broadcast_to(after, (b, *one.shape[1:]))
-  return jax.lax.fori_loop(0, b // size, write, outputs)
+    def write_row(row, sums):
+      values = jax.lax.dot_general(
+        _columns(_OF_INPUTS, of_inputs, row),
+        jax.lax.dynamic_index_in_dim(factors, row, keepdims=False),
+        (((2,), (axis - 1,)), ((0,), (0,))),
+      ).reshape(_SIZE, *tiles, rows, -1)
+      values = _mix(_OF_PRODUCTS, values, 3)
+      return jax.lax.dynamic_update_index_in_dim(sums, values, row, 0)
+
+    sums = jax.lax.fori_loop(0, _SIZE, write_row, sums)
+    piece = _mix(_OF_PRODUCTS, sums, 2)
+    # From [b, h / 4, 4, w / 4, 4, rows, F].
+    piece = piece.transpose(0, 1, 2, 5, 3, 4, 6).reshape(size, h, rows, w, -1)
+    outputs = jax.lax.dynamic_update_slice_in_dim(
+      outputs, piece, i * size, axis=0
+    )
+    return outputs, sums
+
+  # All of these are overwritten. For zeros, which depend on nothing, XLA would
+  # keep memory from the beginning of the program on.
+  f = kernel.shape[5 - axis] // rows
+  outputs = jnp.broadcast_to(after, (b, h, rows, w, f))
+  sums = jnp.broadcast_to(after, (_SIZE, *tiles, _TILE, rows, f))
+  return jax.lax.fori_loop(0, b // size, write, (outputs, sums))[0]
 
 
 def _piece(batch_size, h, w, min_tiles):
@@ -234,38 +242,47 @@ def _tiles_of_a_piece(b, h, w):
   return _piece(b, h, w, _PIECE_TILES) * (h // _TILE) * (w // _TILE)
 
 
-def _rows_of_inputs(images):
-  """[B, h, a, w, C] to values [6, B, h / 4, a, w + 2, C] of six rows.
+def _padded(images):
+  """[B, h, a, w, C] to [B, h + 2, w + 2, a * C].
 
   A tile reads 6x6 positions, from the one before its first output on.
   """
-  _, h, _, _, _ = images.shape
-  images = dense.pad(images, {1: (1, 1), 3: (1, 1)})
-  rows = [images[:, i : i + h - _TILE + 1 : _TILE] for i in range(_SIZE)]
-  return _mix(_OF_INPUTS, rows, 0, parts=2)
+  b, h, a, w, c = images.shape
+  images = dense.pad(images.swapaxes(2, 3), {1: (1, 1), 2: (1, 1)})
+  return images.reshape(b, h + 2, w + 2, a * c)
 
 
-def _columns_of_inputs(rows):
-  """[B, h / 4, a, w + 2, C] to values [6, T, a * C] of six columns."""
-  _, _, a, w, c = rows.shape
-  columns = [rows[:, :, :, j : j + w - _SIZE + 1 : _TILE] for j in range(_SIZE)]
-  tiles = _mix(_OF_INPUTS, columns, 0)  # [6, B, h / 4, a, w / 4, C]
-  return tiles.swapaxes(3, 4).reshape(_SIZE, -1, a * c)
+def _rows(matrix, images, first, size):
+  """Values [size * h / 4, 6, W, C] of the n rows of each tile.
+
+  Args:
+    matrix: [6, n].
+    images: [B, H, W, C], in which tiles begin every four rows.
+    first: number of the first image.
+    size: how many images.
+  """
+  b, h, w, c = images.shape
+  n = matrix.shape[1]
+  # Six points of a row follow each other, for which it stays in the cache, and
+  # columns and channels are one axis: XLA:CPU vectorizes along the last alone.
+  images = images.reshape(b, h, w * c)
+  shape = (size, h - n + 1, w * c)
+  rows = [jax.lax.dynamic_slice(images, (first, i, 0), shape) for i in range(n)]
+  rows = [x[:, ::_TILE] for x in rows]
+  return _mix(matrix, rows, 2).reshape(-1, _SIZE, w, c)
 
 
-def _rows_of_gradient(gradient):
-  """[B, h, w, F] to values [6, B, h / 4, w / 4, 4, F] of four rows."""
-  b, h, w, f = gradient.shape
-  tiles = gradient.reshape(b, h // _TILE, _TILE, w // _TILE, _TILE, f)
-  rows = [tiles[:, :, i] for i in range(_TILE)]
-  return _mix(_OF_PRODUCTS.T, rows, 0, parts=2)
-
-
-def _columns_of_gradient(rows):
-  """[B, h / 4, w / 4, 4, F] to values [6, T, F] of four columns."""
-  columns = [rows[:, :, :, j] for j in range(_TILE)]
-  tiles = _mix(_OF_PRODUCTS.T, columns, 0)
-  return tiles.reshape(_SIZE, -1, rows.shape[-1])
+def _columns(matrix, rows, row):
+  """Values [6, T, C] of the n columns of each tile, of one of `_rows`."""
+  count, _, w, c = rows.shape
+  n = matrix.shape[1]
+  # Slices of one dynamic slice XLA:CPU does not vectorize.
+  shape = (count, 1, w - n + 1, c)
+  columns = [
+    jax.lax.dynamic_slice(rows, (0, row, j, 0), shape) for j in range(n)
+  ]
+  columns = [x[:, 0, ::_TILE] for x in columns]
+  return _mix(matrix, columns, 0).reshape(_SIZE, -1, c)
 
 
 def _not_before(number, x):

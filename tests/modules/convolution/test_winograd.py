@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,6 +88,34 @@ def test_rounding():
   for a, b in zip(got, expected, strict=True):
     assert np.sqrt(np.mean((a - b) ** 2) / np.mean(b**2)) < 2.5e-6
     assert np.abs(a - b).max() / np.abs(b).max() < 1e-5
+
+
+@pytest.mark.usefixtures("small")
+def test_kernels_can_be_vectorized():
+  """None reads one dynamic slice, or one sum of such, in several places.
+
+  LLVM does not vectorize that, which doubled the time of the convolution.
+  """
+  args = [jnp.asarray(x, jnp.float32) for x in arguments(2, (16, 16), 4, 4)]
+  # A program of its own, as the size of a piece is a constant.
+  program = jax.jit(lambda *args: with_gradients(*args)).lower(*args).compile()
+  kernels = re.findall(
+    r"^%fused_computation\S* .*?^}", program.as_text(), re.MULTILINE | re.DOTALL
+  )
+  slices = 0
+  for kernel in kernels:
+    parents = dict(
+      re.findall(r"(%\S+) = \S+ (?:slice|bitcast|broadcast)\((%[^,)]+)", kernel)
+    )
+    names = re.findall(r"(%\S+) = \S+ dynamic-slice\(", kernel)
+    slices += len(names)
+    for name in names:
+      # What is the same numbers has one user each, too.
+      while name is not None:
+        uses = len(re.findall(rf"{re.escape(name)}(?![\w.])", kernel)) - 1
+        assert uses <= 1, kernel
+        name = next((x for x, of in parents.items() if of == name), None)
+  assert slices > 10
 
 
 SHAPE = (8, 128, 128, 32)
