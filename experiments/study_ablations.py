@@ -34,6 +34,7 @@ VARIANTS: Mapping[str, tuple[str, Any]] = {
   "no_gru_replace": ("slot_update", "replace"),
   "no_mlp": ("mlp_hidden_size", 0),
   "sum": ("normalization", "sum"),
+  "scaled_sum": ("normalization", "scaled_sum"),
   "shared_init": ("slot_init", "shared"),
   "per_slot_init": ("slot_init", "per_slot"),
   "learned_init": ("slot_init", "learned"),

@@ -62,7 +62,7 @@ ALLOWED: Mapping[str, rules.Rule] = {
     "shared", "background", "per_slot", "learned"
   ),
   "model.slot_update": rules.one_of("gru", "residual", "replace"),
-  "model.normalization": rules.one_of("mean", "sum"),
+  "model.normalization": rules.one_of("mean", "sum", "scaled_sum"),
   "model.gradient": rules.one_of("unrolled", "implicit", "implicit_start"),
   "model.epsilon": rules.number(0, 1),
   "model.encoder_channels": _WIDTHS,

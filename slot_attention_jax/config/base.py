@@ -126,7 +126,8 @@ def _model() -> ml_collections.ConfigDict:
   # How an iteration changes the slots. "gru", as in the paper; "residual": the
   # attended values are added to them; "replace": they become the values.
   model.slot_update = "gru"
-  # The attended values: their weighted "mean", as in the paper, or "sum".
+  # The attended values: their weighted "mean", as in the paper; their "sum"; or
+  # "scaled_sum", times slots / inputs, with which spare slots can stay empty.
   model.normalization = "mean"
   # "unrolled": gradients flow through all iterations, as in the paper;
   # "implicit": through the last one only; "implicit_start": through the last

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-NORMALIZATIONS = ("mean", "sum")
+NORMALIZATIONS = ("mean", "sum", "scaled_sum")
 """How values are aggregated: see `SlotAttention.normalization`."""
 
 
@@ -18,6 +18,7 @@ def attend(
   *,
   epsilon: float = 1e-8,
   normalization: str = "mean",
+  num_slots: int | None = None,
   dtype: Any = jnp.float32,
 ) -> tuple[jax.Array, jax.Array]:
   r"""Attention that is normalized over the slots, and what it gives to each.
@@ -33,7 +34,9 @@ def attend(
     mask: [B, N] bool; inputs where it is False give nothing and get attention
       0. A slot of an example without inputs gets 0.
     epsilon: added to the attention.
-    normalization: `"mean"` as above, or `"sum"`, without the denominator.
+    normalization: `"mean"` as above; `"sum"`, without the denominator; or
+      `"scaled_sum"`, with the constant N / K in its place.
+    num_slots: K of that constant; None: of the queries.
     dtype: of the softmax and of the results.
 
   Returns:
@@ -60,6 +63,11 @@ def attend(
     if mask is not None:
       total = jnp.where(total > 0, total, 1)
     weights = weights / total
+  elif normalization == "scaled_sum":
+    count = keys.shape[-2]
+    if mask is not None:
+      count = jnp.maximum(mask.sum(axis=-1), 1)[:, None, None]
+    weights = weights * ((num_slots or queries.shape[-2]) / count)
   updates = jnp.einsum(
     "bkn,bnd->bkd",
     weights.astype(values.dtype),

@@ -58,7 +58,10 @@ class SlotAttention(nn.Module):
     slot_update: `"gru"`, the paper's; `"residual"`: the update is added to the
       slot; `"replace"`: it is the new slot. The MLP follows in any case.
     normalization: `"mean"`, the paper's weighted mean of the values;
-      `"sum"`: their weighted sum, with weights :math:`A_{kn} + \epsilon`.
+      `"sum"`: their weighted sum, with weights :math:`A_{kn} + \epsilon`;
+      `"scaled_sum"`: this times K / N, with the module's K, also in calls with
+      another. A slot then sees how much attention it gets, and one that gets
+      little changes little, so that spare slots can stay empty.
     gradient: `"unrolled"`, the paper's: through all T iterations.
       `"implicit"`: through the last one alone, whose initial slots count as
       constants; values are the same, the backward pass takes one iteration
@@ -88,7 +91,9 @@ class SlotAttention(nn.Module):
     <https://arxiv.org/abs/2207.00787>`_, 2022, its first-order gradient (there
     after T + 1 iterations). "implicit_start": Jia et al., `Improving
     Object-centric Learning with Query Optimization
-    <https://arxiv.org/abs/2210.08990>`_, 2023.
+    <https://arxiv.org/abs/2210.08990>`_, 2023. "scaled_sum": Krimmel et al.,
+    `Attention Normalization Impacts Cardinality Generalization in Slot
+    Attention <https://arxiv.org/abs/2407.04170>`_, 2024.
   """
 
   num_slots: int
@@ -320,6 +325,7 @@ class SlotAttention(nn.Module):
       mask,
       epsilon=self.epsilon,
       normalization=self.normalization,
+      num_slots=self.num_slots,
       dtype=slots.dtype,
     )
     if self.slot_update == "gru":

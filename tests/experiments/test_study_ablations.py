@@ -68,6 +68,7 @@ CHANGES = {
   "no_gru_replace": {"slot_update": "replace"},
   "no_mlp": {"mlp_hidden_size": 0},
   "sum": {"normalization": "sum"},
+  "scaled_sum": {"normalization": "scaled_sum"},
   "shared_init": {"slot_init": "shared"},
   "per_slot_init": {},
   "learned_init": {"slot_init": "learned"},

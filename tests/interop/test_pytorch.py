@@ -141,6 +141,7 @@ def test_a_trained_model_has_a_twin():
     ({"background": background.SmoothBackground(grid=2)}, "background"),
     ({"slot_update": "residual"}, "ablations"),
     ({"normalization": "sum"}, "ablations"),
+    ({"normalization": "scaled_sum"}, "ablations"),
     ({"encoder": pytorch_ports.JointNormEncoder()}, "CNNEncoder"),
   ],
 )

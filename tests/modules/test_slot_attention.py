@@ -108,6 +108,8 @@ def reference(
     weights = attention + epsilon
     if normalization == "mean":
       weights = weights / weights.sum(axis=1, keepdims=True)
+    elif normalization == "scaled_sum":
+      weights = weights * K / len(inputs)
     updates = weights @ values
     if slot_update == "gru":
       slots = gru(slots, updates, p["gru"])
@@ -539,6 +541,7 @@ def test_learned_initial_slots_are_the_same_in_every_call():
   ("name", "value"),
   [
     ("normalization", "sum"),
+    ("normalization", "scaled_sum"),
     ("slot_update", "residual"),
     ("slot_update", "replace"),
   ],
@@ -558,9 +561,22 @@ def test_ablations_match_numpy(params, name, value):
     assert np.abs(paper[0] - expected[0]).max() > 0.1
 
 
+def test_a_scaled_sum_is_scaled_as_in_training_for_other_numbers_of_slots():
+  module = MODULE.clone(normalization="scaled_sum", slot_init="shared")
+  params = shapes(module, INPUTS)[1]
+  params = jax.tree.map(lambda x: normal(7, *x.shape), params)
+  more = normal(8, B, K + 3, D)
+  slots, _ = jax.jit(module.apply)(params, INPUTS, initial_slots=more)
+  expected, _ = reference(
+    params, INPUTS[0], more[0], 2, normalization="scaled_sum"
+  )
+  np.testing.assert_allclose(slots[0], expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.thorough
-def test_a_sum_leaves_masked_inputs_out(params):
-  module = MODULE.clone(normalization="sum")
+@pytest.mark.parametrize("normalization", ["sum", "scaled_sum"])
+def test_a_sum_leaves_masked_inputs_out(params, normalization):
+  module = MODULE.clone(normalization=normalization)
   mask = np.ones((B, N), bool)
   mask[:, 3:] = False
   run = jax.jit(module.apply)
