@@ -21,6 +21,7 @@ from slot_attention_jax.predict import command_line as predict_command
 from slot_attention_jax.report import command_line as report_command
 from slot_attention_jax.runtime import (
   compilation,
+  kept_programs,
   processes,
   signals,
   storage,
@@ -115,7 +116,7 @@ def main(argv: list[str]) -> None:
     return
   source = _source()
   workdir = _workdir(source)
-  _start_jax(workdir)
+  _start_jax(workdir, config)
   run = {
     "train": _train,
     "evaluate": functools.partial(
@@ -193,8 +194,8 @@ def _default_workdir(source: evaluate.Source) -> pathlib.Path:
   return next(trained, found[0])
 
 
-def _start_jax(workdir: str) -> None:
-  """Joins the other processes and sets the compilation cache."""
+def _start_jax(workdir: str, config: Any) -> None:
+  """Joins the other processes and sets where programs are kept."""
   processes.initialize(
     detect=_DISTRIBUTED.value,
     coordinator_address=_COORDINATOR_ADDRESS.value,
@@ -202,6 +203,7 @@ def _start_jax(workdir: str) -> None:
     process_id=_PROCESS_ID.value,
   )
   compilation.keep_programs(_COMPILATION_CACHE.value)
+  kept_programs.keep(_COMPILATION_CACHE.value, config)
   logging.info(
     "JAX %s, process %d of %d, devices %s, workdir %s.",
     jax.__version__,

@@ -4,10 +4,11 @@
 
 Runs the command line in a process of its own with an empty cache of compiled
 programs, prints CPU and wall seconds of the whole command, seconds of tracing,
-lowering and compiling of each program, and a line of JSON. `--warm` runs it
-again with the cache that the first run filled. `--hlo` also counts the
-instructions of each program before XLA optimizes it, which takes time of its
-own. `--tree=DIR` measures another checkout of the package by the same script.
+lowering, compiling, loading (without the former) and keeping each program, and
+a line of JSON. `--warm` runs it again with the cache that the first run filled.
+`--hlo` also counts the instructions of each program before XLA optimizes it,
+which takes time of its own. `--tree=DIR` measures another checkout of the
+package by the same script.
 """
 
 import argparse
@@ -28,6 +29,8 @@ _STAGES = {
   "/jax/core/compile/jaxpr_trace_duration": "tracing",
   "/jax/core/compile/jaxpr_to_mlir_module_duration": "lowering",
   "/jax/core/compile/backend_compile_duration": "compiling",
+  "/slot_attention_jax/programs/load_duration": "loading",
+  "/slot_attention_jax/programs/keep_duration": "keeping",
 }
 _ROWS = 20
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -159,7 +162,7 @@ def report(title: str, result: dict[str, Any]) -> str:
     + ", ".join(f"{stage} {totals[stage]:.1f}" for stage in stages),
     "",
     "| program | count | " + " | ".join(stages) + " | instructions |",
-    "|---|---|---|---|---|---|",
+    "|---" * (len(stages) + 3) + "|",
   ]
   found = result.get("instructions", {})
   by_time = sorted(

@@ -13,7 +13,12 @@ from jax.experimental import multihost_utils
 
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
-from slot_attention_jax.runtime import compilation, progress, shapes
+from slot_attention_jax.runtime import (
+  compilation,
+  kept_programs,
+  progress,
+  shapes,
+)
 from slot_attention_jax.runtime import mesh as mesh_lib
 
 
@@ -102,7 +107,7 @@ def make_eval_step(
       check_vma=False,
     )(params, batch, key, first_index)
 
-  compiled = jax.jit(
+  compiled = kept_programs.jit(
     evaluate,
     in_shardings=(replicated, batch_sharding, None, None),
     out_shardings=batch_sharding,

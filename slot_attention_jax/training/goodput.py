@@ -13,7 +13,8 @@ from slot_attention_jax.runtime import appended, storage
 FILE = "goodput.jsonl"
 """In the directory of a run, a line for each process that trained it."""
 
-_COMPILE = "/jax/core/compile/"
+# With the loading and keeping of programs in place of it.
+_COMPILE = ("/jax/core/compile/", "/slot_attention_jax/programs/")
 
 
 class Goodput(contextlib.AbstractContextManager):

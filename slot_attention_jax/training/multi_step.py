@@ -9,7 +9,7 @@ import optax
 
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
-from slot_attention_jax.runtime import compilation
+from slot_attention_jax.runtime import compilation, kept_programs
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import state as state_lib
 from slot_attention_jax.training import steps
@@ -147,7 +147,7 @@ def make_train_steps(
 
     return jax.lax.scan(body, state, inputs, unroll=unroll)
 
-  compiled = jax.jit(
+  compiled = kept_programs.jit(
     train_steps,
     in_shardings=(replicated, replicated, replicated),
     out_shardings=(replicated, replicated),

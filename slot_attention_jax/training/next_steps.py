@@ -17,6 +17,8 @@ def announce_compilation(
 ) -> Callable[..., Any]:
   """Says that the first call compiles, and keeps that out of the time left.
 
+  Or it loads what an earlier run has compiled.
+
   Args:
     step: a compiled function.
     bar: the progress bar of the steps, which begins anew after the first call.
@@ -33,13 +35,13 @@ def announce_compilation(
       return step(*args)
     called = True
     logging.info(
-      "Compiling the training step: a minute or so the first time, seconds "
-      "once --compilation_cache has it."
+      "Compiling the training step, or loading it: a minute or so the first "
+      "time, seconds once --compilation_cache has it."
     )
     began = time.monotonic()
     result = step(*args)
     bar.restart(start)
-    logging.info("Compiled in %.1f s.", time.monotonic() - began)
+    logging.info("Compiled or loaded in %.1f s.", time.monotonic() - began)
     return result
 
   return call

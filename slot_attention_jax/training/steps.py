@@ -8,7 +8,7 @@ from jax import flatten_util
 
 from slot_attention_jax import tasks
 from slot_attention_jax.data import types
-from slot_attention_jax.runtime import compilation, shapes
+from slot_attention_jax.runtime import compilation, kept_programs, shapes
 from slot_attention_jax.runtime import mesh as mesh_lib
 from slot_attention_jax.training import state as state_lib
 
@@ -39,7 +39,7 @@ def create_state(
 
 def _make_initializer(task, optimizer, mesh):
   """Compiles the function from a key to an initial state."""
-  return jax.jit(
+  return kept_programs.jit(
     lambda key: _initial_state(task, optimizer, key),
     out_shardings=mesh_lib.replicated(mesh),
     # It runs once.
@@ -96,7 +96,7 @@ def make_train_step(
     scalars: loss, learning_rate, grad_norm, param_norm.
   """
   replicated = mesh_lib.replicated(mesh)
-  compiled = jax.jit(
+  compiled = kept_programs.jit(
     update_function(task, optimizer, schedule, mesh),
     in_shardings=(replicated, mesh_lib.batch_sharding(mesh)),
     out_shardings=(replicated, replicated),

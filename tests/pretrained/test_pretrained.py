@@ -33,6 +33,27 @@ def test_shipped_weights_load_and_are_small(name):
   path = pathlib.Path(pretrained.__file__).parent / f"{name}.safetensors"
   # It is in every copy of the package.
   assert path.stat().st_size < 5e6
+  # This compares shapes, too.
+  _, checked = sa.load_weights(path)
+  jax.tree.map(np.testing.assert_array_equal, params, checked)
+
+
+def test_models_of_the_package_are_not_traced_to_load_them():
+  traced = []
+
+  def listen(event, *_, **unused_labels):
+    if event.endswith("trace_duration"):
+      traced.append(event)
+
+  path = pathlib.Path(pretrained.__file__).parent / "quickstart.safetensors"
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    sa.load_pretrained("quickstart")
+    assert not traced
+    sa.load_weights(path)  # That of a file is.
+    assert traced
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_a_changed_file_of_the_package_is_an_error(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import jax
 
+from slot_attention_jax.runtime import kept_programs
 from slot_attention_jax.training import goodput
 
 
@@ -34,6 +35,17 @@ def test_compilations_are_taken_from_the_phase_that_waits_for_them():
   record(event, 120.0, 130.0)  # Nobody listens any more.
   spent.on("end")
   assert spent.seconds["compile"] == 3.5
+
+
+def test_loading_and_keeping_programs_counts_as_compiling():
+  now = 0.0
+  record = jax.monitoring.record_event_time_span
+  with goodput.Goodput(0.0, clock=lambda: now) as spent:
+    spent.on("steps")
+    record(kept_programs.LOAD_EVENT, 100.0, 102.0)
+    record(kept_programs.KEEP_EVENT, 102.0, 103.0)
+    now = 10.0
+  assert spent.seconds == {"start": 0.0, "compile": 3.0, "steps": 7.0}
 
 
 def test_processes_add_up_in_a_file(tmp_path):

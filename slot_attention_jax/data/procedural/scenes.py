@@ -21,7 +21,7 @@ import numpy as np
 
 from slot_attention_jax.data import types
 from slot_attention_jax.data.procedural import scene_family
-from slot_attention_jax.runtime import compilation
+from slot_attention_jax.runtime import compilation, kept_programs
 
 Rendering = scene_family.Rendering
 SceneFamily = scene_family.SceneFamily
@@ -136,11 +136,6 @@ def _batch_program(
       batch = jax.lax.map(example, keys, batch_size=chunk)
     return batch | {"valid": numbers < num_examples}
 
-  @functools.partial(
-    jax.jit,
-    out_shardings=sharding,
-    compiler_options=compilation.quick_options(quick),
-  )
   def make(root, step, endless, num_examples):
     rows = jnp.arange(batch_size, dtype=jnp.uint32)
     # Each device loops over its own scenes, only as long as those need.
@@ -153,7 +148,11 @@ def _batch_program(
       check_vma=False,
     )(root, step, endless, num_examples, rows)
 
-  return make
+  return kept_programs.jit(
+    make,
+    out_shardings=sharding,
+    compiler_options=compilation.quick_options(quick),
+  )
 
 
 class SceneDataset:

@@ -297,7 +297,7 @@ def test_all_batches_splits_and_seeds_share_one_compiled_program():
   for data in (first, *others):
     for step in range(2):
       data.batch(step)
-  assert first._program._cache_size() == 1
+  assert first._program._jitted._cache_size() == 1
   assert all(data._program is first._program for data in others)
 
 

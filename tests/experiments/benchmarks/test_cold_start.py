@@ -18,9 +18,12 @@ def test_instructions_are_counted_before_optimization(tmp_path):
 
 
 def test_the_report_has_the_slowest_program_first():
+  stages = ("tracing", "lowering", "compiling", "loading", "keeping")
   programs = {
-    "short": {"tracing": 0.1, "lowering": 0.1, "compiling": 0.1, "count": 1},
-    "long": {"tracing": 1.0, "lowering": 2.0, "compiling": 3.0, "count": 2},
+    "short": dict.fromkeys(stages, 0.1) | {"count": 1},
+    "loaded": dict.fromkeys(stages, 0.0) | {"loading": 2.0, "count": 0},
+    "long": dict(zip(stages, (1.0, 2.0, 3.0, 0.0, 0.5), strict=True))
+    | {"count": 2},
   }
   text = cold_start.report(
     "A run", {"cpu_seconds": 9, "wall_seconds": 5, "programs": programs}
@@ -28,4 +31,6 @@ def test_the_report_has_the_slowest_program_first():
   head, *rows = text.splitlines()
   assert "9.0 CPU seconds" in head
   assert "3 programs" in head
-  assert rows[3].startswith("| long | 2 | 1.00 | 2.00 | 3.00 |")
+  assert "loading 2.1" in head
+  assert rows[3].startswith("| long | 2 | 1.00 | 2.00 | 3.00 | 0.00 | 0.50 |")
+  assert rows[4].startswith("| loaded | 0 | 0.00 | 0.00 | 0.00 | 2.00 |")
