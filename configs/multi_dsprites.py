@@ -76,6 +76,8 @@ def background(config: ml_collections.ConfigDict) -> None:
   """After `small`: slot 0 paints one color, which becomes the background."""
   config.model.background_grid = 1
   config.model.background_weight = 0.01
+  # Most scenes have fewer than five sprites: other slots are to stay empty.
+  config.model.normalization = "scaled_sum"
   # It only has to move what a few images leave to the others.
   config.model.foreground_weight = 3e-3
   config.model.foreground_ramp = (2_000, 3_000)
@@ -109,11 +111,13 @@ def enlarged(config: ml_collections.ConfigDict) -> None:
   )
   config.model.decoder_kernel_sizes = (*kernel_sizes, 12)
   config.model.decoder_strides = (*strides, 4)
+  # The background is in its slot already.
+  config.model.foreground_weight = 0.0
   config.model.foreground_ramp = (0, 0)
   config.optim.learning_rate = 8e-4
   config.optim.warmup_steps = 200
-  config.optim.decay_steps = 8_000
-  config.train.num_steps = 8_000
+  config.optim.decay_steps = 6_000
+  config.train.num_steps = 6_000
   config.eval.every_steps = 1_000
   config.checkpoint.every_steps = 1_000
 
