@@ -66,6 +66,8 @@ def background(config: ml_collections.ConfigDict) -> None:
   config.model.num_slots = 5
   config.model.background_grid = 1
   config.model.background_weight = 0.01
+  # Where two objects touch, the slot left over is not to take a piece of one.
+  config.model.normalization = "scaled_sum"
   # Where other slots have the background by then, it moves it to slot 0, which
   # paints it already; then slots that share an object are to be told apart.
   config.model.foreground_weight = 0.02
