@@ -88,6 +88,7 @@ def test_model_matches_its_config():
     pytest.param("quickstart", marks=pytest.mark.thorough),
     pytest.param("clevr6", marks=pytest.mark.slow),
     pytest.param("clevr6_small", marks=pytest.mark.slow),
+    pytest.param("multi_dsprites", marks=pytest.mark.slow),
     pytest.param("multi_dsprites_small", marks=pytest.mark.slow),
     pytest.param("tetrominoes_small", marks=pytest.mark.slow),
     pytest.param("tetrominoes", marks=pytest.mark.slow),
