@@ -65,13 +65,11 @@ def background(config: ml_collections.ConfigDict) -> None:
   """Slot 0 paints one color, and is made to take the background."""
   config.model.num_slots = 5
   config.model.background_grid = 1
-  config.model.background_weight = 0.01
-  # Where two objects touch, the slot left over is not to take a piece of one.
-  config.model.normalization = "scaled_sum"
-  # Where other slots have the background by then, it moves it to slot 0, which
-  # paints it already; then slots that share an object are to be told apart.
-  config.model.foreground_weight = 0.02
-  config.model.foreground_ramp = (1_500, 2_000)
+  # A seventh of what an object's pixel costs if it is painted in the
+  # background's color. The weight falls to 0 once slot 0 has the background;
+  # from then on slots that share an object are to be told apart.
+  config.model.foreground_weight = 0.2
+  config.model.foreground_ramp = (1_000, 2_000)
   config.model.foreground_fall = (2_500, 3_500)
   config.model.overlap_weight = 0.02
   config.model.overlap_ramp = (2_500, 3_500)
