@@ -36,9 +36,9 @@ def of(*values: Any) -> str:
   Functions, classes and modules of `PACKAGES` and of Python are named, and
   those within others are named with their line and instructions: their code is
   covered by what names the versions of the packages
-  (`surroundings.describe`). Their defaults, closures and bound arguments are looked into, and so are the fields of
-  dataclasses, of linen modules and of other objects of these packages. Arrays
-  count with all their bytes.
+  (`surroundings.describe`). Their defaults, closures and bound arguments are
+  looked into, and so are the fields of dataclasses, of linen modules and of
+  other objects of these packages. Arrays count with all their bytes.
 
   What changes while a program runs without being any of this is not covered:
   variables of modules and attributes of classes.
