@@ -34,7 +34,7 @@ _OF_PROCESSORS = (
 )
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # Seconds: clocks of file systems are coarse.
-_MARGIN = 2.0
+_MARGIN = 1.0
 
 
 def _time_of_start() -> float:
