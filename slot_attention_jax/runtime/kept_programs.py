@@ -18,8 +18,8 @@ key has:
   config's file among it, which may have changed variables of the package; they
   must not have changed since they were imported;
 - the resolved config but for its seeds (those are arguments, or closed over);
-- `surroundings.describe`: versions, devices, the processor, variables of the
-  environment, JAX's options.
+- `surroundings.describe` and `installed_files`: versions, devices, the
+  processor, variables of the environment, JAX's options.
 
 Not in the key are variables of modules and classes that change while a program
 runs. Those of this package that tracing reads are: `platform` (in the key); the
@@ -150,9 +150,11 @@ def _open(directory: str, config: Any, own: tuple[str, ...], arg: str) -> None:
   seeds = {".".join(key) for key in _FREE}
   items = (item.strip() for item in arg.split(","))
   variants = [x for x in items if x.partition("=")[0].strip() not in seeds]
-  digest = surroundings.sources_digest(found)
+  code = fingerprint.of(
+    surroundings.sources_digest(found), surroundings.installed_files()
+  )
   settings = fingerprint.of(settings, variants)
-  _store = _Store(path, own, found, digest, settings)
+  _store = _Store(path, own, found, code, settings)
 
 
 def stop() -> None:

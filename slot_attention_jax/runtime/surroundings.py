@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import time
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -137,11 +137,7 @@ def own_files(*paths: pathlib.Path) -> tuple[str, ...]:
   """
   found = {os.fspath(path.resolve()) for path in paths}
   ours = os.path.join(_PACKAGE, "")
-  for name, module in list(sys.modules.items()):
-    if not isinstance(module, types.ModuleType):
-      continue
-    # Other ways load modules that are imported at their first use.
-    file = object.__getattribute__(module, "__dict__").get("__file__")
+  for name, file in _files_of_modules():
     if file is None and name == "__main__":
       raise ValueError("Expected a script in a file, got code from elsewhere.")
     if not file or any(site in file for site in _SITES):
@@ -150,6 +146,29 @@ def own_files(*paths: pathlib.Path) -> tuple[str, ...]:
     if not file.startswith((ours, *_INSTALLED)):
       found.add(file)
   return tuple(sorted(found))
+
+
+def installed_files() -> list[tuple[str, int, int]]:
+  """Loaded modules of the packages that `describe` names the versions of.
+
+  Returns:
+    Of each the name, the time of the last change and the size of its file:
+    somebody may change an installed package.
+  """
+  found = []
+  for name, file in _files_of_modules():
+    if file and name.partition(".")[0] in fingerprint.PACKAGES:
+      stat = os.stat(file)
+      found.append((name, stat.st_mtime_ns, stat.st_size))
+  ours = _PACKAGE.name
+  return sorted(x for x in found if x[0].partition(".")[0] != ours)
+
+
+def _files_of_modules() -> Iterator[tuple[str, str | None]]:
+  for name, module in list(sys.modules.items()):
+    if isinstance(module, types.ModuleType):
+      # Other ways load modules that are imported at their first use.
+      yield name, object.__getattribute__(module, "__dict__").get("__file__")
 
 
 def sources(

@@ -133,6 +133,19 @@ def test_code_of_ones_own_is_found(tmp_path, monkeypatch):
   assert len(before) == len(surroundings.sources()) + len(found)
 
 
+def test_a_change_of_an_installed_package_is_found(tmp_path, monkeypatch):
+  before = surroundings.installed_files()
+  assert {"jax", "flax.linen", "optax", "numpy"} <= {x[0] for x in before}
+  assert not any(x[0].startswith("slot_attention_jax") for x in before)
+  copy = tmp_path / "relu.py"
+  copy.write_text("x = 1")
+  monkeypatch.setattr(jax.nn, "__file__", str(copy))
+  after = surroundings.installed_files()
+  assert after != before
+  os.utime(copy, (1e9, 1e9))
+  assert surroundings.installed_files() != after
+
+
 def test_a_script_in_no_file_is_refused(monkeypatch):
   monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
   with pytest.raises(ValueError, match="in a file"):
