@@ -137,7 +137,9 @@ def own_files(*paths: pathlib.Path) -> tuple[str, ...]:
   """
   found = {os.fspath(path.resolve()) for path in paths}
   ours = os.path.join(_PACKAGE, "")
-  for name, file in _files_of_modules():
+  # Under a profiler or a debugger the script is no module.
+  script = [("", arg) for arg in sys.argv[:1] if arg.endswith(".py")]
+  for name, file in (*_files_of_modules(), *script):
     if file is None and name == "__main__":
       raise ValueError("Expected a script in a file, got code from elsewhere.")
     if not file or any(site in file for site in _SITES):
