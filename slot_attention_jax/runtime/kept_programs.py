@@ -292,12 +292,13 @@ def _compile(
   name = program.name
   traced = program.trace(*args)
   lowered = traced.lower()
-  with _timed(KEEP_EVENT, name):
+  file, calls = None, []
+  with _failing_softly(name), _timed(KEEP_EVENT, name):
     text = lowered.as_text()
     calls = executables.outside_calls(text)
     content = fingerprint.of(around, text, _beside_text(program, traced))
     file = store.directory / f"{name}-{content}.exe"
-  if not executables.can_be_loaded(calls):
+  if file is None or not executables.can_be_loaded(calls):
     logging.debug("Program %s is not kept: it calls %s.", name, calls)
     return lowered.compile()
   compiled = None

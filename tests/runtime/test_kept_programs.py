@@ -287,6 +287,8 @@ def test_what_cannot_be_loaded_is_compiled(start, events, monkeypatch):
   assert events[COMPILED]
   monkeypatch.setattr(load, "serialize", fail)
   np.testing.assert_array_equal(make(5.0)(argument)["x"], argument)
+  monkeypatch.setattr(executables, "outside_calls", fail)
+  np.testing.assert_array_equal(make(6.0)(argument)["x"], argument)
 
 
 def test_a_disk_that_cannot_be_written_to_costs_nothing_else(
