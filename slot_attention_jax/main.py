@@ -203,7 +203,7 @@ def _start_jax(workdir: str, config: Any) -> None:
     process_id=_PROCESS_ID.value,
   )
   compilation.keep_programs(_COMPILATION_CACHE.value)
-  kept_programs.keep(_COMPILATION_CACHE.value, config)
+  kept_programs.keep(_COMPILATION_CACHE.value, config, *flag.config_file())
   logging.info(
     "JAX %s, process %d of %d, devices %s, workdir %s.",
     jax.__version__,

@@ -5,6 +5,7 @@ functions of the program. So `compile_anew` tells whether it was compiled.
 """
 
 import contextlib
+import functools
 import pickle
 import re
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 import jax
 from jax.experimental import serialize_executable
 
-_CALL = re.compile(r"custom_call @(\w+)")
+_CALL = re.compile(r"custom_call @(\"[^\"]*\"|[^(\s]+)")
 _LAPACK = "lapack_"
 _FAST = 1  # Of zlib's levels.
 _COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -25,6 +26,8 @@ _LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 _lock = threading.Lock()
 # What `_LEAST_SECONDS` was, for each program that is being compiled.
 _compiling: list[float] = []
+# Events of this thread while it compiles a program.
+_seen = threading.local()
 
 
 def outside_calls(text: str) -> list[str]:
@@ -133,16 +136,20 @@ def _not_in_cache() -> Iterator[None]:
 @contextlib.contextmanager
 def _watching() -> Iterator[Callable[[], bool]]:
   """Sees whether this thread has compiled, and read nothing from a cache."""
-  thread, seen = threading.get_ident(), set()
-
-  def listen(event: str, *_: Any, **unused_labels: Any) -> None:
-    if threading.get_ident() == thread:
-      seen.add(event)
-
-  jax.monitoring.register_event_listener(listen)
-  jax.monitoring.register_event_duration_secs_listener(listen)
+  _listen()
+  seen = _seen.events = set()
   try:
     yield lambda: _COMPILED in seen and _READ not in seen
   finally:
-    jax.monitoring.unregister_event_listener(listen)
-    jax.monitoring.unregister_event_duration_listener(listen)
+    del _seen.events
+
+
+@functools.cache
+def _listen() -> None:
+  """Notes what JAX reports; unregistered, others would miss what it reports."""
+
+  def listen(event: str, *_: Any, **unused_labels: Any) -> None:
+    getattr(_seen, "events", set()).add(event)
+
+  jax.monitoring.register_event_listener(listen)
+  jax.monitoring.register_event_duration_secs_listener(listen)

@@ -34,11 +34,11 @@ def of(*values: Any) -> str:
   """A digest of values, of functions with all that they close over.
 
   Functions, classes and modules of `PACKAGES` and of Python are named, and
-  those within others are named with their line: their code is covered by what
-  names the versions of the packages (`surroundings.describe`). Their defaults,
-  closures and bound arguments are looked into, and so are the fields of
-  dataclasses, of linen modules and of other objects of these packages. Arrays
-  count with all their bytes.
+  those within others are named with their line and instructions: their code is
+  covered by what names the versions of the packages
+  (`surroundings.describe`). Their defaults, closures and bound arguments are
+  looked into, and so are the fields of dataclasses, of linen modules and of
+  other objects of these packages. Arrays count with all their bytes.
 
   What changes while a program runs without being any of this is not covered:
   variables of modules and attributes of classes.
@@ -162,6 +162,7 @@ def _function(value):
       raise UnknownError(f"Expected only code of files, got {value!r}.")
     name = f"{module}:{code.co_qualname}:{code.co_firstlineno}"
     held = [
+      _instructions(code),
       value.__defaults__,
       value.__kwdefaults__,
       *map(_content, value.__closure__ or ()),
@@ -175,6 +176,20 @@ def _function(value):
   if isinstance(value, functools._lru_cache_wrapper):
     return "cached", (value.__wrapped__,)
   return None
+
+
+def _instructions(code):
+  """What distinguishes functions of one line."""
+  constants = [
+    _instructions(x)
+    if isinstance(x, types.CodeType)
+    # Other processes have sets in other orders.
+    else sorted(map(repr, x))
+    if isinstance(x, frozenset)
+    else repr(x)
+    for x in code.co_consts
+  ]
+  return [code.co_code, code.co_names, code.co_freevars, constants]
 
 
 def _content(cell):
@@ -191,6 +206,8 @@ def _array(value):
     raise UnknownError(f"Expected no values of a transformation, got {value}.")
   if not isinstance(value, np.ndarray | np.generic | jax.Array):
     return None
+  if isinstance(value, np.ma.MaskedArray):
+    raise UnknownError(f"Expected no masked arrays, got {value!r}.")
   if isinstance(value, jax.Array):
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
       return str(value.dtype), (jax.random.key_data(value), value.sharding)

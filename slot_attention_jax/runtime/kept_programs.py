@@ -14,16 +14,18 @@ key has:
 - the options of `jax.jit`: shardings, donation, options of the compiler;
 - the structure, shapes, dtypes, weak types and shardings of the arguments, the
   mesh in the context, and the platform that it is traced for (`platform.only`);
-- every byte of the package's Python files, which must not have changed since
-  they were imported, and the resolved config but for its seeds (those are
-  arguments, or closed over);
-- `surroundings.describe`: versions, devices, the processor, variables of the
-  environment, JAX's options.
+- every byte of the package's Python files and of the user's own code, the
+  config's file among it, which may have changed variables of the package; they
+  must not have changed since they were imported;
+- the resolved config but for its seeds (those are arguments, or closed over);
+- `surroundings.describe` and `installed_files`: versions, devices, the
+  processor, variables of the environment, JAX's options.
 
 Not in the key are variables of modules and classes that change while a program
 runs. Those of this package that tracing reads are: `platform` (in the key); the
 registries of `data.from_config`, of which datasets are made, not programs;
-caches of functions of their arguments. The command line changes no others.
+caches of functions of their arguments. The command line changes no others, and
+code of one's own is in the key; what that reads, such as files, is not.
 
 What is written: `NAME-KEY.key` says which program it is and what structure its
 results have; `NAME-PROGRAM.exe` is the program, by what it was compiled from,
@@ -78,21 +80,32 @@ class _Store:
 
   Attributes:
     directory: of their files.
-    sources: files of the package, as they were when this was made.
+    own: files of code that may have changed the package.
+    sources: these and the package's, as they were when this was made.
     code: digest of what is in them.
     config: digest of the config.
   """
 
   directory: pathlib.Path
+  own: tuple[str, ...]
   sources: surroundings.Sources
   code: str
   config: str
+
+  def is_current(self) -> bool:
+    """Whether no file has changed since; modules are imported later, too."""
+    return surroundings.sources(own=self.own) == self.sources
 
 
 _store: _Store | None = None
 
 
-def keep(directory: str, config: Any) -> bool:
+def keep(
+  directory: str,
+  config: Any,
+  config_file: pathlib.Path | None = None,
+  arg: str = "",
+) -> bool:
   """From now on, keeps the programs of `jit`; the command line asks for it.
 
   Nothing is kept by one of several processes, on accelerators, where this was
@@ -101,26 +114,29 @@ def keep(directory: str, config: Any) -> bool:
   Args:
     directory: of JAX's cache, in which it gets one of its own; "": none.
     config: the resolved config.
+    config_file: the file that made it, which may have done other things, too.
+    arg: what that was given, names of variants.
 
   Returns:
     Whether programs are kept.
   """
   stop()
   try:
-    _open(directory, config)
+    own = surroundings.own_files(*([config_file] if config_file else []))
+    _open(directory, config, own, arg)
   except Exception as error:  # It costs time, nothing else.
     logging.info("Programs are not kept traced: %s.", error)
   return _store is not None
 
 
-def _open(directory: str, config: Any) -> None:
+def _open(directory: str, config: Any, own: tuple[str, ...], arg: str) -> None:
   global _store
   if not directory or storage.is_remote(directory) or jax.process_count() > 1:
     return
   if jax.default_backend() != "cpu":
     return
-  found = surroundings.sources()
-  if not found or surroundings.changed_since_import(found):
+  found = surroundings.sources(own=own)
+  if len(found) <= len(own) or surroundings.changed_since_import(found):
     logging.info("Programs are not kept traced: the code has just changed.")
     return
   path = pathlib.Path(directory).expanduser() / "programs"
@@ -131,8 +147,14 @@ def _open(directory: str, config: Any) -> None:
     for key in groups:
       group = group[key]
     del group[name]
-  digest = surroundings.sources_digest(found)
-  _store = _Store(path, found, digest, fingerprint.of(settings))
+  seeds = {".".join(key) for key in _FREE}
+  items = (item.strip() for item in arg.split(","))
+  variants = [x for x in items if x.partition("=")[0].strip() not in seeds]
+  code = fingerprint.of(
+    surroundings.sources_digest(found), surroundings.installed_files()
+  )
+  settings = fingerprint.of(settings, variants)
+  _store = _Store(path, own, found, code, settings)
 
 
 def stop() -> None:
@@ -192,10 +214,12 @@ class Program:
     """As of `jax.jit`."""
     if self._run is not None:
       return self._run(*args)
-    traced = (isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args))
-    if _store is None or any(traced):  # Those are within another program.
+    store = _store
+    if store is None:
       return self._jitted(*args)
-    return self._prepare(_store, args)(*args)
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args)):
+      return self._jitted(*args)  # It is within another program.
+    return self._prepare(store, args)(*args)
 
   def _prepare(self, store: _Store, args: Any) -> Callable[..., Any]:
     with self._lock:  # Data are loaded in another thread.
@@ -233,7 +257,7 @@ def _load_or_compile(
     return None
   path = store.directory / f"{name}-{key}.key"
   with _failing_softly(name), _timed(LOAD_EVENT, name):
-    if path.exists():
+    if path.exists() and store.is_current():
       file, calls, results = pickle.loads(program_files.read(path))
       data = program_files.read(store.directory / file)
       structure = jax.tree.structure(results)
@@ -268,12 +292,13 @@ def _compile(
   name = program.name
   traced = program.trace(*args)
   lowered = traced.lower()
-  with _timed(KEEP_EVENT, name):
+  file, calls = None, []
+  with _failing_softly(name), _timed(KEEP_EVENT, name):
     text = lowered.as_text()
     calls = executables.outside_calls(text)
     content = fingerprint.of(around, text, _beside_text(program, traced))
     file = store.directory / f"{name}-{content}.exe"
-  if not executables.can_be_loaded(calls):
+  if file is None or not executables.can_be_loaded(calls):
     logging.debug("Program %s is not kept: it calls %s.", name, calls)
     return lowered.compile()
   compiled = None
@@ -287,7 +312,7 @@ def _compile(
       logging.debug("Program %s is not kept: XLA has read it.", name)
       return compiled
   with _failing_softly(name), _timed(KEEP_EVENT, name):
-    if surroundings.sources() == store.sources:
+    if store.is_current():
       if fresh:
         program_files.write(file, executables.to_bytes(compiled))
       # Pickle takes what is registered as a pytree, but not its structure.

@@ -39,6 +39,8 @@ def write(path: pathlib.Path, data: bytes) -> None:
 def read(path: pathlib.Path) -> bytes:
   """Reads what `write` wrote, and notes that it was used.
 
+  A damaged file is removed, as not every program can be written again.
+
   Args:
     path: of the file.
 
@@ -53,6 +55,8 @@ def read(path: pathlib.Path) -> bytes:
   start = len(_HEADER) + hashlib.sha256().digest_size
   data = content[start:]
   if content[:start] != _HEADER + hashlib.sha256(data).digest():
+    with contextlib.suppress(OSError):
+      path.unlink()
     raise ValueError(f"Expected {path} to be whole, but it is damaged.")
   with contextlib.suppress(OSError):
     os.utime(path)

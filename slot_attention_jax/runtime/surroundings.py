@@ -5,7 +5,10 @@ import os
 import pathlib
 import platform
 import sys
+import sysconfig
 import time
+import types
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -30,12 +33,37 @@ _OF_PROCESSORS = (
   *("CPU implementer", "CPU part", "CPU variant", "Features"),
 )
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
-# Seconds from the import of the first module of this package to this one's.
-_MARGIN = 5.0
-_IMPORTED = time.time()
+# Seconds: clocks of file systems are coarse.
+_MARGIN = 1.0
+
+
+def _time_of_start() -> float:
+  """When this process began, or at least its imports."""
+  try:
+    text = pathlib.Path("/proc/self/stat").read_text()
+    ticks = int(text.rpartition(")")[2].split()[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME)
+    if ticks:
+      return time.time() - age + ticks / os.sysconf("SC_CLK_TCK")
+  except (OSError, AttributeError, ValueError, IndexError):
+    pass
+  # Importing JAX, and what comes before this module, takes seconds.
+  return time.time() - 60
+
+
+_IMPORTED = _time_of_start()
+
+# Versions name the code below these, or between those.
+_INSTALLED = tuple(
+  os.path.join(sysconfig.get_path(name), "")
+  for name in ("stdlib", "platstdlib")
+)
+_SITES = tuple(
+  f"{os.sep}{n}{os.sep}" for n in ("site-packages", "dist-packages")
+)
 
 Sources = tuple[tuple[str, int, int, int], ...]
-"""Files of a package: path, time of the last change, size, inode."""
+"""Files of code: path, time of the last change, size, inode."""
 
 
 def describe() -> list[Any]:
@@ -94,13 +122,81 @@ def _processor() -> list[str]:
   return [f"{name}={found.get(name)}" for name in _OF_PROCESSORS]
 
 
-def sources(package: pathlib.Path | None = None) -> Sources:
-  """The Python files of a package, this one by default, to see changes."""
-  package, found = package or _PACKAGE, []
-  for path in package.rglob("*.py"):
+def own_files(*paths: pathlib.Path) -> tuple[str, ...]:
+  """Files of code that may have changed this package: the user's own.
+
+  Args:
+    *paths: files of code that was run without being imported.
+
+  Returns:
+    Absolute paths of these and of all modules that are neither this package's
+    nor installed, the script among them.
+
+  Raises:
+    ValueError: if the code of the script is in no file.
+  """
+  found = {os.fspath(path.resolve()) for path in paths}
+  ours = os.path.join(_PACKAGE, "")
+  # Under a profiler or a debugger the script is no module.
+  script = [("", arg) for arg in sys.argv[:1] if arg.endswith(".py")]
+  for name, file in (*_files_of_modules(), *script):
+    if file is None and name == "__main__":
+      raise ValueError("Expected a script in a file, got code from elsewhere.")
+    if not file or any(site in file for site in _SITES):
+      continue
+    file = os.path.abspath(file)
+    if not file.startswith((ours, *_INSTALLED)):
+      found.add(file)
+  return tuple(sorted(found))
+
+
+def installed_files() -> list[tuple[str, int, int]]:
+  """Loaded modules of the packages that `describe` names the versions of.
+
+  Returns:
+    Of each the name, the time of the last change and the size of its file:
+    somebody may change an installed package.
+  """
+  found = []
+  for name, file in _files_of_modules():
+    if file and name.partition(".")[0] in fingerprint.PACKAGES:
+      stat = os.stat(file)
+      found.append((name, stat.st_mtime_ns, stat.st_size))
+  ours = _PACKAGE.name
+  return sorted(x for x in found if x[0].partition(".")[0] != ours)
+
+
+def _files_of_modules() -> Iterator[tuple[str, str | None]]:
+  for name, module in list(sys.modules.items()):
+    if isinstance(module, types.ModuleType):
+      # Other ways load modules that are imported at their first use.
+      yield name, object.__getattribute__(module, "__dict__").get("__file__")
+
+
+def sources(
+  package: pathlib.Path | None = None, own: Iterable[str] = ()
+) -> Sources:
+  """The Python files of a package, this one by default, to see changes.
+
+  Args:
+    package: its directory.
+    own: more files, of `own_files`.
+
+  Returns:
+    All files.
+
+  Raises:
+    OSError: if there is no such file.
+  """
+  package = package or _PACKAGE
+  found = []
+  for path in (*package.rglob("*.py"), *map(pathlib.Path, own)):
     stat = path.stat()
-    name = path.relative_to(package).as_posix()
-    found.append((name, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    inside = path.is_relative_to(package)
+    name = path.relative_to(package).as_posix() if inside else os.fspath(path)
+    # A copy may keep the time of the original, but for when it was made.
+    changed = max(stat.st_mtime_ns, stat.st_ctime_ns)
+    found.append((name, changed, stat.st_size, stat.st_ino))
   return tuple(sorted(found))
 
 

@@ -94,6 +94,23 @@ def test_a_value_may_hold_itself():
 
 
 @pytest.mark.usefixtures("covering_tests")
+def test_functions_of_one_line_have_other_digests():
+  code = [
+    "lambda x: x + 1, lambda x: x + 2, lambda x: x - 1, lambda x: abs(x)",
+    "lambda x: (lambda: x + 1), lambda x: (lambda: x + 2)",
+    "lambda x: x in {'a', 'b', 'c'}, lambda x: x in {'a', 'b'}",
+  ]
+  functions = []
+  for line in code:
+    # The compiler is told that they are of this file.
+    functions += eval(compile(line, __file__, "eval"), globals())
+  digests = [fingerprint.of(f) for f in functions]
+  assert len(set(digests)) == len(functions)
+  again = eval(compile(code[2], __file__, "eval"), globals())
+  assert [fingerprint.of(f) for f in again] == digests[-2:]
+
+
+@pytest.mark.usefixtures("covering_tests")
 @pytest.mark.parametrize(
   "value",
   [
@@ -101,6 +118,7 @@ def test_a_value_may_hold_itself():
     threading.Lock,
     Slotted,
     lambda: np.array([object()]),
+    lambda: np.ma.array([1.0], mask=[True]),
     lambda: np.zeros(1 << 25),
     lambda: (x for x in ()),
   ],

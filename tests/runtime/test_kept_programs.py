@@ -30,14 +30,16 @@ def start(monkeypatch, tmp_path):
   known = fingerprint._KNOWN | {"tests"}
   monkeypatch.setattr(fingerprint, "_KNOWN", known)
   monkeypatch.setattr(surroundings, "_IMPORTED", float("inf"))
+  # Tests that run side by side are no script.
+  monkeypatch.setattr(surroundings, "own_files", lambda *p: tuple(map(str, p)))
   # What XLA has read from its cache is not kept: nothing gets into that.
   before = jax.config.values[LEAST_SECONDS]
   jax.config.update(LEAST_SECONDS, float("inf"))
 
-  def keep(**changes):
+  def keep(*of_config, **changes):
     config = ml_collections.ConfigDict(CONFIG)
     config.update_from_flattened_dict(changes)
-    return kept_programs.keep(str(tmp_path), config)
+    return kept_programs.keep(str(tmp_path), config, *of_config)
 
   yield keep
   kept_programs.stop()
@@ -216,6 +218,40 @@ def test_sources_that_change_while_it_runs_keep_nothing(
   assert not start()
 
 
+def test_what_a_config_file_may_have_done_counts(start, events, tmp_path):
+  """It is code, and can change the package."""
+  path = tmp_path / "mine.py"
+  path.write_text("x = 1\n")
+  argument = x()
+  assert start(path, "small,seed=1")
+  make()(argument)
+  start(path, "small, seed = 2")
+  assert not misses(events, make(), argument)
+  start(path, "large")
+  assert misses(events, make(), argument)
+  path.write_text("x = 2\n")
+  start(path, "small,seed=1")
+  assert misses(events, make(), argument)
+  path.unlink()
+  assert not start(path)
+
+
+def test_once_sources_have_changed_nothing_is_loaded(
+  start, events, monkeypatch, tmp_path
+):
+  """What is imported from now on is new."""
+  package = tmp_path / "package"
+  package.mkdir()
+  (package / "a.py").write_text("x = 1\n")
+  monkeypatch.setattr(surroundings, "_PACKAGE", package)
+  argument = x()
+  start()
+  make()(argument)
+  start()
+  (package / "a.py").write_text("x = 2\n")
+  assert misses(events, make(), argument)
+
+
 @pytest.mark.parametrize("suffix", [".key", ".exe"])
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
 def test_a_damaged_file_is_replaced(start, events, tmp_path, suffix, damage):
@@ -251,6 +287,8 @@ def test_what_cannot_be_loaded_is_compiled(start, events, monkeypatch):
   assert events[COMPILED]
   monkeypatch.setattr(load, "serialize", fail)
   np.testing.assert_array_equal(make(5.0)(argument)["x"], argument)
+  monkeypatch.setattr(executables, "outside_calls", fail)
+  np.testing.assert_array_equal(make(6.0)(argument)["x"], argument)
 
 
 def test_a_disk_that_cannot_be_written_to_costs_nothing_else(

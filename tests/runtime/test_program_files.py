@@ -29,6 +29,7 @@ def test_damage_is_an_error(tmp_path, damage):
   path.write_bytes(damage(path.read_bytes()))
   with pytest.raises(ValueError, match="damaged"):
     program_files.read(path)
+  assert not path.exists()
 
 
 def test_the_directory_is_its_owners_alone(tmp_path):

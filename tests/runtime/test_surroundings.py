@@ -1,4 +1,7 @@
 import os
+import sys
+import time
+import types
 
 import jax
 import pytest
@@ -97,12 +100,58 @@ def test_a_new_file_counts(package):
   assert len(digests) == 2
 
 
-def test_sources_that_are_newer_than_the_process_are_seen(package):
+def test_sources_that_are_newer_than_the_process_are_seen(package, monkeypatch):
+  monkeypatch.setattr(surroundings, "_IMPORTED", time.time() + 60)
+  assert not surroundings.changed_since_import(surroundings.sources(package))
+  monkeypatch.setattr(surroundings, "_IMPORTED", time.time())
+  assert surroundings.changed_since_import(surroundings.sources(package))
+  # So are those that have the time of another file.
   for path in package.rglob("*.py"):
     os.utime(path, (1e9, 1e9))
-  assert not surroundings.changed_since_import(surroundings.sources(package))
-  (package / "b.py").touch()
   assert surroundings.changed_since_import(surroundings.sources(package))
+
+
+def test_the_process_began_before_this_test():
+  assert time.time() - 86_400 < surroundings._IMPORTED < time.time() - 0.1
+
+
+def test_code_of_ones_own_is_found(tmp_path, monkeypatch):
+  names = ("s.py", "m.py", "c.py", "p.py")
+  script, module, config, profiled = (tmp_path / name for name in names)
+  for path in (script, module, config, profiled):
+    path.touch()
+  monkeypatch.setattr(sys, "argv", [str(profiled), "--x.py"])
+  for name, path in (("__main__", script), ("mine", module)):
+    made = types.ModuleType(name)
+    made.__file__ = str(path)
+    monkeypatch.setitem(sys.modules, name, made)
+  found = surroundings.own_files(config)
+  assert {str(p) for p in (script, module, config, profiled)} <= set(found)
+  others = [jax.__file__, types.__file__, surroundings.__file__]
+  assert not set(others) & set(found)
+  before = surroundings.sources(own=found)
+  module.write_text("x = 1")
+  assert surroundings.sources(own=found) != before
+  assert len(before) == len(surroundings.sources()) + len(found)
+
+
+def test_a_change_of_an_installed_package_is_found(tmp_path, monkeypatch):
+  before = surroundings.installed_files()
+  assert {"jax", "jax.numpy", "numpy"} <= {x[0] for x in before}
+  assert not any(x[0].startswith("slot_attention_jax") for x in before)
+  copy = tmp_path / "relu.py"
+  copy.write_text("x = 1")
+  monkeypatch.setattr(jax.nn, "__file__", str(copy))
+  after = surroundings.installed_files()
+  assert after != before
+  os.utime(copy, (1e9, 1e9))
+  assert surroundings.installed_files() != after
+
+
+def test_a_script_in_no_file_is_refused(monkeypatch):
+  monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+  with pytest.raises(ValueError, match="in a file"):
+    surroundings.own_files()
 
 
 def test_the_package_itself_is_found():
