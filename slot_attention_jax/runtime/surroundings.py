@@ -104,7 +104,7 @@ def _machine() -> list[Any]:
   """The processor: XLA:CPU compiles for it, and for as many cores as it has."""
   cores = getattr(os, "sched_getaffinity", lambda _: ())(0)
   named = _processor() or [platform.node(), platform.processor()]
-  kind = (platform.system(), platform.machine())
+  kind = (sys.platform, platform.machine())
   return [*kind, os.cpu_count(), len(cores), *named]
 
 
@@ -168,7 +168,8 @@ def installed_files() -> list[tuple[str, int, int]]:
 
 def _files_of_modules() -> Iterator[tuple[str, str | None]]:
   for name, module in list(sys.modules.items()):
-    if isinstance(module, types.ModuleType):
+    # Some C libraries say that they are modules, and have no variables.
+    if issubclass(type(module), types.ModuleType):
       # Other ways load modules that are imported at their first use.
       yield name, object.__getattribute__(module, "__dict__").get("__file__")
 

@@ -158,3 +158,17 @@ def test_the_package_itself_is_found():
   names = [f[0] for f in surroundings.sources()]
   assert "runtime/surroundings.py" in names
   assert "main.py" in names
+
+
+def test_what_only_says_that_it_is_a_module_is_left_out(monkeypatch):
+  class Library:
+    __slots__ = ()
+
+    @property
+    def __class__(self):
+      return types.ModuleType
+
+  assert isinstance(Library(), types.ModuleType)
+  monkeypatch.setitem(sys.modules, "some_library", Library())
+  assert "some_library" not in dict(surroundings._files_of_modules())
+  surroundings.installed_files()
