@@ -42,6 +42,9 @@ def attend(
   Returns:
     A pair (updates [B, K, D], attention [B, K, N] in [0, 1]).
 
+  Raises:
+    ValueError: on an unknown normalization.
+
   Example:
     >>> import jax.numpy as jnp
     >>> from slot_attention_jax.modules import attention
@@ -50,6 +53,10 @@ def attend(
     >>> float(updates[0, 0, 0]), float(shares[0, 0, 0])
     (4.0, 0.5)
   """
+  if normalization not in NORMALIZATIONS:
+    raise ValueError(
+      f"Expected normalization out of {NORMALIZATIONS}, got {normalization!r}."
+    )
   logits = jnp.einsum(
     "bkd,bnd->bkn", queries, keys, preferred_element_type=dtype
   )

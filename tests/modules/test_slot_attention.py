@@ -8,7 +8,7 @@ import pytest
 from flax import traverse_util
 
 from slot_attention_jax import interop
-from slot_attention_jax.modules import slot_attention
+from slot_attention_jax.modules import attention, slot_attention
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "testdata" / "golden"
 
@@ -571,6 +571,12 @@ def test_a_scaled_sum_is_scaled_as_in_training_for_other_numbers_of_slots():
     params, INPUTS[0], more[0], 2, normalization="scaled_sum"
   )
   np.testing.assert_allclose(slots[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_attention_alone_refuses_an_unknown_normalization():
+  x = np.ones((1, 2, 3), np.float32)
+  with pytest.raises(ValueError, match=r"normalization out of .*'scaled'"):
+    attention.attend(x, x, x, normalization="scaled")
 
 
 @pytest.mark.thorough
