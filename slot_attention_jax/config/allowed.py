@@ -216,8 +216,8 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
   problems |= _changing_weights(values)
   if values["model.background_weight"] and not values["model.background_grid"]:
     problems["model.background_weight"] = (
-      "expected 0, as no slot paints a background (model.background_grid=0), "
-      f"got {values['model.background_weight']}"
+      "expected 0, as no slot paints a background (model.background_grid=0; "
+      f"1 is a single color), got {values['model.background_weight']}"
     )
   if discovery and values["model.background_grid"]:
     for key in ("model.num_slots", "eval.num_slots"):
