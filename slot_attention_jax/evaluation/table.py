@@ -98,9 +98,9 @@ def meaning(short: str) -> str:
   if short == "accuracy_all":
     return "share of objects with all properties right; 0 to 1, higher"
   for prefix, words in (
-    ("ap_", "average precision at the distance {}; 0 to 1, higher"),
+    ("ap_", "average precision at distance {} (data's units); 0 to 1, higher"),
     ("accuracy_", "share of objects whose {} is right; 0 to 1, higher"),
-    ("within_", "share of objects matched within {}; 0 to 1, higher"),
+    ("within_", "share of objects within {} (data's units); 0 to 1, higher"),
   ):
     if short.startswith(prefix):
       return words.format(short.removeprefix(prefix))

@@ -2,9 +2,11 @@
 
 import json
 import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slot_attention_jax.config import aliases
+from slot_attention_jax.evaluation import table
 from slot_attention_jax.pretrained import weights_file
 
 _LIMITS = {
@@ -67,7 +69,7 @@ def model_card(name: str, metadata: weights_file.WeightsMetadata) -> str:
   lines = [
     f"# {name}",
     "",
-    *_table("", "", rows),
+    *_table(("", ""), rows.items()),
     "",
     "## Metrics",
     "",
@@ -78,9 +80,7 @@ def model_card(name: str, metadata: weights_file.WeightsMetadata) -> str:
       80,
     ),
     "",
-    *_table(
-      "metric", "value", {k: _value(v) for k, v in metadata.metrics.items()}
-    ),
+    *_metrics(metadata.metrics),
     "",
     "## Limits",
     "",
@@ -169,9 +169,21 @@ def _value(value: object) -> str:
   return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _table(left: str, right: str, rows: dict[str, object]) -> list[str]:
+def _metrics(metrics: Mapping[str, Any]) -> list[str]:
+  """A table with what each metric is, its range, and whether more is better."""
+  rows = []
+  for name, value in metrics.items():
+    short = name.rpartition("/")[2]
+    words = table.meaning(short.removesuffix("_attention"))
+    if words and short.endswith("_attention"):
+      words = f"of the attention, not of the decoder's masks: {words}"
+    rows.append((name, _value(value), words))
+  return _table(("metric", "value", "what it is"), rows)
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
   return [
-    f"| {left} | {right} |",
-    "|---|---|",
-    *(f"| {key} | {value} |" for key, value in rows.items()),
+    f"| {' | '.join(titles)} |",
+    "|---" * len(titles) + "|",
+    *(f"| {' | '.join(map(str, row))} |" for row in rows),
   ]
