@@ -21,8 +21,8 @@ from slot_attention_jax.predict import command_line as predict_command
 from slot_attention_jax.report import command_line as report_command
 from slot_attention_jax.runtime import (
   compilation,
-  kept_programs,
   processes,
+  program_store,
   signals,
   storage,
   user_errors,
@@ -203,7 +203,7 @@ def _start_jax(workdir: str, config: Any) -> None:
     process_id=_PROCESS_ID.value,
   )
   compilation.keep_programs(_COMPILATION_CACHE.value)
-  kept_programs.keep(_COMPILATION_CACHE.value, config, *flag.config_file())
+  program_store.keep(_COMPILATION_CACHE.value, config, *flag.config_file())
   logging.info(
     "JAX %s, process %d of %d, devices %s, workdir %s.",
     jax.__version__,

@@ -39,7 +39,6 @@ cache should be.
 """
 
 import contextlib
-import dataclasses
 import pathlib
 import pickle
 import threading
@@ -53,11 +52,10 @@ from absl import logging
 
 from slot_attention_jax.runtime import (
   executables,
-  files,
   fingerprint,
   platform,
   program_files,
-  storage,
+  program_store,
   surroundings,
 )
 
@@ -65,102 +63,11 @@ LOAD_EVENT = "/slot_attention_jax/programs/load_duration"
 """Of `jax.monitoring`, in place of JAX's events of tracing and compiling."""
 KEEP_EVENT = "/slot_attention_jax/programs/keep_duration"
 """Of `jax.monitoring`, for finding keys and writing programs."""
-# Seeds are arguments of programs; where they are not, programs close over them.
-_FREE = (("seed",), ("eval", "seed"))
 # With these, JAX does other things than to run compiled programs.
 _DEBUGGING = (
   *("jax_disable_jit", "jax_debug_nans", "jax_debug_infs"),
   *("jax_check_tracer_leaks", "jax_use_simplified_jaxpr_constants"),
 )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Store:
-  """Where programs are kept.
-
-  Attributes:
-    directory: of their files.
-    own: files of code that may have changed the package.
-    sources: these and the package's, as they were when this was made.
-    code: digest of what is in them.
-    config: digest of the config.
-  """
-
-  directory: pathlib.Path
-  own: tuple[str, ...]
-  sources: surroundings.Sources
-  code: str
-  config: str
-
-  def is_current(self) -> bool:
-    """Whether no file has changed since; modules are imported later, too."""
-    return surroundings.sources(own=self.own) == self.sources
-
-
-_store: _Store | None = None
-
-
-def keep(
-  directory: str,
-  config: Any,
-  config_file: pathlib.Path | None = None,
-  arg: str = "",
-) -> bool:
-  """From now on, keeps the programs of `jit`; the command line asks for it.
-
-  Nothing is kept by one of several processes, on accelerators, where this was
-  not tried, in a bucket, while JAX debugs, or if the directory is not private.
-
-  Args:
-    directory: of JAX's cache, in which it gets one of its own; "": none.
-    config: the resolved config.
-    config_file: the file that made it, which may have done other things, too.
-    arg: what that was given, names of variants.
-
-  Returns:
-    Whether programs are kept.
-  """
-  stop()
-  try:
-    own = surroundings.own_files(*([config_file] if config_file else []))
-    _open(directory, config, own, arg)
-  except Exception as error:  # It costs time, nothing else.
-    logging.info("Programs are not kept traced: %s.", error)
-  return _store is not None
-
-
-def _open(directory: str, config: Any, own: tuple[str, ...], arg: str) -> None:
-  global _store
-  if not directory or storage.is_remote(directory) or jax.process_count() > 1:
-    return
-  if jax.default_backend() != "cpu":
-    return
-  found = surroundings.sources(own=own)
-  if len(found) <= len(own) or surroundings.changed_since_import(found):
-    logging.info("Programs are not kept traced: the code has just changed.")
-    return
-  path = pathlib.Path(directory).expanduser() / "programs"
-  program_files.make_private(path)
-  settings = files.jsonable(config.to_dict())
-  for *groups, name in _FREE:
-    group = settings
-    for key in groups:
-      group = group[key]
-    del group[name]
-  seeds = {".".join(key) for key in _FREE}
-  items = (item.strip() for item in arg.split(","))
-  variants = [x for x in items if x.partition("=")[0].strip() not in seeds]
-  code = fingerprint.of(
-    surroundings.sources_digest(found), surroundings.installed_files()
-  )
-  settings = fingerprint.of(settings, variants)
-  _store = _Store(path, own, found, code, settings)
-
-
-def stop() -> None:
-  """Keeps no programs from now on."""
-  global _store
-  _store = None
 
 
 def jit(function: Callable[..., Any], **options: Any) -> "Program":
@@ -214,14 +121,16 @@ class Program:
     """As of `jax.jit`."""
     if self._run is not None:
       return self._run(*args)
-    store = _store
+    store = program_store.current()
     if store is None:
       return self._jitted(*args)
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args)):
       return self._jitted(*args)  # It is within another program.
     return self._prepare(store, args)(*args)
 
-  def _prepare(self, store: _Store, args: Any) -> Callable[..., Any]:
+  def _prepare(
+    self, store: program_store.Store, args: Any
+  ) -> Callable[..., Any]:
     with self._lock:  # Data are loaded in another thread.
       run = self._run
       if run is None:
@@ -242,7 +151,7 @@ class Program:
 
 
 def _load_or_compile(
-  store: _Store, program: Program, args: Any
+  store: program_store.Store, program: Program, args: Any
 ) -> jax.stages.Compiled | None:
   """The compiled program; None if it is one that cannot be kept."""
   if any(getattr(jax.config, name, False) for name in _DEBUGGING):
@@ -286,7 +195,11 @@ def _describe_argument(x: Any) -> list[Any]:
 
 
 def _compile(
-  store: _Store, program: Program, args: Any, path: pathlib.Path, around: Any
+  store: program_store.Store,
+  program: Program,
+  args: Any,
+  path: pathlib.Path,
+  around: Any,
 ) -> jax.stages.Compiled:
   """Traces, lowers and compiles a program, or loads it, and keeps it."""
   name = program.name

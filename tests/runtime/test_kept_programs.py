@@ -16,6 +16,7 @@ from slot_attention_jax.runtime import (
   fingerprint,
   kept_programs,
   platform,
+  program_store,
   surroundings,
 )
 from slot_attention_jax.runtime import mesh as mesh_lib
@@ -39,11 +40,21 @@ def start(monkeypatch, tmp_path):
   def keep(*of_config, **changes):
     config = ml_collections.ConfigDict(CONFIG)
     config.update_from_flattened_dict(changes)
-    return kept_programs.keep(str(tmp_path), config, *of_config)
+    return program_store.keep(str(tmp_path), config, *of_config)
 
   yield keep
-  kept_programs.stop()
+  program_store.stop()
   jax.config.update(LEAST_SECONDS, before)
+
+
+@pytest.fixture
+def source(monkeypatch, tmp_path):
+  """The one file of the package, as far as programs are concerned."""
+  path = tmp_path / "package" / "a.py"
+  path.parent.mkdir()
+  path.write_text("x = 1\n")
+  monkeypatch.setattr(surroundings, "_PACKAGE", path.parent)
+  return path
 
 
 @pytest.fixture
@@ -184,15 +195,11 @@ def test_the_config_counts_but_for_its_seeds(start, events):
   assert misses(events, make(), argument)
 
 
-def test_a_byte_of_the_sources_counts(start, events, monkeypatch, tmp_path):
-  package = tmp_path / "package"
-  package.mkdir()
-  (package / "a.py").write_text("x = 1\n")
-  monkeypatch.setattr(surroundings, "_PACKAGE", package)
+def test_a_byte_of_the_sources_counts(start, events, source, tmp_path):
   argument = x()
   start()
   make()(argument)
-  (package / "a.py").write_text("x = 2\n")
+  source.write_text("x = 2\n")
   start()
   assert misses(events, make(), argument)
   # But what is compiled is the same.
@@ -204,14 +211,10 @@ def test_a_byte_of_the_sources_counts(start, events, monkeypatch, tmp_path):
 
 
 def test_sources_that_change_while_it_runs_keep_nothing(
-  start, monkeypatch, tmp_path
+  start, source, monkeypatch, tmp_path
 ):
-  package = tmp_path / "package"
-  package.mkdir()
-  (package / "a.py").write_text("x = 1\n")
-  monkeypatch.setattr(surroundings, "_PACKAGE", package)
   start()
-  (package / "a.py").write_text("x = 2\n")
+  source.write_text("x = 2\n")
   make()(x())
   assert not files(tmp_path, "")
   monkeypatch.setattr(surroundings, "_IMPORTED", 0.0)
@@ -236,19 +239,13 @@ def test_what_a_config_file_may_have_done_counts(start, events, tmp_path):
   assert not start(path)
 
 
-def test_once_sources_have_changed_nothing_is_loaded(
-  start, events, monkeypatch, tmp_path
-):
+def test_once_sources_have_changed_nothing_is_loaded(start, events, source):
   """What is imported from now on is new."""
-  package = tmp_path / "package"
-  package.mkdir()
-  (package / "a.py").write_text("x = 1\n")
-  monkeypatch.setattr(surroundings, "_PACKAGE", package)
   argument = x()
   start()
   make()(argument)
   start()
-  (package / "a.py").write_text("x = 2\n")
+  source.write_text("x = 2\n")
   assert misses(events, make(), argument)
 
 
@@ -409,7 +406,7 @@ def test_code_of_others_is_not_kept(start, tmp_path, monkeypatch):
 
 def test_the_command_line_asks_for_it(tmp_path):
   assert make()(x())["y"].shape == (3, 3)
-  assert not kept_programs.keep("", ml_collections.ConfigDict(CONFIG))
+  assert not program_store.keep("", ml_collections.ConfigDict(CONFIG))
   assert not list(tmp_path.iterdir())
 
 
@@ -427,7 +424,7 @@ def test_on_accelerators_nothing_is_kept(start, monkeypatch, tmp_path):
 
 def test_in_a_bucket_nothing_is_kept(start):
   config = ml_collections.ConfigDict(CONFIG)
-  assert not kept_programs.keep("gs://bucket/cache", config)
+  assert not program_store.keep("gs://bucket/cache", config)
 
 
 def test_a_directory_of_others_keeps_nothing(start, tmp_path):
