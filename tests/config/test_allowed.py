@@ -145,6 +145,10 @@ TOGETHER = [
   (DISCOVERY, {"model.background_weight": 0.01}),
   (
     DISCOVERY,
+    {"model.background_grid": 1, "model.background_stop_gradient": True},
+  ),
+  (
+    DISCOVERY,
     {
       "model.foreground_weight": 0.1,
       "model.foreground_ramp": (5, 10),
@@ -196,7 +200,7 @@ def nothing_happens(monkeypatch):
 def test_there_are_enough_cases_for_every_key_that_has_a_range():
   assert len(CASES) >= 200
   free = {"data.data_dir", "data.cache_dir", "data.fallback"}
-  free |= {"model.remat_decoder"}
+  free |= {"model.remat_decoder", "model.background_stop_gradient"}
   assert set(VALUES) == set(allowed.ALLOWED) - free
 
 

@@ -77,6 +77,7 @@ def test_keys_that_an_older_run_does_not_have_count_with_their_defaults():
   for name in (
     "background_grid",
     "background_weight",
+    "background_stop_gradient",
     "foreground_fall",
     "foreground_ramp",
     "overlap_ramp",
