@@ -74,6 +74,7 @@ ALLOWED: Mapping[str, rules.Rule] = {
   "model.decoder_kernel_sizes": _KERNELS,
   "model.decoder_strides": _STRIDES,
   "model.background_grid": rules.integer(0, 1024),
+  "model.background_logit": rules.number(-100, 100),
   "model.background_weight": rules.number(0, 1e6),
   "model.background_stop_gradient": _BOOL,
   "model.foreground_weight": rules.number(0, 1e6),
@@ -215,11 +216,12 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
     )
   problems |= _early_iterations(values)
   problems |= _changing_weights(values)
-  if values["model.background_weight"] and not values["model.background_grid"]:
-    problems["model.background_weight"] = (
-      "expected 0, as no slot paints a background (model.background_grid=0; "
-      f"1 is a single color), got {values['model.background_weight']}"
-    )
+  for key in ("model.background_weight", "model.background_logit"):
+    if values[key] and not values["model.background_grid"]:
+      problems[key] = (
+        "expected 0, as no slot paints a background (model.background_grid=0; "
+        f"1 is a single color), got {values[key]}"
+      )
   if (
     values["model.background_stop_gradient"]
     and not values["model.background_weight"]

@@ -151,6 +151,10 @@ def _model() -> ml_collections.ConfigDict:
   # interpolated between this many points along each side. 0: slot 0 is decoded
   # like the others, as in the paper.
   model.background_grid = 0
+  # Its alpha logit in every pixel, where the other slots' begin near 0. With 3,
+  # slot 0 has most of the first images, and the others get what it cannot
+  # paint; with 0, any slot may end up with the background.
+  model.background_logit = 0.0
   # Discovery: weight in the loss of the mean absolute difference of what slot 0
   # paints and the image, wherever its mask is; 0.0: not in the loss, as in the
   # paper. With a `background_grid`, slot 0 then paints the background from the

@@ -173,7 +173,7 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
     if self.background is not None:
       behind = self.background(slots[:, 0], images.shape[2:4])
       images, alpha_logits = background_lib.put_behind(
-        behind, images, alpha_logits
+        behind, images, alpha_logits, getattr(self.background, "logit", 0.0)
       )
     return images, alpha_logits
 

@@ -21,6 +21,7 @@ _ADDED = {
   "normalization": "mean",
   "gradient": "unrolled",
   "background_grid": 0,
+  "background_logit": 0.0,
   "preset": "",
 }
 # Options that no setting gives: `precision` decides the dtype, the dataset the
@@ -96,7 +97,9 @@ def create_model(
   options["dtype"] = PRECISIONS[settings["precision"]]
   if task == "discovery":
     if grid := settings["background_grid"]:
-      options["background"] = background.SmoothBackground(grid=grid)
+      options["background"] = background.SmoothBackground(
+        grid=grid, logit=settings["background_logit"]
+      )
     model = models.SlotAttentionAutoEncoder(
       resolution=_hashable(resolution), **options
     )

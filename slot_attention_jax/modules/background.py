@@ -2,8 +2,8 @@
 
 The paper's decoder lets every slot paint anything, including parts of the
 background, and nothing makes the slots leave it to one of them. Here slot 0
-gets an image that is too smooth for any object, and an alpha logit of 0
-everywhere. What is left to the other slots is what stands out against it.
+gets an image that is too smooth for any object, and one alpha logit everywhere.
+What is left to the other slots is what stands out against it.
 """
 
 from typing import Any
@@ -30,6 +30,10 @@ class SmoothBackground(nn.Module):
   Attributes:
     grid: points along each side.
     hidden_size: hidden size of the MLP.
+    logit: the alpha logit of the background, in every pixel. The other slots'
+      begin near 0: with 0 all slots share the first images evenly, and the
+      background may end up with any of them; with 3 the background has most of
+      them, and the others get what it cannot paint.
     output_channels: C.
     dtype: dtype of the matrix products; None: that of inputs and parameters.
     param_dtype: dtype of the parameters.
@@ -47,6 +51,7 @@ class SmoothBackground(nn.Module):
 
   grid: int = 1
   hidden_size: int = 64
+  logit: float = 0.0
   output_channels: int = 3
   dtype: Any = None
   param_dtype: Any = jnp.float32
@@ -93,7 +98,10 @@ def _interpolation(size: int, num_points: int) -> np.ndarray:
 
 
 def put_behind(
-  background: jax.Array, images: jax.Array, alpha_logits: jax.Array
+  background: jax.Array,
+  images: jax.Array,
+  alpha_logits: jax.Array,
+  logit: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
   """Puts a background behind the images of the other slots, as slot 0.
 
@@ -105,13 +113,15 @@ def put_behind(
     background: [B, H, W, C].
     images: [B, K - 1, H, W, C] of the other slots.
     alpha_logits: [B, K - 1, H, W, 1] of the other slots.
+    logit: alpha logit of slot 0, in every pixel.
 
   Returns:
-    A pair (images [B, K, H, W, C], alpha logits [B, K, H, W, 1]); the alpha
-    logits of slot 0 are 0.
+    A pair (images [B, K, H, W, C], alpha logits [B, K, H, W, 1]).
   """
   images = COLOR_LIMIT * jnp.tanh(images)
   images = jnp.concatenate(
     [background[:, None].astype(images.dtype), images], axis=1
   )
-  return images, jnp.pad(alpha_logits, ((0, 0), (1, 0)) + ((0, 0),) * 3)
+  return images, jnp.pad(
+    alpha_logits, ((0, 0), (1, 0)) + ((0, 0),) * 3, constant_values=logit
+  )

@@ -234,4 +234,5 @@ def _settings(model: Any) -> dict[str, Any]:
   }
   if hasattr(model, "background"):
     settings["background_grid"] = getattr(model.background, "grid", 0)
+    settings["background_logit"] = getattr(model.background, "logit", 0.0)
   return settings

@@ -66,6 +66,7 @@ VALUES = {
   "model.decoder_kernel_sizes": [(), *LAYERS],
   "model.decoder_strides": [(), *LAYERS, (2, 2, 2)],
   "model.background_grid": [-1, 1.5],
+  "model.background_logit": [-200.0, NAN, INF],
   "model.background_weight": [-1.0, NAN, INF],
   "model.foreground_weight": [-1.0, NAN, INF],
   "model.overlap_weight": [-1.0, NAN, INF],
@@ -143,6 +144,7 @@ TOGETHER = [
   (DISCOVERY, {"model.foreground_fall": (5, 10)}),
   (DISCOVERY, {"model.overlap_ramp": (5, 10)}),
   (DISCOVERY, {"model.background_weight": 0.01}),
+  (DISCOVERY, {"model.background_logit": 3.0}),
   (
     DISCOVERY,
     {"model.background_grid": 1, "model.background_stop_gradient": True},

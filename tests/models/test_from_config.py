@@ -2,6 +2,9 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import slot_attention_jax as sa
@@ -72,11 +75,19 @@ def test_settings_missing_in_old_files_are_the_papers():
 def test_a_background_grid_makes_a_background():
   settings = settings_of(
     sa.load_config(
-      "quickstart:model.background_grid=2,model.precision=bfloat16"
+      "quickstart:model.background_grid=2,model.background_logit=3,"
+      "model.precision=bfloat16"
     )
   )
   model = from_config.create_model("discovery", settings, resolution=(28, 28))
   assert (model.background.grid, model.background_grid) == (2, 2)
+  assert model.background.logit == 3
+  images, rngs = jnp.zeros((1, 28, 28, 3)), {"slots": jax.random.key(0)}
+  shapes = jax.eval_shape(model.init, {"params": rngs["slots"], **rngs}, images)
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  masks = jax.jit(model.apply)(zeros, images, rngs=rngs).masks
+  expected = np.exp([3, 0, 0, 0]) / (np.exp(3) + 3)
+  np.testing.assert_allclose(masks[0, :, 5, 5, 0], expected, rtol=1e-2)
   assert model.background.dtype == model.dtype
   assert hash(model) == hash(model.clone())
   del settings["background_grid"]

@@ -46,13 +46,15 @@ def test_no_point_in_the_grid():
     colors(0)
 
 
-def test_colors_in_front_are_bounded_and_the_background_has_logit_0():
+@pytest.mark.parametrize("logit", [0, 3])
+def test_colors_in_front_are_bounded_and_the_background_has_one_logit(logit):
   images, logits = background.put_behind(
     jnp.full((1, 2, 2, 3), 5.0),
     jnp.full((1, 3, 2, 2, 3), -50.0),
     jnp.full((1, 3, 2, 2, 1), 7.0),
+    logit,
   )
   assert images.shape == (1, 4, 2, 2, 3)
   assert (images[:, 0] == 5).all()
   np.testing.assert_allclose(images[:, 1:], -background.COLOR_LIMIT)
-  assert logits[0, :, 0, 0, 0].tolist() == [0, 7, 7, 7]
+  assert logits[0, :, 0, 0, 0].tolist() == [logit, 7, 7, 7]

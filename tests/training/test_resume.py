@@ -76,6 +76,7 @@ def test_keys_that_an_older_run_does_not_have_count_with_their_defaults():
   saved = saved_config(config)
   for name in (
     "background_grid",
+    "background_logit",
     "background_weight",
     "background_stop_gradient",
     "foreground_fall",
