@@ -76,7 +76,6 @@ ALLOWED: Mapping[str, rules.Rule] = {
   "model.background_grid": rules.integer(0, 1024),
   "model.background_logit": rules.number(-100, 100),
   "model.background_weight": rules.number(0, 1e6),
-  "model.background_stop_gradient": _BOOL,
   "model.foreground_weight": rules.number(0, 1e6),
   "model.foreground_ramp": rules.begin_and_end(),
   "model.foreground_fall": rules.begin_and_end(),
@@ -222,14 +221,6 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
         "expected 0, as no slot paints a background (model.background_grid=0; "
         f"1 is a single color), got {values[key]}"
       )
-  if (
-    values["model.background_stop_gradient"]
-    and not values["model.background_weight"]
-  ):
-    problems["model.background_stop_gradient"] = (
-      "expected False, as nothing else trains what slot 0 paints "
-      "(model.background_weight=0.0; try 0.1), got True"
-    )
   if discovery and values["model.background_grid"]:
     for key in ("model.num_slots", "eval.num_slots"):
       if values[key] == 1:

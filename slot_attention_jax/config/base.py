@@ -160,9 +160,6 @@ def _model() -> ml_collections.ConfigDict:
   # paper. With a `background_grid`, slot 0 then paints the background from the
   # first steps on, because objects are too small to move a median.
   model.background_weight = 0.0
-  # Whether this alone trains what slot 0 paints; the squared error then trains
-  # its mask only. So slot 0 cannot become the slot of an object.
-  model.background_stop_gradient = False
   # Discovery: weight in the loss of the fraction of the image that is covered
   # by slots other than slot 0; 0.0: not in the loss, as in the paper.
   model.foreground_weight = 0.0

@@ -72,7 +72,6 @@ def create_task(
     image_shape=info.image_shape,
     max_objects=info.max_objects if info.has_segmentation else 0,
     background_weight=model.background_weight,
-    background_stop_gradient=model.background_stop_gradient,
     foreground_weight=model.foreground_weight,
     foreground_ramp=tuple(model.foreground_ramp),
     foreground_fall=tuple(model.foreground_fall),

@@ -55,9 +55,6 @@ class ObjectDiscovery(task.Task):
     early_steps: how many these are; 0: none.
     background_weight: weight in the loss of the mean absolute difference of the
       image that slot 0 paints and the input, wherever slot 0's mask is.
-    background_stop_gradient: whether this alone trains what slot 0 paints: the
-      squared error then has no gradient through slot 0's image, only through
-      its mask.
     foreground_weight: weight in the loss of the fraction of the image that is
       covered by slots other than slot 0.
     foreground_ramp: (begin, end) steps between which this weight rises linearly
@@ -72,7 +69,6 @@ class ObjectDiscovery(task.Task):
 
   max_objects: int
   background_weight: float = 0.0
-  background_stop_gradient: bool = False
   foreground_weight: float = 0.0
   foreground_ramp: tuple[int, int] = (0, 0)
   foreground_fall: tuple[int, int] = (0, 0)
@@ -157,13 +153,7 @@ class ObjectDiscovery(task.Task):
     """Mean squared error over B, H, W and C, plus what has a weight."""
     images = batch["image"]
     output = self.apply_in_training(params, images, noise)
-    reconstruction = output.reconstruction
-    if self.background_stop_gradient:
-      painted = output.images[:, 0]
-      # Zeros, with the gradient that the reconstruction has through the image.
-      painted = output.masks[:, 0] * (painted - jax.lax.stop_gradient(painted))
-      reconstruction -= painted
-    loss = losses.reconstruction_loss(reconstruction, images).mean()
+    loss = losses.reconstruction_loss(output.reconstruction, images).mean()
     weights = noise[1] if self._weights_change else self._weights(0)
     if self.background_weight:
       difference = jnp.abs(output.images[:, 0].astype(jnp.float32) - images)

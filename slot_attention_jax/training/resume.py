@@ -18,7 +18,6 @@ from slot_attention_jax.training import (
 
 _MODEL = ("task", "model.")
 _IN_TRAINING_ONLY = (
-  "model.background_stop_gradient",
   "model.background_weight",
   "model.early_iterations",
   "model.early_steps",

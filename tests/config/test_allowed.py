@@ -147,10 +147,6 @@ TOGETHER = [
   (DISCOVERY, {"model.background_logit": 3.0}),
   (
     DISCOVERY,
-    {"model.background_grid": 1, "model.background_stop_gradient": True},
-  ),
-  (
-    DISCOVERY,
     {
       "model.foreground_weight": 0.1,
       "model.foreground_ramp": (5, 10),
@@ -202,7 +198,7 @@ def nothing_happens(monkeypatch):
 def test_there_are_enough_cases_for_every_key_that_has_a_range():
   assert len(CASES) >= 200
   free = {"data.data_dir", "data.cache_dir", "data.fallback"}
-  free |= {"model.remat_decoder", "model.background_stop_gradient"}
+  free |= {"model.remat_decoder"}
   assert set(VALUES) == set(allowed.ALLOWED) - free
 
 

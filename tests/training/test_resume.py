@@ -78,7 +78,6 @@ def test_keys_that_an_older_run_does_not_have_count_with_their_defaults():
     "background_grid",
     "background_logit",
     "background_weight",
-    "background_stop_gradient",
     "foreground_fall",
     "foreground_ramp",
     "overlap_ramp",
