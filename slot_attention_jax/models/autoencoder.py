@@ -52,8 +52,9 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
     [B, K, H, W, 1])`. The softmax of the logits over the slots mixes the
     images.
   * `background(slots [B, D], (H, W)) -> images [B, H, W, C]`, which the paper
-    does not have: if it is given, it paints slot 0, and the decoder the others
-    in front of it; see `modules.background`.
+    does not have: if it is given, it paints slot 0, with its field `logit` or
+    else 0 as alpha logit, and the decoder the others in front of it; see
+    `modules.background`.
 
   A part that is not given is the paper's for CLEVR. Fields of the parts are
   keywords of the model, too: those of `SlotAttention` by their own names

@@ -30,13 +30,13 @@ class SmoothBackground(nn.Module):
   Attributes:
     grid: points along each side.
     hidden_size: hidden size of the MLP.
+    output_channels: C.
+    dtype: dtype of the matrix products; None: that of inputs and parameters.
+    param_dtype: dtype of the parameters.
     logit: the alpha logit of the background, in every pixel. The other slots'
       begin near 0: with 0 all slots share the first images evenly, and the
       background may end up with any of them; with 3 the background has most of
       them, and the others get what it cannot paint.
-    output_channels: C.
-    dtype: dtype of the matrix products; None: that of inputs and parameters.
-    param_dtype: dtype of the parameters.
 
   Example:
     >>> import jax
@@ -51,10 +51,10 @@ class SmoothBackground(nn.Module):
 
   grid: int = 1
   hidden_size: int = 64
-  logit: float = 0.0
   output_channels: int = 3
   dtype: Any = None
   param_dtype: Any = jnp.float32
+  logit: float = 0.0
 
   @nn.compact
   def __call__(
