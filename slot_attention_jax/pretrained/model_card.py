@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slot_attention_jax.config import aliases
-from slot_attention_jax.evaluation import table
+from slot_attention_jax.metrics import names
 from slot_attention_jax.pretrained import weights_file
 
 _LIMITS = {
@@ -174,8 +174,8 @@ def _metrics(metrics: Mapping[str, Any]) -> list[str]:
   rows = []
   for name, value in metrics.items():
     short = name.rpartition("/")[2]
-    words = table.meaning(short.removesuffix("_attention"))
-    if words and short.endswith("_attention"):
+    words = names.meaning(short.removesuffix(names.OF_ATTENTION))
+    if words and short.endswith(names.OF_ATTENTION):
       words = f"of the attention, not of the decoder's masks: {words}"
     rows.append((name, _value(value), words))
   return _table(("metric", "value", "what it is"), rows)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slot_attention_jax.config import arguments
-from slot_attention_jax.evaluation import table
+from slot_attention_jax.metrics import names as metric_names
 from slot_attention_jax.report import runs, series
 from slot_attention_jax.report.markup import Markup, element, void
 from slot_attention_jax.report.markup import table as table_element
@@ -108,7 +108,7 @@ def evaluation(run: runs.Run) -> Markup | None:
     [
       series.split_name(name)[2],
       with_error(runs.number(value), runs.number(errors.get(name))),
-      table.meaning(series.split_name(name)[2]),
+      metric_names.meaning(series.split_name(name)[2]),
     ]
     for name, value in found.items()
   ]
@@ -235,7 +235,7 @@ def _metric_cell(
 def meanings(metrics_shown: Iterable[str]) -> Markup | None:
   """What metrics are, folded; None if none is one of the package's."""
   names = dict.fromkeys(series.split_name(m)[2] for m in metrics_shown)
-  words = {name: table.meaning(name) for name in names}
+  words = {name: metric_names.meaning(name) for name in names}
   if not any(words.values()):
     return None
   title = element("summary", "What the metrics are")

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from slot_attention_jax.evaluation import table
+from slot_attention_jax.metrics import names as metric_names
 from slot_attention_jax.report import runs
 
 TRAIN = "train"
@@ -129,7 +129,7 @@ def charts(
 
 def best(metric: str, points: Sequence[Point]) -> Point | None:
   """The best point of a metric; None: it has no direction, or no number."""
-  direction = table.direction(split_name(metric)[2])
+  direction = metric_names.direction(split_name(metric)[2])
   numbers = [p for p in points if not math.isnan(p[2])]
   if not direction or not numbers:
     return None
@@ -138,7 +138,7 @@ def best(metric: str, points: Sequence[Point]) -> Point | None:
 
 def has_direction(metric: str) -> bool:
   """Whether more or less of a metric, by its full name, is better."""
-  return table.direction(split_name(metric)[2]) != 0
+  return metric_names.direction(split_name(metric)[2]) != 0
 
 
 def evaluations(
@@ -154,7 +154,7 @@ def _order(metric: str) -> tuple[Any, ...]:
   data, split, short = split_name(metric)
   last = _OPTIMIZER.index(short) + 1 if short in _OPTIMIZER else 0
   first = 0 if short in ("loss", "mse") else 1
-  place = table.order(short) if first else ()
+  place = metric_names.order(short) if first else ()
   return last, first, place, split_number(split), data
 
 
