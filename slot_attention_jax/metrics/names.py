@@ -26,7 +26,7 @@ _MEANING = {
 
 
 def order(short: str) -> tuple[int, float, str]:
-  """A key to sort by: average precision first, then as above, then by name.
+  """A key to sort by: average precision, then metrics as listed, then others.
 
   Args:
     short: name of a metric.
