@@ -46,6 +46,10 @@ def files_of(path):
   return sorted(p for p in path.rglob("*") if p.is_file())
 
 
+def directories_of(run):
+  return sorted(p for p in (run / "2").rglob("*") if p.is_dir())
+
+
 def a_file(run, rng):
   found = files_of(run / "2")
   return rng.choices(found, [1 + p.stat().st_size for p in found])[0]
@@ -88,12 +92,14 @@ def half_delete(run, other, rng):
 
 
 def delete_directory(run, other, rng):
-  shutil.rmtree(rng.choice([p for p in (run / "2").rglob("*") if p.is_dir()]))
+  shutil.rmtree(rng.choice(directories_of(run)))
 
 
 def replace_file(run, other, rng):
-  """A file becomes one from elsewhere in the checkpoint."""
-  shutil.copyfile(rng.choice(files_of(run)), a_file(run, rng))
+  """A file becomes one from elsewhere in the run."""
+  path = a_file(run, rng)
+  others = [p for p in files_of(run) if p != path]
+  path.write_bytes(rng.choice(others).read_bytes())
 
 
 def foreign_file(run, other, rng):
@@ -133,7 +139,7 @@ def foreign_entries(run, other, rng):
 
 
 def file_for_directory(run, other, rng):
-  path = rng.choice([p for p in (run / "2").rglob("*") if p.is_dir()])
+  path = rng.choice(directories_of(run))
   shutil.rmtree(path)
   path.write_bytes(b"")
 
