@@ -215,8 +215,9 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
     )
   problems |= _early_iterations(values)
   problems |= _changing_weights(values)
+  problems |= _of_other_task(values)
   for key in ("model.background_weight", "model.background_logit"):
-    if values[key] and not values["model.background_grid"]:
+    if discovery and values[key] and not values["model.background_grid"]:
       problems[key] = (
         "expected 0, as no slot paints a background (model.background_grid=0; "
         f"1 is a single color), got {values[key]}"
@@ -229,6 +230,21 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
           f"(model.background_grid={values['model.background_grid']}), got 1"
         )
   return problems
+
+
+def _of_other_task(values: Mapping[str, Any]) -> dict[str, str]:
+  """Settings that this task would ignore."""
+  if values["task"] == "discovery":
+    other, ignored = "set_prediction", {"model.position_weight": 1}
+  else:
+    names = ("background_grid", "background_logit", "background_weight")
+    names = (*names, "foreground_weight", "overlap_weight")
+    other, ignored = "discovery", {f"model.{name}": 0 for name in names}
+  return {
+    key: f"expected {off}, as only task={other!r} uses it, got {values[key]}"
+    for key, off in ignored.items()
+    if values[key] != off
+  }
 
 
 def _changing_weights(values: Mapping[str, Any]) -> dict[str, str]:

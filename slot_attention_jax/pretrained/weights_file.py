@@ -162,7 +162,8 @@ def with_model_of(config: Any, metadata: WeightsMetadata) -> Any:
     tuple(metadata.resolution),
   )
   for key, value in from_config.current_settings(metadata.model).items():
-    config.model[key] = tuple(value) if isinstance(value, list) else value
+    if key in config.model:  # Else it is off in this model, and of later code.
+      config.model[key] = tuple(value) if isinstance(value, list) else value
   return config
 
 

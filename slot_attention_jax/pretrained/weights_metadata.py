@@ -110,7 +110,9 @@ def check_settings(
   """Checks that a model cannot be larger than the arrays that a file has.
 
   Files come from strangers: a model with a million layers, or of a billion
-  slots, is refused before it is built.
+  slots, is refused before it is built. They also come from later versions: a
+  setting that is unknown here may be one without which the arrays are another
+  model, unless it is off.
 
   Args:
     metadata: as it was read.
@@ -127,6 +129,11 @@ def check_settings(
       continue
     group = "data" if name == "resolution" else "model"
     rule = allowed.ALLOWED.get(f"{group}.{name}")
+    if rule is None and value:
+      raise ValueError(
+        f"Expected settings that this version knows, got {_short(name)}: "
+        f"{_short(value)}. If a later version wrote the file, upgrade."
+      )
     if rule is not None and not rule.accepts(value):
       raise _too_much(name, value, rule.expected)
     values = value if isinstance(value, list | tuple) else (value,)
@@ -140,9 +147,12 @@ def check_settings(
 
 
 def _too_much(name: str, value: Any, expected: str) -> ValueError:
-  text = repr(value)
-  text = text if len(text) <= 60 else f"{text[:57]}..."
   return ValueError(
     f"Expected {name} to be {expected}, as the arrays of the file allow, got "
-    f"{text}."
+    f"{_short(value)}."
   )
+
+
+def _short(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) <= 60 else f"{text[:57]}..."

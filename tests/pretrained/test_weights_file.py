@@ -253,6 +253,27 @@ def test_a_model_larger_than_its_arrays_is_not_built(
   assert len(str(refused.value)) < 500
 
 
+@pytest.mark.parametrize("value", [3.0, "soft", [1, 2], {"a": 1}])
+def test_a_setting_of_a_later_version_is_refused(value, saved):
+  path, _ = saved
+  rewrite(path, lambda _, content: content["model"].update(new_option=value))
+  message = r"this version knows, got 'new_option': .*later version.*upgrade"
+  with pytest.raises(ValueError, match=message):
+    weights_file.load_weights(path)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, "", [], None, False])
+def test_a_setting_of_a_later_version_that_is_off_is_left_out(value, saved):
+  path, params = saved
+  rewrite(path, lambda _, content: content["model"].update(new_option=value))
+  model, loaded = weights_file.load_weights(path)
+  assert model == metadata().create_model()
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)
+  read = weights_file.read_weights_metadata(path)
+  config = weights_file.with_model_of(sa.load_config("quickstart"), read)
+  assert "new_option" not in config.model
+
+
 def test_images_larger_than_any_are_refused(saved):
   path, _ = saved
   rewrite(path, lambda _, content: content.update(resolution=[10**9, 8]))
