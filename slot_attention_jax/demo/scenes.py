@@ -13,6 +13,7 @@ from slot_attention_jax import models
 from slot_attention_jax.data import procedural, transforms
 from slot_attention_jax.evaluation import palette, visualize
 from slot_attention_jax.predict import (
+  object_marks,
   pictures,
   predictions,
   tables,
@@ -55,7 +56,7 @@ class SlotScene:
     Tinted with the slots' colors; of set predictors, a mark for each object.
     """
     if self.slot_images is None:
-      return pictures.marks(self.image, tables.rows(self.found, 0))
+      return object_marks.draw(self.image, tables.rows(self.found, 0))
     return pictures.overlay(self.image, self.found.segments_in_image(0))
 
   def reconstruction(self) -> np.ndarray | None:

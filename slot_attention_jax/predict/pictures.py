@@ -1,4 +1,4 @@
-"""Pictures of predictions: segments, overlay, slots, marks."""
+"""Pictures of predictions: segments, overlay, slots, the overview."""
 
 import pathlib
 from typing import Any
@@ -62,52 +62,6 @@ def save_slot(path: pathlib.Path, image: np.ndarray, mask: np.ndarray) -> None:
   files.save_png(path, np.concatenate([image, alpha[..., None]], axis=-1))
 
 
-def marks(
-  image: np.ndarray, objects: list[dict[str, Any]], *, most: int = 40
-) -> np.ndarray:
-  """Draws predicted objects at their positions.
-
-  Args:
-    image: [H, W, 3] uint8.
-    objects: as of `tables.rows`, with `slot`, `pixel_x` and `pixel_y`.
-    most: characters of a label.
-
-  Returns:
-    [H', W', 3] uint8, enlarged if it was small: a ring and a label each.
-  """
-  from PIL import Image, ImageDraw, ImageFont
-
-  factor = enlargement(image)
-  canvas = Image.fromarray(enlarge(image, factor))
-  draw = ImageDraw.Draw(canvas)
-  unit = max(canvas.height, canvas.width) / 40
-  font = ImageFont.load_default(size=max(11, round(1.1 * unit)))
-  taken: list[tuple[float, float, float, float]] = []
-  for row in objects:
-    color = tuple(int(c) for c in palette.slot_colors(row["slot"] - 1))
-    x, y = factor * row["pixel_x"], factor * row["pixel_y"]
-    for radius, fill in ((unit + 2, (0, 0, 0)), (unit, color)):
-      box = (x - radius, y - radius, x + radius, y + radius)
-      draw.ellipse(box, outline=fill, width=max(2, round(unit / 4)))
-  # After all rings, so that none covers a label.
-  for row in objects:
-    color = tuple(int(c) for c in palette.slot_colors(row["slot"] - 1))
-    x, y = factor * row["pixel_x"], factor * row["pixel_y"]
-    text = label(row)[:most]
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    x = min(max(2, x + unit + 4), canvas.width - (right - left) - 4)
-    y = min(max(2, y - (bottom - top) / 2), canvas.height - bottom - 2)
-    y = _free_height(taken, (x, y, right - left + 4, bottom - top + 4))
-    taken.append((x, y, right - left + 4, bottom - top + 4))
-    draw.rectangle(
-      (x - 2, y + top - 2, x + right - left + 2, y + bottom + 2),
-      fill=(255, 255, 255),
-      outline=color,
-    )
-    draw.text((x - left, y), text, fill=(0, 0, 0), font=font)
-  return np.asarray(canvas)
-
-
 def overview(found: predictions_lib.Predictions, most: int) -> Any:
   """Draws the figure of the first images, at most this many."""
   trained = found.trained
@@ -152,28 +106,6 @@ def iterations(found: predictions_lib.Predictions, i: int, title: str) -> Any:
     masks=None if images is None else found.masks[i],
     title=title,
   )
-
-
-def _free_height(taken, box) -> float:
-  """The y nearest to that of a box at which it covers none of those taken.
-
-  Boxes are (x, y, width, height).
-  """
-  x, y, width, height = box
-  near = [b for b in taken if b[0] < x + width and x < b[0] + b[2]]
-  heights = [y, *(b[1] - height for b in near), *(b[1] + b[3] for b in near)]
-  free = [
-    h
-    for h in heights
-    if h >= 0 and all(h + height <= b[1] or b[1] + b[3] <= h for b in near)
-  ]
-  return min(free or [y], key=lambda h: abs(h - y))
-
-
-def label(row: dict[str, Any]) -> str:
-  """The words of an object: slot and the names of its classes."""
-  words = [v for v in row.values() if isinstance(v, str)]
-  return " ".join([f"{row['slot']}", *words])
 
 
 def enlargement(image: np.ndarray) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from slot_attention_jax.data.images import pixels
 from slot_attention_jax.evaluation import figures
 from slot_attention_jax.predict import (
+  object_marks,
   pictures,
   predictions,
   tables,
@@ -97,7 +98,7 @@ class Writer:
         objects = tables.rows(found, i, self._least)
         self._objects.append((path.name, objects))
         files.save_png(
-          directory / "objects.png", pictures.marks(image, objects)
+          directory / "objects.png", object_marks.draw(image, objects)
         )
 
   def _save_arrays(self, path, found, i, numbers) -> None:

@@ -73,7 +73,8 @@ def test_objects_of_an_image(tmp_path, capsys):
   confidence = [float(row["confidence"]) for row in rows]
   assert confidence == sorted(confidence, reverse=True)
   assert {*rows[0]} >= {"slot", "x", "y", "z", "size", "color", "pixel_x"}
-  assert pixels.read_values(output / "a" / "objects.png").shape[0] == 390
+  picture = pixels.read_values(output / "a" / "objects.png")
+  assert picture.shape[0] > 390  # With a list below.
   assert "the mean camera" in capsys.readouterr().out
 
 
