@@ -10,7 +10,7 @@ For every image, a directory in --output has
   slot_1.png, ...    what each slot takes of the image, the rest transparent
   iterations.png     the attention of every slot at every iteration (and .svg)
   arrays.npz         masks, attention, slots, reconstruction or predictions
-  objects.png        (set predictors) a numbered mark for every object, and a list
+  objects.png        (set predictors) numbered marks, and what the objects are
 
 and --output itself has overview.png and prediction.json and, of set predictors,
 objects.json and objects.csv.

@@ -1,4 +1,4 @@
-"""A picture of predicted objects: numbered marks, and below it what they are."""
+"""A picture of predicted objects: numbered marks, and a list below it."""
 
 from typing import Any
 
