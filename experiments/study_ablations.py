@@ -1,7 +1,7 @@
 """Ablations of the Slot Attention module, over several seeds.
 
-  python -m experiments.study_ablations --task=quickstart --seeds=0,1,2 \
-    --output=ablations.md --figure=ablations.png
+  python -m experiments.study_ablations --task=quickstart --set=plain \
+    --seeds=0,1,2 --output=ablations.md --figure=ablations.png
 
 The ablations of the paper's module (no GRU, no MLP, a sum in place of the mean,
 learned initial slots, other T and K) and of what this package adds (per-slot
@@ -10,10 +10,11 @@ the row `baseline`. Every seed is trained, or resumed, and evaluated as in
 `experiments/reproduce.py`; seeds that fail keep their place. A variant that
 equals the config is not run; its row shows the baseline's runs and says so.
 
-`--set=small,train.num_steps=2000` sets variants and keys of the config for all
-rows. Prints a Markdown table, also written to `--output`, and last one
-line of JSON. `--figure` needs matplotlib: a panel for each metric, a bar for
-the mean of each variant, a dot for each seed, a line for the baseline.
+`--set=plain,train.num_steps=2000` sets variants and keys of the config for all
+rows; other T and gradients need a config that does not draw T in training.
+Prints a Markdown table, also written to `--output`, and last one line of JSON.
+`--figure` needs matplotlib: a panel for each metric, a bar for the mean of each
+variant, a dot for each seed, a line for the baseline.
 """
 
 import argparse
@@ -59,8 +60,18 @@ def get_change(name: str, config: Any) -> tuple[str, Any]:
 
   Returns:
     A pair: a key of the config and its new value.
+
+  Raises:
+    ValueError: on another T or gradient, if the config draws T in training.
   """
   key, value = VARIANTS[name]
+  needs_fixed = key in ("num_iterations", "gradient")
+  if needs_fixed and config.model.train_iterations[1]:
+    raise ValueError(
+      f"Expected a config with model.train_iterations=(0, 0) for {name}, got "
+      f"{tuple(config.model.train_iterations)}. Use --task=quickstart "
+      "--set=plain, or override the key by --set."
+    )
   if key == "num_slots":
     value += config.model.num_slots
   return f"model.{key}", value
@@ -169,6 +180,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   if arguments.output:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
   task = reproduce.TASKS[arguments.task]
+  config = reproduce.load_config(task, arguments.seeds[0], arguments.set)
+  for name in arguments.variants:  # Before the baseline is trained.
+    get_change(name, config)
   num_scenes = arguments.num_scenes or task.num_scenes
   common = (
     task,

@@ -43,7 +43,7 @@ VARIANTS = [
 WITH_VARIANTS = [
   *NAMES,
   *VARIANTS,
-  "quickstart:background",
+  "quickstart:plain",
   "quickstart:robust",
 ]
 # Warm-up, decay, batch size, steps and K; the rest is the same in all.

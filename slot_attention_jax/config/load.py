@@ -32,7 +32,7 @@ def load_config(name: str) -> Any:
     >>> import slot_attention_jax as sa
     >>> config = sa.load_config("quickstart:debug")
     >>> config.model.num_slots, config.train.num_steps
-    (4, 2)
+    (5, 2)
   """
   path, arg = find_config(name)
   try:

@@ -22,7 +22,7 @@ from slot_attention_jax.runtime import user_errors
 from slot_attention_jax.training import optimizers, prepared_run
 
 NAN, INF = math.nan, math.inf
-DISCOVERY, PREDICTION = "quickstart:debug", "clevr_set:small,debug"
+DISCOVERY, PREDICTION = "quickstart:plain,debug", "clevr_set:small,debug"
 COUNTS = [0, -1, 2**40, 1.5, NAN, "3", None, True]
 OPTIONAL = [-1, 2**40, 1.5, "3"]
 SIZES = [(), (0, 0), (-1, 8), (8,), (8, 8, 8), (8.5, 8), (NAN, 8), 8]

@@ -72,7 +72,7 @@ def test_auto_takes_a_finer_grid_for_a_gpu():
 
 def test_presets_are_the_models_that_were_tried():
   for name, size, other in (
-    ("strided2", (28, 28), "quickstart"),
+    ("strided2", (28, 28), "quickstart:plain"),
     ("strided4", (64, 64), "clevr_discovery:small"),
     ("strided4_wide", (128, 128), "clevr_discovery:fast"),
   ):

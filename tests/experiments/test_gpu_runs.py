@@ -33,10 +33,10 @@ def test_a_dry_run_is_of_debug_configs_and_few_steps():
   assert "num_steps" not in text
   assert "steps_per_call=10" in text
   assert text.endswith("--workdir=/runs/ten_updates_a_call")
-  text = " ".join(gpu_runs.command(runs["robust"], directory, small=True))
-  assert "--config=configs/quickstart.py:robust,seed=0,debug " in text
-  text = " ".join(gpu_runs.command(runs["robust"], directory, small=False))
-  assert "quickstart.py:robust,seed=0 --config.train.max_minutes" in text
+  text = " ".join(gpu_runs.command(runs["quickstart"], directory, small=True))
+  assert "--config=configs/quickstart.py:seed=0,debug " in text
+  text = " ".join(gpu_runs.command(runs["quickstart"], directory, small=False))
+  assert "quickstart.py:seed=0 --config.train.max_minutes" in text
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ TINY = (
   "model.decoder_strides=(1, 1),model.unroll=1,optim.name=adam,"
   "logging.num_images=0"
 )
+PLAIN = f"plain,{TINY}"
 
 
 def make_result(seed, failure=None, step=1000, **metrics):
@@ -62,7 +63,7 @@ ROWS = [
 ]
 
 
-# Changes to the config quickstart: 4 slots, 3 iterations, slot_init per_slot.
+# Changes to quickstart:plain: 4 slots, 3 iterations, slot_init per_slot.
 CHANGES = {
   "no_gru": {"slot_update": "residual"},
   "no_gru_replace": {"slot_update": "replace"},
@@ -101,7 +102,7 @@ def test_each_variant_changes_one_key(name, tmp_path, monkeypatch):
 
   monkeypatch.setattr(reproduce, "run_seed", run_seed)
   task = reproduce.TASKS["quickstart"]
-  common = (task, [5, 6], "optim.learning_rate=0.25", tmp_path, 8)
+  common = (task, [5, 6], "plain,optim.learning_rate=0.25", tmp_path, 8)
   baseline = study_ablations.run_variant("baseline", *common)
   base, configs[:] = list(configs), []
   assert [c["seed"] for c, *_ in base] == [5, 6]
@@ -132,6 +133,29 @@ def test_number_of_slots_is_relative_to_the_config():
     for name in ("slots_fewer", "slots_more")
   ]
   assert got == [("model.num_slots", 8), ("model.num_slots", 11)]
+
+
+def test_other_iterations_need_a_config_that_does_not_draw_them():
+  config = reproduce.load_config(reproduce.TASKS["quickstart"], 0, "")
+  with pytest.raises(ValueError, match=r"for iterations_1, got \(3, 5\)"):
+    study_ablations.get_change("iterations_1", config)
+
+
+@pytest.mark.parametrize("name", ["iterations_2", "implicit"])
+def test_what_cannot_be_varied_is_said_before_anything_is_trained(
+  name, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(
+    reproduce, "run_seed", lambda *a, **k: pytest.fail("too late")
+  )
+  with pytest.raises(ValueError, match="--set=plain"):
+    study_ablations.main(
+      [
+        "--task=quickstart",
+        f"--variants=no_gru,{name}",
+        f"--workdir={tmp_path}",
+      ]
+    )
 
 
 def test_table_shows_seeds_and_the_mean_of_finished_ones():
@@ -225,7 +249,7 @@ def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
       "--task=quickstart",
       "--seeds=3",
       "--variants=no_gru,per_slot_init,no_gru",
-      f"--set={TINY}",
+      f"--set={PLAIN}",
       f"--workdir={tmp_path / 'runs'}",
       "--num_scenes=4",
       f"--output={output}",
@@ -237,7 +261,7 @@ def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
   assert printed.startswith(output.read_text())
   assert "4 scenes of tetrominoes_scenes/test" in printed
   assert '--variants="no_gru,per_slot_init"' in result["command"]
-  path = tmp_path / "runs" / reproduce.directory_name("quickstart", TINY)
+  path = tmp_path / "runs" / reproduce.directory_name("quickstart", PLAIN)
   runs = sorted(p.name for p in path.iterdir())
   assert runs == ["baseline", "no_gru"]
   baseline, no_gru, per_slot = result["rows"]
@@ -246,7 +270,7 @@ def test_variants_are_trained_once_and_evaluated(tmp_path, capsys):
   assert figure.exists()
   # The row equals an evaluation of the run's checkpoint.
   config = reproduce.load_config(
-    reproduce.TASKS["quickstart"], 3, f"{TINY},model.slot_update=residual"
+    reproduce.TASKS["quickstart"], 3, f"{PLAIN},model.slot_update=residual"
   )
   config.data.scenes.num_eval = 4
   config.eval.split = "test"

@@ -18,7 +18,7 @@ def settings_of(config):
 
 
 def test_settings_from_json_make_the_same_model():
-  config = sa.load_config("quickstart:model.precision=bfloat16")
+  config = sa.load_config("quickstart:plain,model.precision=bfloat16")
   made, again = (
     from_config.create_model("discovery", settings, resolution=resolution)
     for settings, resolution in (
@@ -75,7 +75,7 @@ def test_settings_missing_in_old_files_are_the_papers():
 def test_a_background_grid_makes_a_background():
   settings = settings_of(
     sa.load_config(
-      "quickstart:model.background_grid=2,model.background_logit=3,"
+      "quickstart:plain,model.background_grid=2,model.background_logit=3,"
       "model.precision=bfloat16"
     )
   )

@@ -182,7 +182,7 @@ def trained_of(model, size=(12, 16)):
 
 
 def config_of(model, task, **changes):
-  config = sa.load_config("quickstart").copy_and_resolve_references()
+  config = sa.load_config("quickstart:plain").copy_and_resolve_references()
   options = {k: getattr(model, k) for k in model.options() if k in config.model}
   config.model.update(options | {"background_grid": 0, "preset": ""} | changes)
   config.task, config.data.name = task, "mine"

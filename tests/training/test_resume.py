@@ -72,7 +72,7 @@ def test_the_message_fits_on_one_screen():
 
 
 def test_keys_that_an_older_run_does_not_have_count_with_their_defaults():
-  config = sa.load_config("quickstart").copy_and_resolve_references()
+  config = sa.load_config("quickstart:plain").copy_and_resolve_references()
   saved = saved_config(config)
   for name in (
     "background_grid",
