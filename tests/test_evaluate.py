@@ -52,7 +52,7 @@ def test_weights_are_evaluated_with_their_own_model(of_weights):
   path, metrics = of_weights
   assert metrics[f"{DATA}/fg_ari"] > 0.8  # They were trained.
   content = strict_json(path / "evaluation.json")
-  assert (content["num_slots"], content["num_iterations"]) == (4, 3)
+  assert (content["num_slots"], content["num_iterations"]) == (5, 5)
   assert content["step"] == 8_000
   # That in the header of the file of weights.
   file = pretrained._path_of("quickstart").read_bytes()
@@ -83,7 +83,7 @@ def test_the_report_names_all_conditions(of_weights):
     column = 2 if short.endswith("_attention") else 1
     assert cells[column] == f"{value:.4f} +- {error:.4f}"
     assert cells[3], f"{name} is not explained."
-  assert "| K, T | 4, 3 |" in text
+  assert "| K, T | 5, 5 |" in text
   assert "| synthetic scenes | True |" in text
   assert f"| data | {DATA.split('/')[0]} |" in text
 
@@ -171,7 +171,7 @@ def test_masks_and_their_argmax_score_the_same(examples, tmp_path):
 @pytest.mark.thorough
 def test_masks_of_a_model_score_like_the_model(of_weights, examples, tmp_path):
   """The scores of a file are those of the model that predicted it."""
-  task_noise = task.example_noise(jax.random.key(0), 0, 6, 4, 64)
+  task_noise = task.example_noise(jax.random.key(0), 0, 6, 5, 64)
   model, params = sa.load_pretrained("quickstart")
   output = jax.jit(model.apply)(
     params, examples["image"] / np.float32(127.5) - 1, noise=task_noise

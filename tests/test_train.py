@@ -774,7 +774,7 @@ def test_a_training_starts_from_the_weights_of_another_run(whole, tmp_path):
   ("name", "message"),
   [
     ("quikstart", "Did you mean"),
-    ("quickstart", r"model\.num_slots: 3, in the weights 4"),
+    ("quickstart", r"model\.num_slots: 3, in the weights 5"),
     (__file__, "It is train.initial_weights"),
   ],
 )

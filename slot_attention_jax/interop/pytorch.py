@@ -15,6 +15,7 @@ from flax import traverse_util
 
 from slot_attention_jax import models
 from slot_attention_jax.models import set_predictor
+from slot_attention_jax.modules import background as background_lib
 from slot_attention_jax.modules import decoder as decoder_lib
 from slot_attention_jax.modules import encoder as encoder_lib
 from slot_attention_jax.modules import slot_attention as slot_attention_lib
@@ -162,10 +163,9 @@ def _model(twin: Any, model: Any, state: Mapping[str, np.ndarray]) -> Any:
     return twin.Classifier(encoder, slots, head)
   _check_type(model, models.SlotAttentionAutoEncoder)
   _check_type(model.decoder, decoder_lib.SpatialBroadcastDecoder)
-  if model.background is not None or model.decoder_output_channels != 3:
+  if model.decoder_output_channels != 3:
     raise ValueError(
-      "Expected an autoencoder of RGB images without a background for the "
-      f"twin, got background={model.background} and "
+      "Expected an autoencoder of RGB images for the twin, got "
       f"{model.decoder_output_channels} channels."
     )
   decoder = twin.Decoder(
@@ -176,15 +176,23 @@ def _model(twin: Any, model: Any, state: Mapping[str, np.ndarray]) -> Any:
     model.decoder_strides,
     model.decoder_output_size,
   )
-  return twin.AutoEncoder(encoder, slots, decoder)
+  background = model.background
+  if background is not None:
+    _check_type(background, background_lib.SmoothBackground)
+    background = twin.SmoothBackground(
+      model.slot_size,
+      background.grid,
+      background.hidden_size,
+      background.logit,
+    )
+  return twin.AutoEncoder(encoder, slots, decoder, background)
 
 
 def _slot_attention(twin: Any, module: Any, num_features: int) -> Any:
-  expected = {"slot_update": "gru", "normalization": "mean"}
-  got = {name: getattr(module, name) for name in expected}
-  if got != expected:
+  if module.slot_update != "gru":
     raise ValueError(
-      f"Expected {expected} for the twin, got {got}. It has no ablations."
+      "Expected slot_update='gru' for the twin, got "
+      f"{module.slot_update!r}. It has no ablations of the update."
     )
   return twin.SlotAttention(
     module.num_slots,
@@ -195,6 +203,7 @@ def _slot_attention(twin: Any, module: Any, num_features: int) -> Any:
     module.epsilon,
     module.slot_init,
     module.layer_norm_epsilon,
+    module.normalization,
   )
 
 

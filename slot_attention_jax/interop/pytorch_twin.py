@@ -32,9 +32,11 @@ class SlotAttention(nn.Module):
     epsilon: float = 1e-8,
     slot_init: str = "shared",
     layer_norm_epsilon: float = 1e-3,
+    normalization: str = "mean",
   ):
     super().__init__()
     self.num_slots, self.num_iterations = num_slots, num_iterations
+    self.normalization = normalization
     self.slot_size, self.epsilon, self.slot_init = slot_size, epsilon, slot_init
     d, h, eps = slot_size, mlp_hidden_size, layer_norm_epsilon
     count = {"shared": 1, "background": 2}.get(slot_init, num_slots)
@@ -76,7 +78,11 @@ class SlotAttention(nn.Module):
       attention = (queries @ keys.transpose(1, 2)).softmax(dim=1)  # [B, K, N]
       attentions.append(attention)
       weights = attention + self.epsilon
-      updates = (weights / weights.sum(dim=-1, keepdim=True)) @ values
+      if self.normalization == "mean":
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+      elif self.normalization == "scaled_sum":
+        weights = weights * (self.num_slots / weights.shape[-1])
+      updates = weights @ values
       new = self.gru(updates.flatten(0, 1), slots.flatten(0, 1))
       slots = new.view(slots.shape)  # [B, K, D]
       if self.norm_mlp is not None:
@@ -188,20 +194,55 @@ class Decoder(nn.Module):
     return x[:, :, :3], x[:, :, 3:]
 
 
-class AutoEncoder(nn.Module):
-  """Object discovery: images [B, 3, H, W] to slots and back."""
+class SmoothBackground(nn.Module):
+  """Slots [B, D] to images [B, 3, H, W], interpolated between few colors.
 
-  def __init__(self, encoder, slot_attention, decoder):
+  The outermost of `grid` by `grid` colors lie in the corners of the image.
+  """
+
+  def __init__(
+    self, slot_size: int, grid: int, hidden_size: int = 64, logit: float = 0.0
+  ):
+    super().__init__()
+    self.grid, self.logit = grid, logit
+    layers = (slot_size, hidden_size), (hidden_size, grid * grid * 3)
+    self.dense = nn.ModuleList(nn.Linear(*layer) for layer in layers)
+
+  def forward(self, slots: Tensor, size: tuple[int, int]) -> Tensor:
+    """Decodes the slots of the background to images of (H, W) = size."""
+    colors = self.dense[1](F.relu(self.dense[0](slots)))
+    colors = colors.unflatten(1, (self.grid, self.grid, 3)).permute(0, 3, 1, 2)
+    return F.interpolate(colors, size, mode="bilinear", align_corners=True)
+
+
+class AutoEncoder(nn.Module):
+  """Object discovery: images [B, 3, H, W] to slots and back.
+
+  With a `background`, it paints slot 0, and the decoder the others in front of
+  it, in colors of at most 1.05.
+  """
+
+  def __init__(self, encoder, slot_attention, decoder, background=None):
     super().__init__()
     self.encoder, self.decoder = encoder, decoder
-    self.slot_attention = slot_attention
+    self.slot_attention, self.background = slot_attention, background
+
+  def decode(self, slots: Tensor) -> tuple[Tensor, Tensor]:
+    """Slots [B, K, D] to images [B, K, 3, H, W], logits [B, K, 1, H, W]."""
+    if self.background is None:
+      return self.decoder(slots)
+    images, logits = self.decoder(slots[:, 1:])
+    behind = self.background(slots[:, 0], images.shape[-2:])
+    images = torch.cat([behind[:, None], 1.05 * images.tanh()], dim=1)
+    first = torch.full_like(images[:, :1, :1], self.background.logit)
+    return images, torch.cat([first, logits], dim=1)
 
   def forward(
     self, images: Tensor, noise: Tensor | None = None
   ) -> dict[str, Tensor]:
     """Returns reconstruction, images, masks, slots and attention by name."""
     slots, attention = self.slot_attention(self.encoder(images), noise)
-    slot_images, logits = self.decoder(slots)
+    slot_images, logits = self.decode(slots)
     masks = logits.softmax(dim=1)
     return {
       "reconstruction": (masks * slot_images).sum(dim=1),  # [B, 3, H, W]

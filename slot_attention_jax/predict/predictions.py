@@ -57,7 +57,7 @@ def predict(
     >>> image = np.full((40, 60, 3), 128, np.uint8)
     >>> found = sa.predict([image, image[:, :50]], model="quickstart")
     >>> found.masks.shape, found.reconstruction.shape
-    ((2, 4, 28, 28), (2, 28, 28, 3))
+    ((2, 5, 28, 28), (2, 28, 28, 3))
     >>> found.segments_in_image(1).shape
     (40, 50)
   """

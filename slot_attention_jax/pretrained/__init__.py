@@ -67,7 +67,7 @@ def load_pretrained(
     >>> rngs = {"slots": jax.random.key(0)}
     >>> out = jax.jit(model.apply)(params, images, rngs=rngs)
     >>> out.masks.shape
-    (1, 4, 28, 28, 1)
+    (1, 5, 28, 28, 1)
   """
   # Tests compare the shapes of those whose digest is known.
   return weights_file.load_file(

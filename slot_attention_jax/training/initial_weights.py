@@ -102,7 +102,7 @@ def fit(
     >>> larger = model.clone(
     ...   resolution=(56, 56),
     ...   encoder_strides=(4, 1, 1), encoder_kernel_sizes=(12, 5, 5),
-    ...   decoder_strides=(1, 1, 4), decoder_kernel_sizes=(5, 5, 12))
+    ...   decoder_strides=(1, 1, 1, 4), decoder_kernel_sizes=(5, 1, 5, 12))
     >>> shapes = jax.eval_shape(
     ...   larger.init, jax.random.key(0), jnp.zeros((1, 56, 56, 3)))
     >>> params = initial_weights.fit(

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.tree_util import tree_map
 
 import slot_attention_jax as sa
@@ -79,6 +80,8 @@ def init(model, inputs):
     {"slot_init": "per_slot", "epsilon": 0.01},
     {"slot_init": "background", "layer_norm_epsilon": 1e-5},
     {"slot_init": "learned"},
+    {"normalization": "sum"},
+    {"normalization": "scaled_sum"},
   ],
 )
 def test_slot_attention_equals_its_twin(options):
@@ -112,6 +115,26 @@ def test_the_autoencoder_equals_its_twin(size):
   tree_map(np.testing.assert_array_equal, back, params)
 
 
+@pytest.mark.parametrize("grid", [1, 4])
+def test_a_background_equals_its_twin(grid):
+  model = sa.SlotAttentionAutoEncoder(
+    decoder_output_size=(17, 20),
+    resolution=(17, 20),
+    background=background.SmoothBackground(grid=grid, logit=1.5),
+    **SMALL,
+    **DECODER,
+  )
+  images = jax.random.uniform(jax.random.key(2), (2, 17, 20, 3), minval=-1)
+  params = init(model, images)
+  twin = pytorch.create_twin(model, params)
+  ours, theirs = outputs(model, params, twin, images)
+  for name in ("reconstruction", "images", "masks"):
+    equal(getattr(ours, name), theirs[name])
+  assert theirs["masks"][:, 0].std() > 0.01
+  back = pytorch.params_from_pytorch(twin.state_dict())
+  tree_map(np.testing.assert_array_equal, back, params)
+
+
 def test_the_classifier_equals_its_twin():
   model = sa.SlotAttentionClassifier(
     num_properties=5, head_hidden_size=11, **SMALL
@@ -132,16 +155,37 @@ def test_a_trained_model_has_a_twin():
     sum(x.size for x in jax.tree.leaves(params)) + 2 * 64  # Of the GRU.
   )
   images = torch.zeros(2, 3, 28, 28)
-  assert twin(images)["masks"].shape == (2, 4, 1, 28, 28)
+  assert twin(images)["masks"].shape == (2, 5, 1, 28, 28)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", sa.pretrained_names())
+def test_all_weights_of_the_package_have_a_twin(name):
+  model, params = sa.load_pretrained(name)
+  twin = pytorch.create_twin(model, params)
+  rng = np.random.default_rng(0)
+  images = rng.uniform(-1, 1, (1, *sa.pretrained_metadata(name).resolution, 3))
+  images = np.float32(images)
+  noise = np.float32(rng.normal(size=(1, model.num_slots, model.slot_size)))
+  ours = jax.jit(model.apply)(params, images, noise=noise)
+  with torch.no_grad():
+    theirs = twin(
+      torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(noise)
+    )
+  for key in ("predictions", "masks", "reconstruction", "slots"):
+    if key in theirs:
+      expected = theirs[key].numpy()
+      if key in ("masks", "reconstruction"):
+        expected = np.moveaxis(expected, -3, -1)
+      np.testing.assert_allclose(getattr(ours, key), expected, atol=3e-3)
 
 
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"background": background.SmoothBackground(grid=2)}, "background"),
+    ({"background": nn.Dense(3)}, "SmoothBackground for the twin, got Dense"),
     ({"slot_update": "residual"}, "ablations"),
-    ({"normalization": "sum"}, "ablations"),
-    ({"normalization": "scaled_sum"}, "ablations"),
+    ({"decoder_output_channels": 1}, "RGB images for the twin, got 1"),
     ({"encoder": pytorch_ports.JointNormEncoder()}, "CNNEncoder"),
   ],
 )

@@ -49,7 +49,7 @@ def test_card_has_all_metadata():
     "CC0-1.0",
     "jax 9.9",
     "The better of two.",
-    "Of 320 examples, with 4 slots and 3 iterations.",
+    "Of 320 examples, with 5 slots and 5 iterations.",
     "[B, 28, 28, 3]",
   ):
     assert part in text

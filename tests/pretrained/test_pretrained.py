@@ -59,17 +59,17 @@ def test_models_of_the_package_are_not_traced_to_load_them():
 def test_a_changed_file_of_the_package_is_an_error(tmp_path, monkeypatch):
   """Also in metadata, for which these files have no checksum of their own."""
   directory = pathlib.Path(pretrained.__file__).parent
-  for name in ("quickstart.safetensors", "sha256.json"):
+  for name in ("clevr6_small.safetensors", "sha256.json"):
     shutil.copy(directory / name, tmp_path)
-  path = tmp_path / "quickstart.safetensors"
+  path = tmp_path / "clevr6_small.safetensors"
   old, new = (rf"\"num_iterations\": {t}".encode() for t in (3, 7))
   assert old in path.read_bytes()
   path.write_bytes(path.read_bytes().replace(old, new))
   monkeypatch.setattr(pretrained, "_DIRECTORY", tmp_path)
   with pytest.raises(ValueError, match="SHA-256"):
-    sa.pretrained_metadata("quickstart")
+    sa.pretrained_metadata("clevr6_small")
   with pytest.raises(ValueError, match="SHA-256"):
-    sa.load_pretrained("quickstart")
+    sa.load_pretrained("clevr6_small")
 
 
 def test_model_matches_its_config():
