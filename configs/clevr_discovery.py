@@ -79,16 +79,21 @@ def small(config: ml_collections.ConfigDict) -> None:
 
 def background(config: ml_collections.ConfigDict) -> None:
   """After `small`: slot 0 paints a smooth image, the background."""
-  # As many slots as in the paper, and one that paints an image of 4x4 colors. A
-  # loss makes it take the background when the others have found objects, and
-  # then ends, for else it would take objects of little contrast too.
+  # As many slots as in the paper, and one that paints an image of 4x4 colors and
+  # begins with most of the image.
   config.model.num_slots = 8
   config.model.background_grid = 4
-  config.model.foreground_weight = 2.4e-3
-  config.model.foreground_ramp = (3_000, 6_000)
-  config.model.foreground_fall = (6_500, 7_500)
+  config.model.background_logit = 3.0
+  # Once objects are found, slots that share one are to be told apart.
+  config.model.overlap_weight = 0.02
+  config.model.overlap_ramp = (3_000, 5_000)
   config.model.num_iterations = 5
   config.model.train_iterations = (3, 5)
+  config.optim.warmup_steps = 300
+  config.optim.decay_steps = 12_000
+  config.train.num_steps = 12_000
+  config.eval.every_steps = 1_000
+  config.checkpoint.every_steps = 1_000
 
 
 def enlarged(config: ml_collections.ConfigDict) -> None:
@@ -105,15 +110,13 @@ def enlarged(config: ml_collections.ConfigDict) -> None:
   config.model.encoder_strides = (4, 2, 1)
   config.model.decoder_kernel_sizes = (5, 6, 12)
   config.model.decoder_strides = (1, 2, 4)
-  # The background is in its slot already; objects are still shared by slots.
   config.model.overlap_weight = 0.02
-  config.model.foreground_weight = 0.0
-  config.model.foreground_ramp = (0, 0)
-  config.model.foreground_fall = (0, 0)
-  config.optim.learning_rate = 1e-3
+  config.model.overlap_ramp = (0, 0)
+  # A higher rate undoes what was learned.
+  config.optim.learning_rate = 5e-4
   config.optim.warmup_steps = 100
-  config.optim.decay_steps = 4_000
-  config.train.num_steps = 4_000
+  config.optim.decay_steps = 6_000
+  config.train.num_steps = 6_000
   config.eval.every_steps = 1_000
   config.checkpoint.every_steps = 1_000
 
