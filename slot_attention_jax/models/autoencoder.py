@@ -160,6 +160,9 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
 
     run = nn.remat(run) if self.remat_decoder else run
     in_front = slots if self.background is None else slots[:, 1:]
+    none = in_front.shape[1] == 0  # A decoder need not take that.
+    if none:
+      in_front = slots
     images, alpha_logits = run(self.decoder, in_front)
     if (
       images.ndim != 5
@@ -172,6 +175,8 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
         f"{alpha_logits.shape} from {type(self.decoder).__name__}."
       )
     if self.background is not None:
+      if none:
+        images, alpha_logits = images[:, :0], alpha_logits[:, :0]
       behind = self.background(slots[:, 0], images.shape[2:4])
       images, alpha_logits = background_lib.put_behind(
         behind, images, alpha_logits, getattr(self.background, "logit", 0.0)

@@ -48,6 +48,18 @@ def test_slot_0_paints_the_background(params):
   assert more.masks.shape == (2, 5, 8, 8, 1)
 
 
+def test_the_background_alone_is_a_scene(params):
+  slots = normal(2, 2, 3, 8)
+  image, images, masks = jax.jit(
+    lambda slots: MODEL.apply(params, slots, method="decode")
+  )(slots[:, :1])
+  assert (images.shape, masks.shape) == ((2, 1, 8, 8, 3), (2, 1, 8, 8, 1))
+  np.testing.assert_array_equal(masks, 1)
+  np.testing.assert_array_equal(image, images[:, 0])
+  _, expected, _ = MODEL.apply(params, slots, method="decode")
+  np.testing.assert_allclose(images, expected[:, :1], atol=1e-6)
+
+
 def test_the_other_slots_are_decoded_as_without_a_background(params):
   output = jax.jit(MODEL.apply)(params, IMAGES, noise=NOISE)
   tree = dict(params["params"])
