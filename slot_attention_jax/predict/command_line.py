@@ -37,6 +37,7 @@ from slot_attention_jax.runtime import (
 )
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
+_MIN_CONFIDENCE = 0.5
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -90,13 +91,31 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     "--min_confidence",
     type=float,
-    default=0.5,
-    help="of set predictors: of what counts as an object; default: 0.5",
+    help="of set predictors: of what counts as an object, from 0 to 1; "
+    f"default: {_MIN_CONFIDENCE}",
   )
   parser.add_argument(
     user_errors.FLAG, action="store_true", help="show a user error's traceback"
   )
   return parser
+
+
+def _min_confidence(
+  given: float | None, trained: trained_model.TrainedModel
+) -> float:
+  """Checks what counts as an object, before anything is compiled."""
+  if given is None:
+    return _MIN_CONFIDENCE
+  if trained.layout is None:
+    raise ValueError(
+      "Expected no --min_confidence, as the model finds slots and predicts no "
+      f"properties, got {given}. Leave it out."
+    )
+  if not 0 <= given <= 1:
+    raise ValueError(
+      f"Expected a number from 0 to 1 as --min_confidence, got {given}."
+    )
+  return given
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -114,6 +133,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     )
   predictions.check_seed(arguments.seed)
   trained = trained_model.load(arguments.model)
+  min_confidence = _min_confidence(arguments.min_confidence, trained)
   options = predictions.check_options(
     trained,
     arguments.num_slots,
@@ -132,9 +152,7 @@ def _predict(arguments: argparse.Namespace) -> None:
   if not jax.config.jax_compilation_cache_dir:  # pyright: ignore
     compilation.keep_programs()
   print(f"{len(paths)} images. The first batch takes a while: compiling.")
-  writer = writer_lib.Writer(
-    output, paths, arguments.model, arguments.min_confidence
-  )
+  writer = writer_lib.Writer(output, paths, arguments.model, min_confidence)
   with progress.Progress(len(paths), "Predicting", "images") as bar:
     for first in range(0, len(paths), options.batch_size):
       found = predictions.run(

@@ -15,6 +15,8 @@ def draw(
 ) -> np.ndarray:
   """Draws predicted objects at their positions, and a list of them below.
 
+  The list has their order. Marks at one place hide each other, in the image.
+
   Args:
     image: [H, W, 3] uint8.
     objects: as of `tables.rows`, with `slot`, `pixel_x` and `pixel_y` in pixels
@@ -23,7 +25,8 @@ def draw(
 
   Returns:
     [H' + L, W', 3] uint8: the image, enlarged if it is small, with a ring and
-    the slot's number for each object, and L rows of pixels with the list.
+    the slot's number for each object, and L rows of pixels with the list; wider
+    than the image if a line of the list is.
 
   Example:
     >>> import numpy as np
@@ -38,7 +41,7 @@ def draw(
   factor = pictures.enlargement(image)
   picture = pictures.enlarge(image, factor)
   height, width = picture.shape[:2]
-  unit = max(height, width) / 40
+  unit = min(max(height, width) / 40, min(height, width) / 16)
   radius = max(10, round(unit))
   font = ImageFont.load_default(size=max(11, round(1.1 * unit)))
   lines = [_words(row)[:most] for row in objects]
@@ -47,11 +50,11 @@ def draw(
   rows = -(-len(objects) // columns)
   row_height = 2 * radius + 8
   below = rows * row_height + 10 * bool(rows)
-  canvas = Image.new("RGB", (width, height + below), _WHITE)
-  canvas.paste(Image.fromarray(picture), (0, 0))
-  pen = ImageDraw.Draw(canvas)
+  size = (max(width, round(column)) if objects else width, height + below)
+  sheet = Image.new("RGB", size, _WHITE)
+  marked = Image.fromarray(picture)
 
-  def mark(x: float, y: float, row: dict[str, Any]) -> None:
+  def mark(pen: Any, x: float, y: float, row: dict[str, Any]) -> None:
     color = tuple(int(c) for c in palette.slot_colors(row["slot"] - 1))
     for r, fill in ((radius + 2, _BLACK), (radius, color)):
       box = (x - r, y - r, x + r, y + r)
@@ -67,12 +70,15 @@ def draw(
     )
 
   for i, (row, line) in enumerate(zip(objects, lines, strict=True)):
-    mark(factor * row["pixel_x"], factor * row["pixel_y"], row)
-    x = 4 + 2 * radius + width // columns * (i // rows) - radius
+    pen = ImageDraw.Draw(marked)
+    mark(pen, factor * row["pixel_x"], factor * row["pixel_y"], row)
+    x = 4 + radius + width // columns * (i // rows)
     y = height + 5 + row_height * (i % rows) + row_height / 2
-    mark(x, y, row)
+    pen = ImageDraw.Draw(sheet)
+    mark(pen, x, y, row)
     pen.text((x + 1.6 * radius, y), line, fill=_BLACK, font=font, anchor="lm")
-  return np.asarray(canvas)
+  sheet.paste(marked, (0, 0))
+  return np.asarray(sheet)
 
 
 def _words(row: dict[str, Any]) -> str:

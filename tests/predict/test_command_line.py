@@ -81,9 +81,27 @@ def test_objects_of_an_image(tmp_path, capsys):
 def test_no_objects_is_a_table_with_a_header(tmp_path):
   weights = tiny.save_set_predictor(tmp_path / "tiny.safetensors")
   images = save_images(tmp_path, ["a.png"])
-  run(weights, images / "a.png", tmp_path / "out", "--min_confidence=1.1")
+  run(weights, images / "a.png", tmp_path / "out", "--min_confidence=1")
   (line,) = (tmp_path / "out" / "objects.csv").read_text().splitlines()
   assert line.startswith("image,slot,confidence,pixel_x,pixel_y,x,y,z,size,")
+
+
+@pytest.mark.parametrize("value", ["1.1", "-0.5", "nan", "inf"])
+def test_a_confidence_is_from_0_to_1(value, tmp_path, capsys):
+  weights = tiny.save_set_predictor(tmp_path / "tiny.safetensors")
+  images = save_images(tmp_path, ["a.png"])
+  with pytest.raises(SystemExit, match="2"):
+    run(weights, images, tmp_path / "out", f"--min_confidence={value}")
+  assert "from 0 to 1 as --min_confidence, got" in capsys.readouterr().err
+  assert not (tmp_path / "out").exists()
+
+
+def test_slots_without_properties_have_no_confidence(tmp_path, capsys):
+  images = save_images(tmp_path, ["a.png"])
+  with pytest.raises(SystemExit, match="2"):
+    run(tiny.WEIGHTS, images, tmp_path / "out", "--min_confidence=0.5")
+  assert "Expected no --min_confidence" in capsys.readouterr().err
+  assert not (tmp_path / "out").exists()
 
 
 def break_nothing(tmp_path):

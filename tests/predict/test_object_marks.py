@@ -54,10 +54,20 @@ def test_without_objects_it_is_the_image():
   assert picture.shape == (400, 600, 3)
 
 
-@pytest.mark.parametrize("size", [(1, 60), (60, 1), (3, 5000)])
-def test_strips_are_drawn(size):
-  picture = object_marks.draw(np.zeros((*size, 3), np.uint8), rows(10))
-  assert picture.shape[0] > size[0]
+@pytest.mark.parametrize("size", [(1, 60), (60, 1), (3, 5000), (640, 120)])
+def test_the_list_of_a_strip_is_whole(size):
+  image = np.zeros((*size, 3), np.uint8)
+  long = object_marks.draw(image, rows(10, shape=40 * "m"))
+  short = object_marks.draw(image, rows(10, shape=39 * "m"))
+  assert (long[size[0] :] < 99).sum() > (short[size[0] :] < 99).sum()
+
+
+def test_marks_near_the_edge_do_not_cover_the_list():
+  image = np.zeros((120, 640, 3), np.uint8)
+  low, high = (
+    object_marks.draw(image, rows(6, pixel_y=y)) for y in (119.0, 30.0)
+  )
+  np.testing.assert_array_equal(low[360:], high[360:])
 
 
 def test_long_lines_are_cut():
