@@ -79,8 +79,8 @@ def small(config: ml_collections.ConfigDict) -> None:
 
 def background(config: ml_collections.ConfigDict) -> None:
   """After `small`: slot 0 paints a smooth image, the background."""
-  # As many slots as in the paper, and one that paints an image of 4x4 colors and
-  # begins with most of the image.
+  # As many slots as in the paper, and one that paints an image of 4x4 colors
+  # and begins with most of the image.
   config.model.num_slots = 8
   config.model.background_grid = 4
   config.model.background_logit = 3.0

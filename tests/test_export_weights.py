@@ -340,6 +340,15 @@ def test_names_must_be_file_names(name, run):
     export_weights.export_weights(str(run), name, str(run / "weights"))
 
 
+@pytest.mark.parametrize(("value", "kept"), [(False, []), (2, ["of_once"])])
+def test_settings_of_other_versions_are_left_out_where_they_are_off(
+  value, kept
+):
+  model = {"num_slots": 3, "background_grid": 0, "of_once": value}
+  settings = weights_provenance._settings(model)
+  assert [*settings] == ["num_slots", "background_grid", *kept]
+
+
 def test_a_run_of_an_earlier_version_is_exported(tmp_path, capsys):
   compat = pathlib.Path(__file__).parent / "testdata" / "compat"
   run = shutil.copytree(compat / "discovery_run", tmp_path / "run")

@@ -320,7 +320,7 @@ def test_pretrained_weights_are_loaded_without_orbax_and_config_files():
     print(sorted(absent & {name.split(".")[0] for name in sys.modules}))
     """,
   )
-  assert lines == ["(1, 4, 28, 28, 1)", "[]"]
+  assert lines == ["(1, 5, 28, 28, 1)", "[]"]
 
 
 @pytest.mark.thorough

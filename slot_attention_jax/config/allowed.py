@@ -254,11 +254,12 @@ def _changing_weights(values: Mapping[str, Any]) -> dict[str, str]:
   if (ramp[1] or fall[1]) and not values["model.foreground_weight"]:
     problems["model.foreground_weight"] = (
       "expected the weight that model.foreground_ramp and foreground_fall "
-      "change, got 0"
+      "change, got 0; without a weight, these are (0, 0)"
     )
   if values["model.overlap_ramp"][1] and not values["model.overlap_weight"]:
     problems["model.overlap_weight"] = (
-      "expected the weight that model.overlap_ramp changes, got 0"
+      "expected the weight that model.overlap_ramp changes, got 0; without a "
+      "weight, it is (0, 0)"
     )
   if fall[1] and fall[0] < ramp[1]:
     problems["model.foreground_fall"] = (

@@ -5,6 +5,7 @@ import pathlib
 import re
 from typing import Any
 
+from slot_attention_jax.config import base
 from slot_attention_jax.data import from_config, types
 from slot_attention_jax.pretrained import weights_file
 from slot_attention_jax.runtime import files, json_kinds, storage
@@ -64,29 +65,12 @@ def collect(
       f"checkpoint, with seed {config['seed']}, got one with seed "
       f"{about['seed']}. Export from another directory."
     )
-  command = command or about.get("recipe", "")
-  if not command:
-    raise ValueError(
-      f"Expected the key 'recipe' in {run / 'metadata.json'}, got none. Pass "
-      "the flags: --recipe='--config=configs/quickstart.py --config.seed=1'."
-    )
-  if not command.startswith("--config"):
-    raise ValueError(
-      f"Expected --recipe to be the flags alone, --config=... first, got "
-      f"{command!r}. The card puts the program before them."
-    )
-  layout = None
-  if config["task"] == "set_prediction":
-    if not about.get("layout"):
-      raise ValueError(
-        f"Expected the layout of the properties in {run / 'metadata.json'}, "
-        "got none. Rerun the training's command, which writes it."
-      )
-    layout = types.layout_from_dict(about["layout"])
+  command = _command(run, about, command)
+  layout = _layout(run, about) if config["task"] == "set_prediction" else None
   last = _last_row(run, step)
   return weights_file.WeightsMetadata(
     task=config["task"],
-    model=config["model"],
+    model=_settings(config["model"]),
     resolution=tuple(config["data"]["resolution"]),
     layout=layout,
     command=_without_directory(command, config),
@@ -105,6 +89,38 @@ def collect(
     notes=_notes(about, config, step),
     crop=from_config.crop_of(config["data"]["name"], config["data"]["crop"]),
   )
+
+
+def _command(run, about, given: str) -> str:
+  """The flags that make the config: those given, or those of the run."""
+  command = given or about.get("recipe", "")
+  if not command:
+    raise ValueError(
+      f"Expected the key 'recipe' in {run / 'metadata.json'}, got none. Pass "
+      "the flags: --recipe='--config=configs/quickstart.py --config.seed=1'."
+    )
+  if not command.startswith("--config"):
+    raise ValueError(
+      f"Expected --recipe to be the flags alone, --config=... first, got "
+      f"{command!r}. The card puts the program before them."
+    )
+  return command
+
+
+def _layout(run, about) -> types.PropertyLayout:
+  """The layout of the properties that a set predictor predicts."""
+  if not about.get("layout"):
+    raise ValueError(
+      f"Expected the layout of the properties in {run / 'metadata.json'}, "
+      "got none. Rerun the training's command, which writes it."
+    )
+  return types.layout_from_dict(about["layout"])
+
+
+def _settings(model: dict[str, Any]) -> dict[str, Any]:
+  """The `model` group, without keys of other versions that are off in it."""
+  known = base.base_config().model
+  return {k: v for k, v in model.items() if k in known or v}
 
 
 def _check_evaluation(run, evaluation, which, step, params, advice) -> None:

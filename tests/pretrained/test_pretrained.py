@@ -11,7 +11,9 @@ import scipy.optimize
 import slot_attention_jax as sa
 from experiments.common import configuration
 from slot_attention_jax import data, pretrained, tasks
+from slot_attention_jax.config import base
 from slot_attention_jax.data import procedural
+from slot_attention_jax.models import from_config
 from slot_attention_jax.runtime import mesh as mesh_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -70,6 +72,12 @@ def test_a_changed_file_of_the_package_is_an_error(tmp_path, monkeypatch):
     sa.pretrained_metadata("clevr6_small")
   with pytest.raises(ValueError, match="SHA-256"):
     sa.load_pretrained("clevr6_small")
+
+
+@pytest.mark.parametrize("name", sa.pretrained_names())
+def test_all_settings_are_known(name):
+  settings = from_config.current_settings(sa.pretrained_metadata(name).model)
+  assert settings.keys() <= {*base.base_config().model}
 
 
 def test_model_matches_its_config():
