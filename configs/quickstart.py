@@ -1,8 +1,8 @@
 """Object discovery on a laptop: Tetrominoes scenes, a small autoencoder.
 
 Run: `python -m slot_attention_jax.main --config=quickstart`.
-Variants, after a colon: `plain`, without a slot for the background, in half
-  the time; `robust`, `plain` with twice the steps and other numbers of
+Variants, after a colon: `plain`, without a slot for the background, a fifth
+  less time a step; `robust`, `plain` with twice the steps and other numbers of
   iterations.
 Cost and expected result: see experiments/README.md.
 Architecture: the paper's modules, smaller, on scenes of 28x28 pixels: the

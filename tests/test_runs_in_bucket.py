@@ -136,7 +136,7 @@ def test_a_killed_and_resumed_run_is_that_of_a_disk(
 
 
 def test_prediction_reads_a_run_in_a_bucket(emulator, cache, tmp_path):
-  test_image = distributed.ROOT / "docs" / "quickstart.png"
+  test_image = distributed.ROOT / "docs" / "scenes.png"
   code, log = end(start("p", emulator.url, cache))
   assert code == 0, log[-3000:]
   result = subprocess.run(
