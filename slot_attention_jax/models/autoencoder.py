@@ -160,8 +160,8 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
 
     run = nn.remat(run) if self.remat_decoder else run
     in_front = slots if self.background is None else slots[:, 1:]
-    none = in_front.shape[1] == 0  # A decoder need not take that.
-    if none:
+    alone = in_front.shape[1] == 0  # What a decoder need not take.
+    if alone:
       in_front = slots
     images, alpha_logits = run(self.decoder, in_front)
     if (
@@ -175,7 +175,7 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
         f"{alpha_logits.shape} from {type(self.decoder).__name__}."
       )
     if self.background is not None:
-      if none:
+      if alone:
         images, alpha_logits = images[:, :0], alpha_logits[:, :0]
       behind = self.background(slots[:, 0], images.shape[2:4])
       images, alpha_logits = background_lib.put_behind(
