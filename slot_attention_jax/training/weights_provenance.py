@@ -119,7 +119,7 @@ def _layout(run, about) -> types.PropertyLayout:
 
 def _settings(model: dict[str, Any]) -> dict[str, Any]:
   """The `model` group, without keys of other versions that are off in it."""
-  known = base.base_config().model
+  known = base.base_config().to_dict()["model"]
   return {k: v for k, v in model.items() if k in known or v}
 
 
