@@ -15,7 +15,7 @@ import jax
 from absl import app, flags, logging
 
 from slot_attention_jax import evaluate, render
-from slot_attention_jax.config import arguments, flag, preset
+from slot_attention_jax.config import allowed, arguments, flag, preset
 from slot_attention_jax.demo import command_line as demo_command
 from slot_attention_jax.predict import command_line as predict_command
 from slot_attention_jax.report import command_line as report_command
@@ -36,7 +36,9 @@ _CONFIG = flag.define_config_flag(
   "demo --help.",
 )
 _PRINT_CONFIG = flags.DEFINE_bool(
-  "print_config", False, "Print the config with all overrides, and exit."
+  "print_config",
+  False,
+  "Print the config with all overrides, check it, and exit.",
 )
 _WORKDIR = flags.DEFINE_string(
   "workdir",
@@ -113,6 +115,7 @@ def main(argv: list[str]) -> None:
   config = preset.resolve(_CONFIG.value, flag.overridden_keys())
   if _PRINT_CONFIG.value:
     print(f"# {flag.command()}\n{arguments.to_text(config)}")
+    allowed.check_values(config)  # After the print, which shows what is wrong.
     return
   source = _source()
   workdir = _workdir(source)

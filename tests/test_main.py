@@ -127,6 +127,19 @@ def test_scenes_are_rendered(tmp_path):
 
 
 @pytest.mark.thorough
+def test_print_config_says_what_a_training_would_refuse(tmp_path):
+  result = command_line.run(
+    "--config=quickstart:plain,model.background_logit=3",
+    "--print_config",
+    directory=tmp_path,
+  )
+  assert result.returncode == 2
+  assert "config.model.background_logit = 3.0" in result.stdout
+  assert "model.background_logit: expected 0" in result.stderr
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.thorough
 def test_print_config_needs_no_device(tmp_path):
   """A config of one's own, from another directory, beside other `configs`."""
   mine = tmp_path / "mine"
