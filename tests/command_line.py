@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 
@@ -84,7 +85,8 @@ def assert_trains_and_evaluates(config, workdir, names, **options):
   report = json.loads((workdir / "evaluation.json").read_text())
   assert report["step"] == last
   assert set(report["metrics"]) == set(evaluated)
-  assert report["protocol"]["config"].startswith("--config=configs/")
+  (flag, *_) = shlex.split(report["protocol"]["config"])
+  assert flag.startswith("--config=configs/")
   return trained.stderr
 
 

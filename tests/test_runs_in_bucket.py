@@ -152,7 +152,7 @@ def test_prediction_reads_a_run_in_a_bucket(emulator, cache, tmp_path):
     check=False,
   )
   assert result.returncode == 0, result.stderr[-3000:]
-  assert (tmp_path / "out" / "quickstart" / "overlay.png").exists()
+  assert (tmp_path / "out" / "scenes" / "overlay.png").exists()
 
 
 def test_a_second_run_is_refused(emulator, cache):
