@@ -155,6 +155,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   if unknown := sorted(set(chosen) - set(VARIANTS)):
     parser.error(f"Expected --variants out of {list(VARIANTS)}, got {unknown}.")
   arguments.variants = chosen
+  try:  # Before the baseline is trained.
+    config = reproduce.load_config(
+      reproduce.TASKS[arguments.task], arguments.seeds[0], arguments.set
+    )
+    for name in chosen:
+      get_change(name, config)
+  except ValueError as error:
+    parser.error(str(error))
   return arguments
 
 
@@ -180,9 +188,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   if arguments.output:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
   task = reproduce.TASKS[arguments.task]
-  config = reproduce.load_config(task, arguments.seeds[0], arguments.set)
-  for name in arguments.variants:  # Before the baseline is trained.
-    get_change(name, config)
   num_scenes = arguments.num_scenes or task.num_scenes
   common = (
     task,

@@ -160,7 +160,7 @@ class SlotAttentionAutoEncoder(slot_model.SlotModel):
 
     run = nn.remat(run) if self.remat_decoder else run
     in_front = slots if self.background is None else slots[:, 1:]
-    alone = in_front.shape[1] == 0  # What a decoder need not take.
+    alone = in_front.shape[1] == 0  # Not every decoder takes zero slots.
     if alone:
       in_front = slots
     images, alpha_logits = run(self.decoder, in_front)

@@ -103,17 +103,13 @@ def _parser() -> argparse.ArgumentParser:
 def _min_confidence(
   given: float | None, trained: trained_model.TrainedModel
 ) -> float:
-  """Checks what counts as an object, before anything is compiled."""
+  """What counts as an object; only set predictors can be told."""
   if given is None:
     return _MIN_CONFIDENCE
   if trained.layout is None:
     raise ValueError(
       "Expected no --min_confidence, as the model finds slots and predicts no "
       f"properties, got {given}. Leave it out."
-    )
-  if not 0 <= given <= 1:
-    raise ValueError(
-      f"Expected a number from 0 to 1 as --min_confidence, got {given}."
     )
   return given
 
@@ -130,6 +126,11 @@ def _predict(arguments: argparse.Namespace) -> None:
   if output.exists() and not output.is_dir():
     raise ValueError(
       f"Expected a directory as --output, got the file {output}."
+    )
+  if not 0 <= (arguments.min_confidence or 0) <= 1:
+    raise ValueError(
+      "Expected a number from 0 to 1 as --min_confidence, got "
+      f"{arguments.min_confidence}."
     )
   predictions.check_seed(arguments.seed)
   trained = trained_model.load(arguments.model)

@@ -15,7 +15,7 @@ def draw(
 ) -> np.ndarray:
   """Draws predicted objects at their positions, and a list of them below.
 
-  The list has their order. Marks at one place hide each other, in the image.
+  The list is in the order of `objects`. Marks at the same place overlap.
 
   Args:
     image: [H, W, 3] uint8.

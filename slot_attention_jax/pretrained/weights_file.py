@@ -162,7 +162,7 @@ def with_model_of(config: Any, metadata: WeightsMetadata) -> Any:
     tuple(metadata.resolution),
   )
   for key, value in from_config.current_settings(metadata.model).items():
-    if key in config.model:  # Else it is off in this model, and of later code.
+    if key in config.model:  # A later version's is off: see check_settings.
       config.model[key] = tuple(value) if isinstance(value, list) else value
   return config
 

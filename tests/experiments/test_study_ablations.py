@@ -143,12 +143,12 @@ def test_other_iterations_need_a_config_that_does_not_draw_them():
 
 @pytest.mark.parametrize("name", ["iterations_2", "implicit"])
 def test_what_cannot_be_varied_is_said_before_anything_is_trained(
-  name, tmp_path, monkeypatch
+  name, tmp_path, monkeypatch, capsys
 ):
   monkeypatch.setattr(
     reproduce, "run_seed", lambda *a, **k: pytest.fail("too late")
   )
-  with pytest.raises(ValueError, match="--set=plain"):
+  with pytest.raises(SystemExit):
     study_ablations.main(
       [
         "--task=quickstart",
@@ -156,6 +156,13 @@ def test_what_cannot_be_varied_is_said_before_anything_is_trained(
         f"--workdir={tmp_path}",
       ]
     )
+  assert f"for {name}, got (3, 5). Use" in capsys.readouterr().err
+
+
+def test_a_wrong_set_is_no_traceback(capsys):
+  with pytest.raises(SystemExit):
+    study_ablations.main(["--task=quickstart", "--set=plane"])
+  assert "Did you mean 'plain'" in capsys.readouterr().err
 
 
 def test_table_shows_seeds_and_the_mean_of_finished_ones():
