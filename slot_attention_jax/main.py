@@ -30,7 +30,7 @@ from slot_attention_jax.runtime import (
 
 _CONFIG = flag.define_config_flag(
   "A config by name, as quickstart or clevr_set:small (variant small), or the "
-  "path of a Python file with a function get_config. "
+  "path of a Python file with a function get_config or the directory of a run. "
   "--config.KEY=VALUE overrides a key, as --config.train.num_steps=1000. "
   "Without a config: slot-attention predict --help, report --help and "
   "demo --help.",

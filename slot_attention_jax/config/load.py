@@ -17,9 +17,10 @@ def load_config(name: str) -> Any:
   """Loads a config by name or path.
 
   Args:
-    name: a config of this package, as `"clevr_set"`, or the path of a Python
-      file with a function `get_config`; after a colon, the names of variants,
-      as `"clevr_set:small"` or `"my_config.py:debug"`.
+    name: a config of this package, as `"clevr_set"`; the path of a Python file
+      with a function `get_config`; or the directory of a run, or its
+      `config.json`. After a colon, the names of variants, as
+      `"clevr_set:small"` or `"my_config.py:debug"`, or `key=value`.
 
   Returns:
     The `ConfigDict` that `get_config` returns, locked.
@@ -54,6 +55,11 @@ def load_config(name: str) -> Any:
 
 def _get_config(path: pathlib.Path, arg: str) -> Any:
   """What a config file makes of its arguments."""
+  if path.suffix == ".json":
+    # The library itself is imported without ml_collections.
+    from slot_attention_jax.config import saved
+
+    return saved.read_config(path, arg)
   module = _load_module(path)
   if not hasattr(module, "get_config"):
     raise ValueError(f"Expected a function get_config in {path}, got none.")
@@ -105,20 +111,23 @@ def find_config(name: str) -> tuple[pathlib.Path, str]:
   stem = re.sub(r"^configs[\\/](.+)\.py$", r"\1", file)
   if stem in config_names():
     return _config_directory() / f"{stem}.py", arg
+  if (path / "config.json").is_file():
+    return path / "config.json", arg
   raise ValueError(_unknown(drive + file))
 
 
 def _unknown(file: str) -> str:
   """The message for a config that does not exist."""
-  # The library itself is imported without ml_collections.
-  from slot_attention_jax.config import arguments
+  from slot_attention_jax.config import arguments  # As above.
 
   names = config_names()
   stem = re.split(r"[\\/]", file)[-1].removesuffix(".py")
-  is_path = stem != file
+  missing = ", which does not exist" if stem != file else ""
+  if file and pathlib.Path(file).is_dir():
+    missing = ", a directory without config.json"
   return (
-    f"Expected a config out of {names} or the path of a Python file, got "
-    f"{file!r}{', a file that does not exist' if is_path else ''}."
+    f"Expected a config out of {names}, the path of a Python file or the "
+    f"directory of a run, got {file!r}{missing}."
     f"{arguments.suggest(stem, names)}"
   )
 
@@ -134,7 +143,9 @@ def _load_module(path: pathlib.Path) -> types.ModuleType:
   name = f"slot_attention_jax_config_{path.stem}"
   spec = importlib.util.spec_from_file_location(name, path)
   if spec is None or spec.loader is None:
-    raise ValueError(f"Expected a Python file, as my_config.py, got {path}.")
+    raise ValueError(
+      f"Expected a Python file or the config.json of a run, got {path}."
+    )
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module

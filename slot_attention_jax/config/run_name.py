@@ -41,7 +41,9 @@ def run_name(
     One part of a path, as `"clevr_set_small_seed1_0fb5a3c2"`.
   """
   variants = ",".join(_variants(arg))
-  parts = [path.stem, variants]
+  # The config of a run has the run's name.
+  stem = path.absolute().parent.name if path.suffix == ".json" else path.stem
+  parts = [stem, variants]
   changes = _changes(config, path, variants)
   if "seed" in changes:
     parts.append(f"seed{changes.pop('seed')}")

@@ -99,12 +99,20 @@ def check_changes(
       remedy += f" (--resume_changed does not allow {_list(never)})."
     else:
       remedy += ", or go on with the new values with --resume_changed."
+    own = "" if also else f"To go on as it was begun, {own_config(path)}. "
     raise ValueError(
       f"Expected the config of the run in {path}, which has done {step} steps, "
-      f"got another:\n\n{table(changes)}\n\nTo begin a new run, {remedy}"
+      f"got another:\n\n{table(changes)}\n\n{own}To begin a new run, {remedy}"
     )
   for key, (old, new) in changes.items():
     logging.warning("From step %d on, %s is %s, was %s.", step, key, new, old)
+
+
+def own_config(path: storage.Path) -> str:
+  """How to give the config of a run, to follow a comma."""
+  if storage.is_remote(path):
+    return f"give --config=config.json, with a copy of {path / 'config.json'}"
+  return f"give --config={path}"
 
 
 def table(changes: Changes) -> str:

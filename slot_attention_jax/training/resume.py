@@ -156,8 +156,8 @@ def check_same_model(path: storage.Path, config: Any, saved: Any) -> None:
     rows = config_changes.table(changes)
     raise ValueError(
       f"Expected the model of the run in {path}, got another:\n\n{rows}\n\n"
-      "Give the --config of the run. K and T of an evaluation are "
-      "eval.num_slots and eval.num_iterations."
+      f"For the run's own, {config_changes.own_config(path)}. K and T of an "
+      "evaluation are eval.num_slots and eval.num_iterations."
     )
 
 

@@ -110,11 +110,13 @@ def test_a_config_without_arguments_needs_none(tmp_path):
   ],
 )
 def test_an_unknown_config_lists_all_and_suggests_the_nearest(name, suggestion):
-  with pytest.raises(ValueError, match=r"\['clevr_discovery', .*\] or") as info:
+  with pytest.raises(
+    ValueError, match=r"\['clevr_discovery', .*\], the"
+  ) as info:
     load.find_config(name)
   message = str(info.value)
   file = name.partition(":")[0]
-  missing = ", a file that does not exist" if ".py" in file else ""
+  missing = ", which does not exist" if ".py" in file else ""
   assert message.endswith(f"got {file!r}{missing}.{suggestion}")
 
 
@@ -148,6 +150,6 @@ def test_a_file_that_gives_no_config_is_an_error(text, expected, tmp_path):
 
 
 def test_a_file_that_is_not_python_is_an_error(tmp_path):
-  write(tmp_path / "my.json", "{}")
+  write(tmp_path / "my.txt", "{}")
   with pytest.raises(ValueError, match="Expected a Python file"):
-    sa.load_config("my.json")
+    sa.load_config("my.txt")
