@@ -16,7 +16,6 @@ from flax import traverse_util
 
 from slot_attention_jax.models import from_config
 from slot_attention_jax.runtime import shapes
-from slot_attention_jax.training import grown_decoder
 
 _MOST_LINES = 10
 # Options of models that no key of the config's `model` group sets alone.
@@ -82,9 +81,6 @@ def fit(
   shifted by half a pixel. A `background_grid` spans the image from corner to
   corner either way.
 
-  The other model's decoder may also have more layers of 1x1 and more channels:
-  see `grown_decoder.grow`.
-
   Args:
     params: `{"params": ...}` of the trained model, nested dicts of arrays.
     model: the trained model.
@@ -121,7 +117,6 @@ def fit(
     if factor > 1:
       kernel = given[layer.kernel].repeat(factor, axis=0).repeat(factor, axis=1)
       given[layer.kernel] = kernel / factor**2 if layer.sums else kernel
-  given = grown_decoder.grow(given, model, target)
   wanted = traverse_util.flatten_dict(
     jax.tree.map(np.shape, dict(expected)), sep="/"
   )
@@ -226,8 +221,7 @@ def _check(given, wanted, model, target, source: str) -> None:
     "Set the keys that change its parameters to the weights' values. For "
     "images n times as large, the first of model.encoder_strides and "
     "encoder_kernel_sizes, and the last of decoder_strides and "
-    "decoder_kernel_sizes, are n times the weights'. A decoder may have more "
-    "channels and, after its first layer, more layers of 1x1 with stride 1."
+    "decoder_kernel_sizes, are n times the weights'."
   )
 
 
