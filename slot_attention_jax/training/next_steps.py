@@ -89,7 +89,8 @@ def describe(
 
   Args:
     path: directory of the run.
-    command: flags that make its config; "": not known.
+    command: flags that make its config, needed for a run in a bucket; "": not
+      known.
     step: of the last checkpoint.
     total: steps that the config asks for.
     best: step of the best checkpoint; None if no metric decides.
@@ -117,13 +118,13 @@ def describe(
     lines.append(f"  look at   {_short(pictures[-1])}")
   if step < total:
     lines.append("  go on     the same command resumes")
+  if not storage.is_remote(path) and (path / "config.json").is_file():
+    command = f"--config={where}"
+  elif command and data_dir:
+    command += f" --config.data.data_dir={shlex.quote(data_dir)}"
   if command:
-    data = (
-      f" --config.data.data_dir={shlex.quote(data_dir)}" if data_dir else ""
-    )
     lines.append(
-      f"  evaluate  slot-attention --mode=evaluate {command}{data} "
-      f"--workdir={where}"
+      f"  evaluate  slot-attention --mode=evaluate {command} --workdir={where}"
     )
   lines += [
     f"  report    slot-attention report {where}",

@@ -41,6 +41,18 @@ def test_the_end_names_the_picture_and_commands(tmp_path, monkeypatch):
     "--model=my runs/1",
   ]
   assert rows["load"] == "sa.predict(images, model='my runs/1')"
+  # A run has its config with it, in which the directory of the data is.
+  (run / "config.json").touch()
+  text = next_steps.describe(
+    run, "--config=quickstart", step=9, total=9, best=9, data_dir="/my data"
+  )
+  (line,) = (x for x in text.splitlines() if "evaluate  " in x)
+  assert shlex.split(line)[1:] == [
+    "slot-attention",
+    "--mode=evaluate",
+    "--config=my runs/1",
+    "--workdir=my runs/1",
+  ]
 
 
 def test_only_the_first_call_compiles_and_restarts_the_bar():
