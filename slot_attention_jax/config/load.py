@@ -102,6 +102,11 @@ def find_config(name: str) -> tuple[pathlib.Path, str]:
   Raises:
     ValueError: if there is no such file.
   """
+  if re.match(r"\w+://", name):
+    raise ValueError(
+      f"Expected a config on a file system, got {name!r}. Copy the file, of a "
+      "run its config.json, and give the copy."
+    )
   # The colon after a drive's letter belongs to the path.
   drive = name[:2] if re.match(r"[A-Za-z]:[\\/]", name) else ""
   file, _, arg = name.removeprefix(drive).partition(":")

@@ -120,6 +120,12 @@ def test_an_unknown_config_lists_all_and_suggests_the_nearest(name, suggestion):
   assert message.endswith(f"got {file!r}{missing}.{suggestion}")
 
 
+@pytest.mark.parametrize("name", ["gs://bucket/run", "gs://bucket/my.py:debug"])
+def test_a_config_in_a_bucket_is_an_error(name):
+  with pytest.raises(ValueError, match="on a file system, got 'gs://bucket"):
+    load.find_config(name)
+
+
 def test_an_argument_without_a_default_is_empty_without_variants(tmp_path):
   write(
     tmp_path / "plain.py",
