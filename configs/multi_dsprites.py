@@ -73,14 +73,14 @@ def small(config: ml_collections.ConfigDict) -> None:
 
 
 def background(config: ml_collections.ConfigDict) -> None:
-  """After `small`: slot 0 paints one color, which becomes the background."""
+  """After `small`: slot 0 paints one color, the background."""
   config.model.background_grid = 1
-  config.model.background_weight = 0.01
+  config.model.background_logit = 3.0
   # Most scenes have fewer than five sprites: other slots are to stay empty.
   config.model.normalization = "scaled_sum"
-  # It only has to move what a few images leave to the others.
-  config.model.foreground_weight = 3e-3
-  config.model.foreground_ramp = (2_000, 3_000)
+  # Once objects are found, slots that share one are to be told apart.
+  config.model.overlap_weight = 0.2
+  config.model.overlap_ramp = (2_000, 4_000)
   config.model.num_iterations = 5
   config.model.train_iterations = (3, 5)
   # The layer of 1x1 costs little, and shapes are learned in fewer steps.
@@ -111,13 +111,12 @@ def enlarged(config: ml_collections.ConfigDict) -> None:
   )
   config.model.decoder_kernel_sizes = (*kernel_sizes, 12)
   config.model.decoder_strides = (*strides, 4)
-  # The background is in its slot already.
-  config.model.foreground_weight = 0.0
-  config.model.foreground_ramp = (0, 0)
+  # Objects are found already.
+  config.model.overlap_ramp = (0, 0)
   config.optim.learning_rate = 8e-4
   config.optim.warmup_steps = 200
-  config.optim.decay_steps = 6_000
-  config.train.num_steps = 6_000
+  config.optim.decay_steps = 8_000
+  config.train.num_steps = 8_000
   config.eval.every_steps = 1_000
   config.checkpoint.every_steps = 1_000
 

@@ -65,14 +65,12 @@ def fast(config: ml_collections.ConfigDict) -> None:
   config.model.decoder_kernel_sizes = (5, 1, 5, 9)
   config.model.decoder_strides = (1, 1, 1, 3)
   config.model.slot_init = "per_slot"
-  # As many slots as in the paper, and one that paints a single color. It gets
-  # the background when the others have found objects.
+  # As many slots as in the paper, and one that paints a single color and begins
+  # with most of the image.
   config.model.num_slots = 5
   config.model.background_grid = 1
-  config.model.foreground_weight = 0.2
-  config.model.foreground_ramp = (1_000, 3_000)
-  config.model.foreground_fall = (4_000, 5_000)
-  # From then on, slots that share an object are what is wrong.
+  config.model.background_logit = 3.0
+  # Once objects are found, slots that share one are to be told apart.
   config.model.overlap_weight = 0.02
   config.model.overlap_ramp = (4_000, 5_000)
   config.model.num_iterations = 5
