@@ -15,7 +15,13 @@ import jax
 from absl import app, flags, logging
 
 from slot_attention_jax import evaluate, render
-from slot_attention_jax.config import allowed, arguments, flag, preset
+from slot_attention_jax.config import (
+  allowed,
+  arguments,
+  flag,
+  preset,
+  run_name,
+)
 from slot_attention_jax.demo import command_line as demo_command
 from slot_attention_jax.predict import command_line as predict_command
 from slot_attention_jax.report import command_line as report_command
@@ -182,17 +188,16 @@ def _workdir(source: evaluate.Source) -> str:
 
 def _default_workdir(source: evaluate.Source) -> pathlib.Path:
   """The directory for what is done, none that holds something else."""
-  runs = pathlib.Path("runs")
-  first, *others = flag.run_names(_CONFIG.value)
+  found = flag.run_directories(_CONFIG.value)
+  other = f"runs/{run_name.run_name(_CONFIG.value, *flag.config_file())}"
   if _MODE.value == "render":
-    return runs / f"{first}_scenes"
+    return pathlib.Path(f"{other}_scenes")
   if source.kind != "checkpoint":
     # "hf://owner/name" becomes one part of a path.
     name = re.sub(r"[^\w.-]+", "_", source.name)
-    return runs / f"{first}_{source.kind}_{name}"
-  found = [runs / first]
-  if _MODE.value == "evaluate":
-    found += [runs / name for name in others]
+    return pathlib.Path(f"{other}_{source.kind}_{name}")
+  if _MODE.value != "evaluate":
+    return found[0]
   trained = (path for path in found if (path / "checkpoints").is_dir())
   return next(trained, found[0])
 

@@ -11,6 +11,7 @@ from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
 from slot_attention_jax.config import aliases, arguments, load, run_name
+from slot_attention_jax.runtime import files
 
 # The flag belongs to the module that defines it through this one.
 flags.disclaim_key_flags()
@@ -48,8 +49,8 @@ def config_file() -> tuple[pathlib.Path, str]:
   )
 
 
-def run_names(config: Any) -> list[str]:
-  """Names of the run of a config, as one part of a path.
+def run_directories(config: Any) -> list[pathlib.Path]:
+  """Directories of the run of a config, where `--workdir` names none.
 
   Args:
     config: the flag's value.
@@ -57,7 +58,7 @@ def run_names(config: Any) -> list[str]:
   Returns:
     That of its training; then those that `--mode=evaluate` may mean besides.
   """
-  return [*run_name.evaluated_run_names(config, *config_file())]
+  return run_name.evaluated_runs(config, *config_file())
 
 
 def overridden_keys() -> list[str]:
@@ -72,25 +73,58 @@ def overridden_keys() -> list[str]:
 def command() -> str:
   """The flags that make the config, without what is of this machine only.
 
-  Values are quoted where a shell needs it.
+  Values are quoted where a shell needs it. Where the config is that of a run,
+  they are those that the run was begun with, and what is set besides.
   """
   path, arg = config_file()
-  file = pathlib.PurePath(*path.parts[-2:]).as_posix()
-  items = [
-    item
-    for item in arg.split(",")
-    if item.strip().split("=")[0] not in _MACHINE_KEYS
+  config = ":".join(filter(None, [_shortened(path), arg]))
+  overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
+  if recipe := _recipe_of_run(path):
+    config, earlier = recipe
+    items = arguments.split(arg)
+    keys = [_key_and_value(item) for item in items if "=" in item]
+    variants = [item for item in items if "=" not in item]
+    config = ("," if ":" in config else ":").join([config, *variants])
+    overrides = earlier | dict(keys) | overrides
+  file, _, arg = config.partition(":")
+  kept = [
+    x for x in arg.split(",") if _key_and_value(x)[0] not in _MACHINE_KEYS
   ]
-  overrides = config_flags.get_override_values(flags.FLAGS["config"])
-  name = ":".join(filter(None, [file, ",".join(items)]))
+  config = ":".join(filter(None, [file, ",".join(kept)]))
   return " ".join(
-    [f"--config={shlex.quote(name)}"]
+    [f"--config={shlex.quote(config)}"]
     + [
       f"--config.{key}={shlex.quote(str(value))}"
       for key, value in overrides.items()
       if key not in _MACHINE_KEYS
     ]
   )
+
+
+def _shortened(path: pathlib.Path) -> str:
+  """A path without the directories of one machine."""
+  return pathlib.PurePath(*path.parts[-2:]).as_posix()
+
+
+def _recipe_of_run(path: pathlib.Path) -> tuple[str, dict[str, str]] | None:
+  """The config and the overrides that a run recorded, by its `config.json`."""
+  if not run_name.is_of_run(path):
+    return None
+  about = path.with_name("metadata.json")
+  try:
+    recipe = files.read_json(about, "", {"recipe": str})["recipe"]
+    first, *others = shlex.split(recipe)
+  except (OSError, ValueError):
+    return None
+  if not first.startswith("--config="):
+    return None
+  overrides = (_key_and_value(x.removeprefix("--config.")) for x in others)
+  return first.removeprefix("--config="), dict(overrides)
+
+
+def _key_and_value(item: str) -> tuple[str, str]:
+  key, _, value = item.partition("=")
+  return key.strip(), value.strip()
 
 
 class _ConfigParser(flags.ArgumentParser):

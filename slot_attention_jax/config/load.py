@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import os
 import pathlib
 import re
 import traceback
@@ -13,7 +14,7 @@ from slot_attention_jax.runtime import user_errors
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 
-def load_config(name: str) -> Any:
+def load_config(name: str | os.PathLike[str]) -> Any:
   """Loads a config by name or path.
 
   Args:
@@ -87,11 +88,14 @@ def config_names() -> list[str]:
   return sorted(path.stem for path in files if path.stem != "__init__")
 
 
-def find_config(name: str) -> tuple[pathlib.Path, str]:
+def find_config(
+  name: str | os.PathLike[str],
+) -> tuple[pathlib.Path, str]:
   """Finds the file of a config.
 
   A name without `.py` is a config of this package, and so is `configs/NAME.py`
-  where the working directory has no such file; a path that exists wins.
+  where the working directory has no such file; a file that exists wins. A
+  directory does not win over a name: `./quickstart` is one.
 
   Args:
     name: see `load_config`.
@@ -102,23 +106,27 @@ def find_config(name: str) -> tuple[pathlib.Path, str]:
   Raises:
     ValueError: if there is no such file.
   """
+  name = os.fspath(name)
   if re.match(r"\w+://", name):
     raise ValueError(
       f"Expected a config on a file system, got {name!r}. Copy the file, of a "
       "run its config.json, and give the copy."
     )
-  # The colon after a drive's letter belongs to the path.
-  drive = name[:2] if re.match(r"[A-Za-z]:[\\/]", name) else ""
-  file, _, arg = name.removeprefix(drive).partition(":")
-  path = pathlib.Path(drive + file).expanduser()
-  if path.is_file() and file not in config_names():
-    return path, arg
-  stem = re.sub(r"^configs[\\/](.+)\.py$", r"\1", file)
+  # The colon after a drive's letter belongs to the path, others may.
+  colons = [m.start() for m in re.finditer(r":(?!(?<=^[A-Za-z]:)[\\/])", name)]
+  splits = [(name[:i], name[i + 1 :]) for i in colons] + [(name, "")]
+  first, arg = splits[0]
+  if first not in config_names():
+    for file, rest in splits:
+      path = pathlib.Path(file).expanduser()
+      if path.is_file():
+        return path, rest
+      if file and (path / "config.json").is_file():
+        return path / "config.json", rest
+  stem = re.sub(r"^configs[\\/](.+)\.py$", r"\1", first)
   if stem in config_names():
     return _config_directory() / f"{stem}.py", arg
-  if (path / "config.json").is_file():
-    return path / "config.json", arg
-  raise ValueError(_unknown(drive + file))
+  raise ValueError(_unknown(first))
 
 
 def _unknown(file: str) -> str:

@@ -1,10 +1,10 @@
-"""The name of a run's directory where none is given: `runs/NAME`."""
+"""The directory of a run where none is given: `runs/NAME`, or that of a run."""
 
 import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from slot_attention_jax.config import arguments, load
@@ -40,39 +40,67 @@ def run_name(
   Returns:
     One part of a path, as `"clevr_set_small_seed1_0fb5a3c2"`.
   """
-  variants = ",".join(_variants(arg))
-  # The config of a run has the run's name.
-  stem = path.absolute().parent.name if path.suffix == ".json" else path.stem
-  parts = [stem, variants]
-  changes = _changes(config, path, variants)
-  if "seed" in changes:
-    parts.append(f"seed{changes.pop('seed')}")
-  skipped = (*_NOT_IN_NAME, *ignored)
-  changes = {k: v for k, v in changes.items() if not k.startswith(skipped)}
-  if changes:
-    parts.append(_hash(json.dumps(changes, sort_keys=True, default=repr)))
+  parts = [path.resolve().parent.name if is_of_run(path) else path.stem]
+  parts += _differences(config, path, arg, ignored)
   name = re.sub(r'[\\/:*?"<>|\s]', "_", "_".join(filter(None, parts)))
   if len(name) > _LONGEST:
     name = f"{name[:_LONGEST]}_{_hash(name)}"
   return name
 
 
-def evaluated_run_names(
+def run_directory(
+  config: Any, path: pathlib.Path, arg: str, ignored: Iterable[str] = ()
+) -> pathlib.Path:
+  """Where a run is: `runs/NAME`, or where the run is whose config it has.
+
+  Args:
+    config: as of `run_name`, like all others.
+    path: the file.
+    arg: what follows the colon.
+    ignored: beginnings of keys.
+
+  Returns:
+    The directory.
+  """
+  if is_of_run(path) and not any(_differences(config, path, arg, ignored)):
+    return path.parent
+  return pathlib.Path("runs", run_name(config, path, arg, ignored))
+
+
+def is_of_run(path: pathlib.Path) -> bool:
+  """Whether a config's file is the `config.json` in the directory of a run."""
+  return path.name == "config.json" and path.with_name("metadata.json").exists()
+
+
+def evaluated_runs(
   config: Any, path: pathlib.Path, arg: str
-) -> Iterator[str]:
-  """Names of runs that an evaluation may mean, the likeliest first.
+) -> list[pathlib.Path]:
+  """Directories of runs that an evaluation may mean, the likeliest first.
 
   Args:
     config: as of `run_name`, like `path` and `arg`.
     path: the file.
     arg: what follows the colon.
 
-  Yields:
-    The name of the run with the same overrides, then that of the run without
-    those that concern the evaluation alone.
+  Returns:
+    That of the run with the same overrides, then that of the run without those
+    that concern the evaluation alone.
   """
-  yield run_name(config, path, arg)
-  yield run_name(config, path, arg, ignored=_OF_EVALUATION)
+  return [
+    run_directory(config, path, arg, ignored)
+    for ignored in ((), _OF_EVALUATION)
+  ]
+
+
+def _differences(config, path, arg, ignored) -> list[str]:
+  """What a name tells besides the config's: variants, seed, a hash."""
+  variants = ",".join(_variants(arg))
+  changes = _changes(config, path, variants)
+  seed = f"seed{changes.pop('seed')}" if "seed" in changes else ""
+  skipped = (*_NOT_IN_NAME, *ignored)
+  changes = {k: v for k, v in changes.items() if not k.startswith(skipped)}
+  others = json.dumps(changes, sort_keys=True, default=repr)
+  return [variants, seed, _hash(others) if changes else ""]
 
 
 def _variants(arg: str) -> list[str]:

@@ -8,8 +8,17 @@ import ml_collections
 from slot_attention_jax.config import aliases, arguments, base
 from slot_attention_jax.runtime import files
 
-_REMEDY = "Give the config.json of a run."
-_KINDS = {"task": str, "data": {"name": str}, "model": dict, "train": dict}
+_REMEDY = "Give the config.json of a run as the run wrote it."
+_KINDS = {
+  "task": str,
+  "data": {"name": str},
+  **dict.fromkeys(
+    ("model", "optim", "train", "eval", "checkpoint", "logging"), dict
+  ),
+}
+_GROUPS = {"data": dict.fromkeys(("scenes", "tfds", "folder"), dict)}
+# JSON has no numbers for these.
+_NOT_FINITE = ("inf", "-inf", "nan")
 # What options that were removed are when they are off.
 _OFF = (None, False, 0, 0.0, "", [0, 0], [])
 
@@ -39,7 +48,7 @@ def read_config(path: pathlib.Path, arg: str = "") -> ml_collections.ConfigDict:
     >>> saved.read_config(path, "seed=3").seed
     3
   """
-  content = files.read_json(path, _REMEDY, _KINDS)
+  content = files.read_json(path, _REMEDY, _KINDS, _GROUPS)
   content = dict(arguments.flatten(aliases.update_saved(content)))
   config = base.base_config().lock()
   known = dict(arguments.flatten(config))
@@ -65,21 +74,22 @@ def read_config(path: pathlib.Path, arg: str = "") -> ml_collections.ConfigDict:
 
 def _read(path: pathlib.Path, key: str, value: Any, default: Any) -> Any:
   """A value that was JSON, of the default's type."""
-  try:
-    if isinstance(default, tuple) and isinstance(value, list):
-      return tuple(_number(x) for x in value)
-    if isinstance(default, float) and not isinstance(value, bool):
-      return float(value)
-    if type(value) is type(default):
-      return value
-  except (TypeError, ValueError):
-    pass
+  if isinstance(default, tuple) and isinstance(value, list):
+    found = tuple(_as(x, default[0] if default else x) for x in value)
+    if None not in found:
+      return found
+  elif (found := _as(value, default)) is not None:
+    return found
   raise ValueError(
     f"Expected {key} of type {type(default).__name__} in {path}, got {value!r}."
     f" {_REMEDY}"
   )
 
 
-def _number(value: Any) -> Any:
-  """An element of a tuple; JSON has no infinity but the word."""
-  return float(value) if value in ("inf", "-inf", "nan") else value
+def _as(value: Any, default: Any) -> Any:
+  """A value that was JSON, of the type of another one; None if it is not."""
+  if isinstance(default, float) and type(value) in (int, float):
+    return float(value) if abs(value) < 1e300 else None
+  if isinstance(default, float) and value in _NOT_FINITE:
+    return float(value)
+  return value if type(value) is type(default) else None

@@ -1,6 +1,7 @@
 """What differs between two configs of a run, and which keys may."""
 
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -112,7 +113,10 @@ def own_config(path: storage.Path) -> str:
   """How to give the config of a run, to follow a comma."""
   if storage.is_remote(path):
     return f"give --config=config.json, with a copy of {path / 'config.json'}"
-  return f"give --config={path}"
+  return (
+    f"give --config={shlex.quote(str(path))}, whose config.json must be as the "
+    "run wrote it"
+  )
 
 
 def table(changes: Changes) -> str:

@@ -119,7 +119,8 @@ def describe(
   if step < total:
     lines.append("  go on     the same command resumes")
   if not storage.is_remote(path) and (path / "config.json").is_file():
-    command = f"--config={where}"
+    # A file, so that a directory named as a config of the package is found.
+    command = f"--config={shlex.quote(_short(path / 'config.json'))}"
   elif command and data_dir:
     command += f" --config.data.data_dir={shlex.quote(data_dir)}"
   if command:

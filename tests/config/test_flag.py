@@ -1,5 +1,6 @@
 """Tests of `--config` and its overrides, without starting the program."""
 
+import pathlib
 import re
 import shlex
 import sys
@@ -8,7 +9,9 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+import slot_attention_jax as sa
 from slot_attention_jax.config import flag
+from slot_attention_jax.runtime import files
 
 
 @pytest.fixture
@@ -148,6 +151,13 @@ def test_names_are_read_without_brackets(text, expected, parse):
   assert config.logging.writers == expected
 
 
+def run_names(config):
+  """Names in `runs`."""
+  found = flag.run_directories(config)
+  assert all(path.parent == pathlib.Path("runs") for path in found)
+  return [path.name for path in found]
+
+
 @pytest.mark.parametrize(
   ("flags_given", "expected"),
   [
@@ -165,7 +175,7 @@ def test_names_are_read_without_brackets(text, expected, parse):
   ],
 )
 def test_the_name_of_a_run_is_readable(flags_given, expected, parse):
-  assert flag.run_names(parse(*flags_given.split()))[0] == expected
+  assert run_names(parse(*flags_given.split()))[0] == expected
 
 
 def test_runs_with_different_overrides_have_different_names(parse):
@@ -186,10 +196,10 @@ def test_runs_with_different_overrides_have_different_names(parse):
       config = parse(
         "--config=quickstart", f"--config.{override}", f"--config.seed={seed}"
       )
-      (name, *_) = flag.run_names(config)
+      (name, *_) = run_names(config)
       # However it is spelled.
       value = f"--config=quickstart:{override},seed={seed}"
-      assert flag.run_names(parse(value))[0] == name
+      assert run_names(parse(value))[0] == name
       assert re.fullmatch(rf"quickstart{'_seed1' * seed}_[0-9a-f]{{8}}", name)
       names.add(name)
   assert len(names) == 2 * len(overrides)
@@ -202,7 +212,7 @@ def test_an_evaluation_finds_the_run_without_its_own_overrides(parse):
     "--config.eval.split=test",
     "--config.data.scenes.num_eval=9",
   )
-  assert flag.run_names(config)[1] == "quickstart_seed3"
+  assert run_names(config)[1] == "quickstart_seed3"
 
 
 def test_a_config_of_ones_own_may_take_any_argument(parse, tmp_path):
@@ -215,7 +225,7 @@ def test_a_config_of_ones_own_may_take_any_argument(parse, tmp_path):
     "  return config\n"
   )
   names = [
-    flag.run_names(parse(f"--config={path}:a/b=({x}"))[0] for x in ("x", "yy")
+    run_names(parse(f"--config={path}:a/b=({x}"))[0] for x in ("x", "yy")
   ]
   assert names == ["mine_a_b=(x", "mine_a_b=(yy"]
 
@@ -264,3 +274,30 @@ def test_the_command_names_a_file_by_its_directory(parse, tmp_path):
 def test_the_command_knows_which_keys_it_sets(flags_given, parse):
   parse(*flags_given)
   assert flag.overridden_keys() == ["model.encoder_channels"]
+
+
+@pytest.mark.parametrize(
+  ("recipe", "given", "expected"),
+  [
+    ("--config=a/b.py", "", "--config=a/b.py"),
+    ("--config=a/b.py:small --config.seed=2", "", None),
+    ("--config=a/b.py", ":seed=3", "--config=a/b.py --config.seed=3"),
+    (
+      "--config='a/b.py:small,data.resolution=(28, 28)' --config.seed=2",
+      ":seed=3,debug",
+      "--config='a/b.py:small,data.resolution=(28, 28),debug' --config.seed=3",
+    ),
+    ("", "", "--config=mine/config.json"),  # It recorded none.
+  ],
+)
+def test_the_command_of_a_runs_config_is_that_of_the_run(
+  recipe, given, expected, parse, tmp_path
+):
+  run = tmp_path / "mine"
+  run.mkdir()
+  files.write_json(run / "config.json", sa.load_config("quickstart").to_dict())
+  files.write_json(run / "metadata.json", {"recipe": recipe})
+  parse(f"--config={run}{given}")
+  assert flag.command() == (recipe if expected is None else expected)
+  parse(f"--config={run}{given}", "--config.train.num_steps=9")
+  assert flag.command().endswith(" --config.train.num_steps=9")

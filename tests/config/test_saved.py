@@ -1,6 +1,7 @@
 """Tests of the configs of runs, which are configs to begin others with."""
 
 import json
+import pathlib
 import re
 
 import pytest
@@ -51,6 +52,7 @@ def test_its_name_is_that_of_the_run(
   arg, expected, file, tmp_path, monkeypatch
 ):
   monkeypatch.chdir(tmp_path)
+  begin(tmp_path / "runs/mine", "--config=quickstart")
   save(tmp_path / "runs/mine/config.json", sa.load_config("quickstart:seed=2"))
   name = f"runs/mine{file}:{arg}"
   config = sa.load_config(name)
@@ -117,3 +119,83 @@ def test_a_group_that_is_no_object_is_an_error(tmp_path):
 def test_a_directory_that_is_no_run_is_an_error(tmp_path):
   with pytest.raises(ValueError, match=r"a directory without config\.json\."):
     sa.load_config(str(tmp_path))
+
+
+def begin(path, *flags):
+  """A run's directory as far as configs read it."""
+  name = flags[0].removeprefix("--config=")
+  save(path / "config.json", sa.load_config(name).to_dict())
+  files.write_json(path / "metadata.json", {"recipe": " ".join(flags)})
+  return path
+
+
+@pytest.mark.parametrize(
+  "place", ["runs/mine", "other/mine", "my run", "t18:40"]
+)
+@pytest.mark.parametrize("file", ["", "/", "/config.json"])
+def test_a_run_is_found_where_it_is(place, file, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  run = begin(tmp_path / place, "--config=quickstart")
+  for name in (f"{place}{file}", f"{run}{file}"):
+    config = sa.load_config(name)
+    found = run_name.run_directory(config, *load.find_config(name))
+    assert found.resolve() == run
+  monkeypatch.chdir(run)
+  found = run_name.run_directory(config, *load.find_config("."))
+  assert found.resolve() == run
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_another_run_has_another_directory(seed, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  begin(tmp_path / "other/mine", "--config=quickstart:seed=2")
+  name = f"other/mine:seed={seed}"
+  config = sa.load_config(name)
+  found = run_name.run_directory(config, *load.find_config(name))
+  assert found == pathlib.Path(f"runs/mine_seed{seed}")
+  # An evaluation may mean the run itself.
+  config = sa.load_config("other/mine:eval.split=test")
+  where = load.find_config("other/mine:eval.split=test")
+  assert run_name.evaluated_runs(config, *where)[1] == pathlib.Path(
+    "other/mine"
+  )
+
+
+def test_a_copy_alone_is_no_run(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for name in ("a.json", "config.json"):
+    save(tmp_path / name, sa.load_config("quickstart").to_dict())
+    found = run_name.run_directory(
+      sa.load_config(name), *load.find_config(name)
+    )
+    assert found == pathlib.Path("runs", name.removesuffix(".json"))
+
+
+def test_a_config_of_the_package_wins_over_a_directory(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  begin(tmp_path / "quickstart", "--config=quickstart:seed=2")
+  assert sa.load_config("quickstart").seed == 0
+  assert sa.load_config("./quickstart").seed == 2
+  assert sa.load_config(pathlib.Path("quickstart/config.json")).seed == 2
+
+
+@pytest.mark.parametrize(
+  ("change", "expected"),
+  [
+    ({"optim": None}, "optim"),
+    ({"data": {"name": "clevr", "tfds": 3}}, "an object as 'data.tfds'"),
+    ({"data": {"name": "clevr", "scenes": 3}}, "an object as 'data.scenes'"),
+    ({"optim": {"learning_rate": "1_0"}}, "optim.learning_rate of type float"),
+    ({"optim": {"learning_rate": 10**400}}, "optim.learning_rate of type"),
+    ({"data": {"name": "x", "resolution": ["64", 64]}}, "data.resolution of"),
+    ({"data": {"name": "x", "resolution": [64.0, 64]}}, "data.resolution of"),
+    ({"logging": {"writers": ["jsonl", 3]}}, "logging.writers of type tuple"),
+  ],
+)
+def test_damage_inside_groups_is_found(change, expected, tmp_path):
+  config = sa.load_config("quickstart").to_dict() | change
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps(files.jsonable(config)))
+  with pytest.raises(ValueError, match=re.escape(expected)) as info:
+    sa.load_config(str(path))
+  assert str(path) in str(info.value)

@@ -50,7 +50,7 @@ def test_the_end_names_the_picture_and_commands(tmp_path, monkeypatch):
   assert shlex.split(line)[1:] == [
     "slot-attention",
     "--mode=evaluate",
-    "--config=my runs/1",
+    "--config=my runs/1/config.json",
     "--workdir=my runs/1",
   ]
 
