@@ -56,7 +56,7 @@ def test_an_old_run_is_resumed(workdir):
 def test_an_old_run_is_not_resumed_with_another_seed(workdir):
   config = config_of_old_run()
   config.seed = 1
-  with pytest.raises(ValueError, match=r"seed +0 +1\n\nTo begin"):
+  with pytest.raises(ValueError, match=r"seed +0 +1\n\nTo go on"):
     train.train(config, str(workdir))
   for path in OLD_RUN.glob("*.json*"):
     assert (workdir / path.name).read_text() == path.read_text()
@@ -82,3 +82,11 @@ def test_old_metrics_decide_what_is_best(workdir, fg_ari, kept, best):
     assert checkpointer.best_step() == best
   found = (workdir / "checkpoints").iterdir()
   assert sorted(int(path.name) for path in found) == kept
+
+
+def test_the_directory_of_an_old_run_is_its_config(workdir):
+  config = load.load_config(workdir).to_dict()
+  expected = config_of_old_run().to_dict()
+  assert expected["train"].pop("quick_compilation")  # The variant's since then.
+  assert not config["train"].pop("quick_compilation")
+  assert config == expected
