@@ -125,7 +125,8 @@ def test_commands_name_configs_variants_and_keys_that_exist(command):
   if not names or names[0].startswith("NAME"):
     return
   assert len(names) == 1, command
-  config = sa.load_config(names[0])
+  # A run has the name of its config.
+  config = sa.load_config(names[0].removeprefix("runs/"))
   for flag in flags:
     key = flag.partition("=")[0]
     if not key.startswith("--config."):

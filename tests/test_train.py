@@ -597,7 +597,7 @@ def test_a_checkpoint_is_evaluated_on_its_own(whole, tmp_path):
 
 def test_another_model_is_not_evaluated(whole, tmp_path):
   workdir = copy_of(whole, tmp_path)
-  with pytest.raises(ValueError, match=r"model.epsilon +1e-08 +0\.5\n\nGive"):
+  with pytest.raises(ValueError, match=r"model.epsilon +1e-08 +0\.5\n\nFor"):
     evaluate_lib.evaluate_model(tiny("model.epsilon=0.5"), str(workdir))
   with pytest.raises(ValueError, match=r"num_iterations +2 +3\n\n.*eval\.num"):
     evaluate_lib.evaluate_model(tiny("model.num_iterations=3"), str(workdir))
