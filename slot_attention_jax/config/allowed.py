@@ -90,6 +90,7 @@ ALLOWED: Mapping[str, rules.Rule] = {
   "model.early_steps": rules.integer(0, 10**9),
   "model.remat_decoder": _BOOL,
   "model.head_hidden_size": _WIDTH,
+  "model.attention_moments": _BOOL,
   "model.position_weight": rules.number(0, 1e6),
   "model.precision": rules.one_of("float32", "bfloat16"),
   "model.unroll": rules.integer(1, 1000),
@@ -235,7 +236,8 @@ def _relations(values: Mapping[str, Any]) -> dict[str, str]:
 def _of_other_task(values: Mapping[str, Any]) -> dict[str, str]:
   """Settings that this task would ignore."""
   if values["task"] == "discovery":
-    other, ignored = "set_prediction", {"model.position_weight": 1}
+    other = "set_prediction"
+    ignored = {"model.position_weight": 1, "model.attention_moments": False}
   else:
     names = ("background_grid", "background_logit", "background_weight")
     names = (*names, "foreground_weight", "overlap_weight")

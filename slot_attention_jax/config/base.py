@@ -190,6 +190,9 @@ def _model() -> ml_collections.ConfigDict:
   model.remat_decoder = False
   # Set prediction: hidden size of the head.
   model.head_hidden_size = 64
+  # Set prediction: the head also gets center, spread and area of each slot's
+  # attention.
+  model.attention_moments = False
   # Set prediction: weight of the position in the loss; other properties have 1.
   model.position_weight = 1.0
   # Matrix products in "float32" or "bfloat16"; parameters stay float32.

@@ -160,7 +160,7 @@ def _model(twin: Any, model: Any, state: Mapping[str, np.ndarray]) -> Any:
     head = twin.Head(
       model.slot_size, model.num_properties, model.head_hidden_size
     )
-    return twin.Classifier(encoder, slots, head)
+    return twin.Classifier(encoder, slots, head, model.attention_moments)
   _check_type(model, models.SlotAttentionAutoEncoder)
   _check_type(model.decoder, decoder_lib.SpatialBroadcastDecoder)
   if model.decoder_output_channels != 3:

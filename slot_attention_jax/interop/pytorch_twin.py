@@ -151,6 +151,13 @@ class Encoder(nn.Module):
     widths = itertools.pairwise((channels[-1], *mlp_sizes))
     self.mlp = nn.ModuleList(nn.Linear(*w) for w in widths)
 
+  def feature_grid(self, height: int, width: int) -> tuple[int, int]:
+    """The grid that the N inputs of images of this size lie on."""
+    for layer in self.conv:
+      stride = layer.stride[0]
+      height, width = -(-height // stride), -(-width // stride)
+    return height, width
+
   def forward(self, x: Tensor) -> Tensor:
     """Encodes images."""
     for layer in self.conv:
@@ -266,18 +273,37 @@ class Head(nn.Module):
     return self.dense[1](F.relu(self.dense[0](slots))).sigmoid()
 
 
+def attention_moments(attention: Tensor, height: int, width: int) -> Tensor:
+  """Attention [B, K, H * W] to center, spread and area [B, K, 5]."""
+  rows, columns = (torch.linspace(-1, 1, n) for n in (height, width))
+  grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1)
+  points = grid.reshape(-1, 2).to(attention)
+  weights = attention**4
+  weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-12)
+  center = weights @ points
+  variance = (weights @ points**2 - center**2).clamp(min=0)
+  area = attention.mean(dim=-1, keepdim=True)
+  roots = torch.cat([variance, area], dim=-1) + 1e-6
+  return torch.cat([center, roots.sqrt()], dim=-1)
+
+
 class Classifier(nn.Module):
   """Set prediction: images [B, 3, H, W] to property vectors [B, K, P]."""
 
-  def __init__(self, encoder, slot_attention, head):
+  def __init__(self, encoder, slot_attention, head, attention_moments=False):
     super().__init__()
     self.encoder, self.slot_attention = encoder, slot_attention
-    self.head = head
+    self.head, size = head, slot_attention.slot_size
+    self.moments = nn.Linear(5, size, bias=False) if attention_moments else None
 
   def forward(
     self, images: Tensor, noise: Tensor | None = None
   ) -> dict[str, Tensor]:
     """Returns predictions, slots and attention by name."""
     slots, attention = self.slot_attention(self.encoder(images), noise)
-    predictions = self.head(slots)
+    seen = slots
+    if self.moments is not None:
+      grid = self.encoder.feature_grid(*images.shape[-2:])
+      seen = slots + self.moments(attention_moments(attention[:, -1], *grid))
+    predictions = self.head(seen)
     return {"predictions": predictions, "slots": slots, "attention": attention}

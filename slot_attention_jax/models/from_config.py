@@ -23,6 +23,7 @@ _ADDED = {
   "background_grid": 0,
   "background_logit": 0.0,
   "preset": "",
+  "attention_moments": False,
 }
 # Options that no setting gives: `precision` decides the dtype, the dataset the
 # sizes of images and property vectors; LayerNorm's epsilon is the reference's.
@@ -154,7 +155,7 @@ def _settings_of(task: str) -> list[str]:
   if task == "discovery":
     names = [*models.SlotAttentionAutoEncoder().options(), "remat_decoder"]
   else:
-    names = [*models.SlotAttentionClassifier().options()]
+    names = [*models.SlotAttentionClassifier().options(), "attention_moments"]
   return [name for name in names if name not in _NOT_SETTINGS]
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from slot_attention_jax.models import presets, slot_model
+from slot_attention_jax.modules import attention_moments as moments_lib
 from slot_attention_jax.modules import encoder as encoder_lib
 from slot_attention_jax.modules import initializers
 from slot_attention_jax.modules import slot_attention as slot_attention_lib
@@ -79,6 +80,10 @@ class SlotAttentionClassifier(slot_model.SlotModel):
     slot_attention: `SlotAttention` with 10 slots, or another.
     head: `PropertyHead` of 19 properties, or another. Their number is the
       `PropertyLayout.size` of the dataset.
+    attention_moments: whether the head also sees where the last iteration's
+      attention of each slot lies: a linear map of `attention_moments`, with the
+      parameters `moments/kernel` [5, D] that begin as zeros, is added to the
+      slots it gets. False, as in the paper.
 
   Raises:
     TypeError: on a keyword that no part has.
@@ -100,6 +105,7 @@ class SlotAttentionClassifier(slot_model.SlotModel):
   """
 
   head: nn.Module
+  attention_moments: bool = False
 
   PRESETS = presets.CLASSIFIER_PRESETS
 
@@ -123,6 +129,7 @@ class SlotAttentionClassifier(slot_model.SlotModel):
     parts = {"encoder": encoder, "slot_attention": slot_attention, "head": head}
     slot_model.init_fields(self, parts, options)
 
+  @nn.compact
   def __call__(
     self, images: jax.Array, **slot_options: Any
   ) -> ClassifierOutput:
@@ -142,7 +149,17 @@ class SlotAttentionClassifier(slot_model.SlotModel):
         not [B, K, P].
     """
     slots, attention = self.encode(images, **slot_options)
-    predictions = self.head(slots)
+    seen = slots
+    if self.attention_moments:
+      grid = self.feature_grid(images.shape[1:3], attention.shape[-1])
+      seen += nn.Dense(
+        slots.shape[-1],
+        use_bias=False,
+        kernel_init=nn.initializers.zeros,
+        dtype=slots.dtype,
+        name="moments",
+      )(moments_lib.attention_moments(attention[:, -1], grid))
+    predictions = self.head(seen)
     if predictions.ndim != 3 or predictions.shape[:2] != slots.shape[:2]:
       raise ValueError(
         f"Expected a head that makes predictions [B, K, P] of slots "

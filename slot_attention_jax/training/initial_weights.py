@@ -18,6 +18,7 @@ from slot_attention_jax.models import from_config
 from slot_attention_jax.runtime import shapes
 
 _MOST_LINES = 10
+_MOMENTS = "params/moments/kernel"
 # Options of models that no key of the config's `model` group sets alone.
 _NO_KEYS = (
   *("dtype", "param_dtype", "num_properties", "decoder_output_channels"),
@@ -81,6 +82,9 @@ def fit(
   shifted by half a pixel. A `background_grid` spans the image from corner to
   corner either way.
 
+  A set predictor may have `attention_moments` where the trained one has none:
+  their kernel begins as zeros, as without initial weights.
+
   Args:
     params: `{"params": ...}` of the trained model, nested dicts of arrays.
     model: the trained model.
@@ -120,6 +124,8 @@ def fit(
   wanted = traverse_util.flatten_dict(
     jax.tree.map(np.shape, dict(expected)), sep="/"
   )
+  if _MOMENTS in wanted and _MOMENTS not in given:
+    given[_MOMENTS] = np.zeros(wanted[_MOMENTS], "float32")
   _check(given, wanted, model, target, source)
   return traverse_util.unflatten_dict(given, sep="/")
 
@@ -232,6 +238,8 @@ def _settings(model: Any) -> dict[str, Any]:
     for name in model.options()
     if name not in _NO_KEYS and not name.startswith("background_")
   }
+  if hasattr(model, "attention_moments"):
+    settings["attention_moments"] = model.attention_moments
   if hasattr(model, "background"):
     settings["background_grid"] = getattr(model.background, "grid", 0)
     settings["background_logit"] = getattr(model.background, "logit", 0.0)

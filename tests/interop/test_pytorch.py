@@ -135,9 +135,10 @@ def test_a_background_equals_its_twin(grid):
   tree_map(np.testing.assert_array_equal, back, params)
 
 
-def test_the_classifier_equals_its_twin():
+@pytest.mark.parametrize("moments", [False, True])
+def test_the_classifier_equals_its_twin(moments):
   model = sa.SlotAttentionClassifier(
-    num_properties=5, head_hidden_size=11, **SMALL
+    num_properties=5, head_hidden_size=11, attention_moments=moments, **SMALL
   )
   images = jax.random.uniform(jax.random.key(2), (2, 13, 17, 3), minval=-1)
   params = init(model, images)

@@ -15,6 +15,7 @@ from flax import linen as nn
 
 import slot_attention_jax as sa
 from slot_attention_jax import models
+from slot_attention_jax.modules import attention_moments as moments_lib
 from slot_attention_jax.tasks import object_discovery
 
 GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "extending.md"
@@ -252,6 +253,24 @@ def test_another_head():
     ValueError, match=r"predictions \[B, K, P\].*got \(2, 5\)"
   ):
     init(model.clone(head=pooled))
+
+
+def test_a_head_sees_where_the_attention_of_any_encoder_is():
+  seen = nn.Sequential([lambda slots: slots])
+  model = models.SlotAttentionClassifier(
+    encoder=Patches(), head=seen, num_slots=4, attention_moments=True
+  )
+  images = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3))
+  output, params = jax.jit(model.init_with_output)(RNGS, np.float32(images))
+  np.testing.assert_array_equal(output.predictions, output.slots)
+  kernel = params["params"]["moments"]["kernel"]
+  assert kernel.shape == (5, 64)
+  params["params"]["moments"]["kernel"] = kernel.at[:, :5].set(jnp.eye(5))
+  output = jax.jit(model.apply)(params, np.float32(images), rngs=RNGS)
+  expected = moments_lib.attention_moments(output.attention[:, -1], (2, 2))
+  np.testing.assert_allclose(
+    (output.predictions - output.slots)[..., :5], expected, atol=1e-5
+  )
 
 
 def test_parts_of_other_signatures_are_errors():

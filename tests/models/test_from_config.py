@@ -56,6 +56,20 @@ def test_set_prediction_has_the_size_of_the_properties():
   assert (model.num_properties, model.head_hidden_size) == (7, 8)
 
 
+def test_attention_moments_are_a_setting():
+  settings = settings_of(sa.load_config("clevr_set"))
+  old = {k: v for k, v in settings.items() if k != "attention_moments"}
+  for given, expected in (
+    (settings, False),
+    (old, False),
+    ({**settings, "attention_moments": True}, True),
+  ):
+    model = from_config.create_model(
+      "set_prediction", given, resolution=(128, 128), num_properties=7
+    )
+    assert model.attention_moments == expected
+
+
 def test_settings_missing_in_old_files_are_the_papers():
   settings = settings_of(sa.load_config("quickstart"))
   old = dict(settings)

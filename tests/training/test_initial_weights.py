@@ -102,6 +102,38 @@ def test_a_set_predictor_of_larger_images_starts_as_the_smaller_one():
   np.testing.assert_allclose(after.predictions, before.predictions, atol=1e-5)
 
 
+def test_attention_moments_begin_as_if_they_were_not_there():
+  with_moments = SETS.clone(attention_moments=True)
+  params = init(SETS, (12, 16))
+  fitted = initial_weights.fit(
+    params, SETS, with_moments, shapes_of(with_moments, (12, 16)), "weights"
+  )
+  images = images_of((12, 16), 5)
+  noise = jax.random.normal(jax.random.key(6), (2, 3, 8))
+  before = jax.jit(SETS.apply)(params, images, noise=noise)
+  apply = jax.jit(with_moments.apply)
+  after = apply(fitted, images, noise=noise)
+  np.testing.assert_array_equal(after.predictions, before.predictions)
+
+  fitted["params"]["moments"]["kernel"] += 0.1
+  changed = apply(fitted, images, noise=noise)
+  assert np.abs(changed.predictions - before.predictions).max() > 1e-3
+  np.testing.assert_array_equal(changed.slots, before.slots)
+
+
+def test_attention_moments_are_kept_and_not_dropped():
+  with_moments = SETS.clone(attention_moments=True)
+  params = init(with_moments, (12, 16))
+  shapes = shapes_of(with_moments, (12, 16))
+  fitted = initial_weights.fit(params, with_moments, with_moments, shapes, "")
+  jax.tree.map(np.testing.assert_array_equal, params, fitted)
+  message = r"model\.attention_moments: False, in the weights True"
+  with pytest.raises(ValueError, match=message):
+    initial_weights.fit(
+      params, with_moments, SETS, shapes_of(SETS, (12, 16)), "weights"
+    )
+
+
 def test_parameters_of_the_same_model_stay_as_they_are():
   params = init(SETS, (12, 16))
   fitted = initial_weights.fit(

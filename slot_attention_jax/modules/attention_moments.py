@@ -1,0 +1,70 @@
+"""Where in the image the attention of each slot lies."""
+
+import jax
+import jax.numpy as jnp
+
+from slot_attention_jax.modules import position
+
+NUM_MOMENTS = 5
+"""Numbers that `attention_moments` gives for each slot."""
+
+_POWER = 4
+# They keep the division and the roots, and their gradients, finite for a slot
+# without attention; below attention of 0.001 they count.
+_EPSILON = 1e-6
+_WEIGHT_EPSILON = 1e-12
+
+
+def attention_moments(attention: jax.Array, grid: tuple[int, int]) -> jax.Array:
+  r"""Center, spread and area of each slot's attention.
+
+  With :math:`x_n` the position of input n,
+
+  .. math::
+    w_{kn} = \frac{A_{kn}^4}{\sum_n A_{kn}^4}, \quad
+    c_k = \sum_n w_{kn} x_n, \quad
+    s_k = \sqrt{\sum_n w_{kn} (x_n - c_k)^2}, \quad
+    r_k = \sqrt{\textstyle\frac{1}{N} \sum_n A_{kn}}
+
+  The fourth power makes the center one of the inputs that the slot has almost
+  to itself: every slot has a little attention everywhere, and with the first
+  power this would draw all centers to the middle of the image.
+
+  Args:
+    attention: [..., N] attention of slots, in [0, 1].
+    grid: (h, w), with h * w = N: where the inputs lie, row by row.
+
+  Returns:
+    [..., 5]: the center (y, x), from -1 to 1, with the corners of the grid at
+    the corners of this square; the spread (y, x), from 0.001 to 1; and r, the
+    root of the area, from 0.001 to 1. The dtype of the attention. A slot
+    without attention is in the middle.
+
+  Raises:
+    ValueError: if N is not the size of the grid.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from slot_attention_jax.modules import attention_moments
+    >>> attention = jnp.zeros((1, 3, 3)).at[0, 0, 1].set(1.0)  # Top, middle.
+    >>> moments = attention_moments.attention_moments(
+    ...   attention.reshape(1, 9), (3, 3))
+    >>> [round(float(x), 3) for x in moments[0]]
+    [-1.0, 0.0, 0.001, 0.001, 0.333]
+  """
+  height, width = grid
+  if attention.shape[-1] != height * width:
+    raise ValueError(
+      f"Expected attention [..., {height * width}], for a grid of {height} x "
+      f"{width} inputs, got {attention.shape}."
+    )
+  points = position.position_grid(height, width)[..., :2].reshape(-1, 2)
+  points = jnp.asarray(2 * points - 1, attention.dtype)
+  weights = attention**_POWER
+  weights /= jnp.sum(weights, axis=-1, keepdims=True) + _WEIGHT_EPSILON
+  center = weights @ points
+  variance = jnp.maximum(weights @ points**2 - center**2, 0)
+  area = jnp.mean(attention, axis=-1, keepdims=True)
+  return jnp.concatenate(
+    [center, jnp.sqrt(variance + _EPSILON), jnp.sqrt(area + _EPSILON)], axis=-1
+  )
