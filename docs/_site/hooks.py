@@ -32,6 +32,7 @@ ROOMS = {
     "modules/encoder",
     "modules/decoder",
     "modules/position",
+    "modules/attention_moments",
     "modules/background",
     "modules/slot_init",
   ),

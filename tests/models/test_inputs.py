@@ -32,7 +32,9 @@ def autoencoder(**options):
 
 
 def classifier(**options):
-  return sa.SlotAttentionClassifier(num_properties=5, **SMALL, **options)
+  return sa.SlotAttentionClassifier(
+    num_properties=5, attention_moments=True, **SMALL, **options
+  )
 
 
 MODELS = pytest.mark.parametrize("make", [autoencoder, classifier])

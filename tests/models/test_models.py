@@ -197,7 +197,9 @@ def test_bfloat16():
     "slots": "bfloat16",
     "attention": "float32",
   }
-  classifier = models.SlotAttentionClassifier(dtype=jnp.bfloat16)
+  classifier = models.SlotAttentionClassifier(
+    dtype=jnp.bfloat16, attention_moments=True
+  )
   output, _ = shapes(classifier, (2, 16, 16, 3))
   assert output.predictions.dtype == jnp.float32
 
