@@ -143,6 +143,7 @@ class Encoder(nn.Module):
     layer_norm_epsilon: float = 1e-3,
   ):
     super().__init__()
+    self.strides = tuple(strides)
     sizes = itertools.pairwise((3, *channels))
     layers = zip(sizes, kernel_sizes, strides, strict=True)
     self.conv = nn.ModuleList(SameConv(*c, k, s) for c, k, s in layers)
@@ -153,8 +154,7 @@ class Encoder(nn.Module):
 
   def feature_grid(self, height: int, width: int) -> tuple[int, int]:
     """The grid that the N inputs of images of this size lie on."""
-    for layer in self.conv:
-      stride = layer.stride[0]
+    for stride in self.strides:
       height, width = -(-height // stride), -(-width // stride)
     return height, width
 

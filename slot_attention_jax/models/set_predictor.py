@@ -151,7 +151,8 @@ class SlotAttentionClassifier(slot_model.SlotModel):
     slots, attention = self.encode(images, **slot_options)
     seen = slots
     if self.attention_moments:
-      grid = self.feature_grid(images.shape[1:3], attention.shape[-1])
+      _, height, width, _ = images.shape
+      grid = self.feature_grid((height, width), attention.shape[-1])
       seen += nn.Dense(
         slots.shape[-1],
         use_bias=False,
