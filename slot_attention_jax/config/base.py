@@ -147,6 +147,26 @@ def _model() -> ml_collections.ConfigDict:
   model.decoder_channels = (64, 64, 64, 64, 64)
   model.decoder_kernel_sizes = (5, 5, 5, 5, 5, 3)
   model.decoder_strides = (2, 2, 2, 2, 1, 1)
+  _add_background(model)
+  _add_iterations(model)
+  # Discovery: recompute the decoder in the backward pass, to save memory.
+  model.remat_decoder = False
+  # Set prediction: hidden size of the head.
+  model.head_hidden_size = 64
+  # Set prediction: the head also gets center, spread and area of each slot's
+  # attention.
+  model.attention_moments = False
+  # Set prediction: weight of the position in the loss; other properties have 1.
+  model.position_weight = 1.0
+  # Matrix products in "float32" or "bfloat16"; parameters stay float32.
+  model.precision = "float32"
+  # How many of the T iterations the compiled loop unrolls at a time.
+  model.unroll = 1
+  return model
+
+
+def _add_background(model: ml_collections.ConfigDict) -> None:
+  """Slot 0 as the background, and the weights in the loss that help it."""
   # Discovery: slot 0 paints a smooth background and no object: an image
   # interpolated between this many points along each side. 0: slot 0 is decoded
   # like the others, as in the paper.
@@ -178,6 +198,10 @@ def _model() -> ml_collections.ConfigDict:
   # (begin, end) steps between which this weight rises linearly from 0; (0, 0):
   # it is the same at all steps.
   model.overlap_ramp = (0, 0)
+
+
+def _add_iterations(model: ml_collections.ConfigDict) -> None:
+  """Numbers of iterations that differ in training."""
   # (fewest, most) iterations in training, drawn uniformly for each example;
   # (0, 0): always num_iterations.
   model.train_iterations = (0, 0)
@@ -186,20 +210,6 @@ def _model() -> ml_collections.ConfigDict:
   # looks alike in all images, stays in one slot.
   model.early_iterations = (0, 0)
   model.early_steps = 0
-  # Discovery: recompute the decoder in the backward pass, to save memory.
-  model.remat_decoder = False
-  # Set prediction: hidden size of the head.
-  model.head_hidden_size = 64
-  # Set prediction: the head also gets center, spread and area of each slot's
-  # attention.
-  model.attention_moments = False
-  # Set prediction: weight of the position in the loss; other properties have 1.
-  model.position_weight = 1.0
-  # Matrix products in "float32" or "bfloat16"; parameters stay float32.
-  model.precision = "float32"
-  # How many of the T iterations the compiled loop unrolls at a time.
-  model.unroll = 1
-  return model
 
 
 def _optim() -> ml_collections.ConfigDict:
