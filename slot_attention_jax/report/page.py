@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import importlib.resources
-import re
 import shlex
 import string
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from slot_attention_jax.report import (
   series,
 )
 from slot_attention_jax.report.markup import Markup, element
+from slot_attention_jax.runtime import storage
 
 _PACKAGE = "slot_attention_jax.report"
 # In the order in which they need each other.
@@ -138,28 +138,19 @@ _VIEWER_HELP = (
 
 
 def _how_to_get_slots(run: runs.Run) -> Markup:
-  recipe = str(run.metadata.get("recipe") or "--config=NAME")
-  flags = map(_unquoted, re.split(r" (?=--)", recipe))
-  command = shlex.join([*flags, f"--workdir={run.path}"])
+  config = run.path / "config.json"
+  copy = ""
+  if storage.is_remote(run.path):
+    copy, config = f" in a directory with a copy of {config}", config.name
+  command = shlex.join([f"--config={config}", f"--workdir={run.path}"])
   return markup.join(
     "This run has no figures/STEP.npz, in which every evaluation now keeps its "
     "slots. To see those of its last checkpoint here, evaluate it, then make "
     "this report again: ",
-    element(
-      "code",
-      f"slot-attention --mode=evaluate {command}",
-    ),
+    element("code", f"slot-attention --mode=evaluate {command}"),
+    copy,
     ". (logging.num_images=0 keeps none.)",
   )
-
-
-def _unquoted(flag: str) -> str:
-  """A flag of a command, which older runs kept without quotes."""
-  try:
-    parts = shlex.split(flag)
-  except ValueError:
-    return flag
-  return parts[0] if len(parts) == 1 else flag
 
 
 def _page(title: str, body: Sequence[Any], data: dict[str, Any]) -> str:

@@ -4,12 +4,13 @@ import html
 import json
 import re
 import shlex
+import types
 
 import pytest
 
 import slot_attention_jax as sa
 from slot_attention_jax.evaluation import arrays
-from slot_attention_jax.report import command_line
+from slot_attention_jax.report import command_line, page
 from tests.report import made_up
 
 HOSTILE = '</script><script>alert("1")</script>&<img src=x onerror=alert(2)>'
@@ -126,7 +127,7 @@ def test_a_run_without_arrays_shows_figures_and_says_how_to_get_them(tmp_path):
   for name in ("00000002", "00000010", "evaluation"):
     (run / "figures" / f"{name}.png").write_bytes(name.encode())
   text = sa.write_report(run).read_text()
-  assert "slot-attention --mode=evaluate --config=quickstart" in text
+  assert f"slot-attention --mode=evaluate --config={run}/config.json" in text
   data = data_of(text)
   assert data["viewer"] is None
   labels = [f["label"] for f in data["figures"]]
@@ -172,21 +173,26 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
     sa.write_report([])
 
 
-@pytest.mark.parametrize(
-  "recipe",
-  [
-    "--config=a,strides=(3, 1) --config.seed=0",  # As version 0.1 kept it.
-    "--config='a,strides=(3, 1)' --config.seed=0",
-  ],
-)
-def test_the_command_that_evaluates_can_be_pasted(recipe, tmp_path):
-  run = made_up.make(tmp_path / "my 'run", made_up.ROWS, {"recipe": recipe})
+def test_the_command_that_evaluates_can_be_pasted(tmp_path):
+  run = made_up.make(tmp_path / "my 'run")
   text = html.unescape(sa.write_report(run).read_text())
   (command,) = re.findall(
     r"slot-attention --mode=evaluate .*?(?=</code>)", text
   )
   assert shlex.split(command)[2:] == [
-    "--config=a,strides=(3, 1)",
-    "--config.seed=0",
+    f"--config={run}/config.json",
     f"--workdir={run}",
   ]
+
+
+def test_a_run_in_a_bucket_is_evaluated_with_a_copy_of_its_config(
+  tmp_path, monkeypatch
+):
+  run = made_up.make(tmp_path / "run")
+  bucket = types.SimpleNamespace(is_remote=lambda path: path == run)
+  monkeypatch.setattr(page, "storage", bucket)
+  text = sa.write_report(run, tmp_path / "page.html").read_text()
+  assert (
+    f"--mode=evaluate --config=config.json --workdir={run}</code> in a "
+    f"directory with a copy of {run}/config.json"
+  ) in text
