@@ -8,20 +8,21 @@ from slot_attention_jax.modules import position
 NUM_MOMENTS = 5
 """Numbers that `attention_moments` gives for each slot."""
 
-_POWER = 4
 # They keep the division and the roots, and their gradients, finite for a slot
 # without attention; below attention of 0.001 they count.
 _EPSILON = 1e-6
 _WEIGHT_EPSILON = 1e-12
 
 
-def attention_moments(attention: jax.Array, grid: tuple[int, int]) -> jax.Array:
+def attention_moments(
+  attention: jax.Array, grid: tuple[int, int], power: int = 4
+) -> jax.Array:
   r"""Center, spread and area of each slot's attention.
 
-  With :math:`x_n` the position of input n,
+  With :math:`x_n` the position of input n and p the power,
 
   .. math::
-    w_{kn} = \frac{A_{kn}^4}{\sum_n A_{kn}^4}, \quad
+    w_{kn} = \frac{A_{kn}^p}{\sum_n A_{kn}^p}, \quad
     c_k = \sum_n w_{kn} x_n, \quad
     s_k = \sqrt{\sum_n w_{kn} (x_n - c_k)^2}, \quad
     r_k = \sqrt{\textstyle\frac{1}{N} \sum_n A_{kn}}
@@ -33,6 +34,7 @@ def attention_moments(attention: jax.Array, grid: tuple[int, int]) -> jax.Array:
   Args:
     attention: [..., N] attention of slots, in [0, 1].
     grid: (h, w), with h * w = N: where the inputs lie, row by row.
+    power: p, >= 1; the models have 4.
 
   Returns:
     [..., 5]: the center (y, x), from -1 to 1, with the corners of the grid at
@@ -60,7 +62,7 @@ def attention_moments(attention: jax.Array, grid: tuple[int, int]) -> jax.Array:
     )
   points = position.position_grid(height, width)[..., :2].reshape(-1, 2)
   points = jnp.asarray(2 * points - 1, attention.dtype)
-  weights = attention**_POWER
+  weights = attention**power
   weights /= jnp.sum(weights, axis=-1, keepdims=True) + _WEIGHT_EPSILON
   center = weights @ points
   variance = jnp.maximum(weights @ points**2 - center**2, 0)
