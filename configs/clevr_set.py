@@ -80,7 +80,7 @@ def small(config: ml_collections.ConfigDict) -> None:
 
 
 def enlarged(config: ml_collections.ConfigDict) -> None:
-  """After `small`: images twice as large, and positions from the attention.
+  """After `small`: larger images, and positions that count and are seen.
 
   `train.initial_weights` must be those of a run of `small`, or empty, to start
   from random ones.
@@ -94,9 +94,9 @@ def enlarged(config: ml_collections.ConfigDict) -> None:
   config.model.encoder_strides = (4, 2, 1)
   config.model.num_iterations = 5
   config.model.train_iterations = (3, 5)
-  # From slots alone, twice as many positions are wrong by more than 0.5.
+  # Slots alone tell half as many positions to within 0.5 units.
   config.model.attention_moments = True
-  # Without it a wrong class costs 200 times what a coordinate costs that is
+  # With 1, a wrong class costs 200 times what a coordinate costs that is
   # wrong by a tenth of the scene, 0.6 units.
   config.model.position_weight = 10.0
   # 1e-3 undoes much of what the weights know.

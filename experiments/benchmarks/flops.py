@@ -60,6 +60,8 @@ def flops_by_layer(model: Any, image_shape: Sequence[int]) -> dict[str, int]:
   counts["slot_attention"] = 2 * products
   if not hasattr(model, "broadcast_size"):
     counts["head"] = 2 * k * model.head_hidden_size * (d + model.num_properties)
+    if model.attention_moments:
+      counts["moments"] = 2 * k * 5 * d
     return counts
   (h, w), channels = model.broadcast_size, d
   for i, (features, size, stride) in enumerate(

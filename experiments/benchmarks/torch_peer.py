@@ -225,6 +225,11 @@ class Peer(nn.Module):
     """Builds the PyTorch model of a task of the package."""
     super().__init__()
     model = task.model
+    if getattr(model, "attention_moments", False):
+      raise ValueError(
+        "Expected a model without attention_moments, which the PyTorch peer "
+        "lacks. Set model.attention_moments=False, or --peer=none."
+      )
     self.encoder = Encoder(model, tuple(task.image_shape[:2]))
     self.slot_attention = SlotAttention(model)
     discovery = hasattr(model, "broadcast_size")

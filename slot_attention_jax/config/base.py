@@ -166,7 +166,7 @@ def _model() -> ml_collections.ConfigDict:
 
 
 def _add_background(model: ml_collections.ConfigDict) -> None:
-  """Slot 0 as the background, and the weights in the loss that help it."""
+  """Slot 0 as the background, and weights in the loss of what slots cover."""
   # Discovery: slot 0 paints a smooth background and no object: an image
   # interpolated between this many points along each side. 0: slot 0 is decoded
   # like the others, as in the paper.

@@ -280,8 +280,9 @@ def attention_moments(attention: Tensor, height: int, width: int) -> Tensor:
   points = grid.reshape(-1, 2).to(attention)
   weights = attention**4
   weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-12)
-  center = weights @ points
-  variance = (weights @ points**2 - center**2).clamp(min=0)
+  weights = weights[..., None]  # [B, K, N, 1]
+  center = (weights * points).sum(dim=-2)
+  variance = (weights * (points - center[:, :, None]) ** 2).sum(dim=-2)
   area = attention.mean(dim=-1, keepdim=True)
   roots = torch.cat([variance, area], dim=-1) + 1e-6
   return torch.cat([center, roots.sqrt()], dim=-1)

@@ -83,7 +83,8 @@ class SlotAttentionClassifier(slot_model.SlotModel):
     attention_moments: whether the head also sees where the last iteration's
       attention of each slot lies: a linear map of `attention_moments`, with the
       parameters `moments/kernel` [5, D] that begin as zeros, is added to the
-      slots it gets. False, as in the paper.
+      slots it gets. The encoder must have a method `feature_grid`. False, as in
+      the paper.
 
   Raises:
     TypeError: on a keyword that no part has.
@@ -115,6 +116,7 @@ class SlotAttentionClassifier(slot_model.SlotModel):
     encoder: nn.Module | None = None,
     slot_attention: nn.Module | None = None,
     head: nn.Module | None = None,
+    attention_moments: bool = False,
     **options: Any,
   ):
     # Without a parent: see `SlotAttentionAutoEncoder`.
@@ -127,6 +129,7 @@ class SlotAttentionClassifier(slot_model.SlotModel):
     if head is None:
       head = PropertyHead(num_properties=19, parent=None)
     parts = {"encoder": encoder, "slot_attention": slot_attention, "head": head}
+    options |= {"attention_moments": attention_moments}
     slot_model.init_fields(self, parts, options)
 
   @nn.compact
@@ -145,21 +148,24 @@ class SlotAttentionClassifier(slot_model.SlotModel):
       A `ClassifierOutput`.
 
     Raises:
-      ValueError: if the images do not have four axes, or the head's result is
-        not [B, K, P].
+      ValueError: if the images do not have four axes, the head's result is not
+        [B, K, P], or with `attention_moments` the encoder does not say which
+        grid its inputs lie on.
     """
     slots, attention = self.encode(images, **slot_options)
     seen = slots
     if self.attention_moments:
+      last = _last_attention(attention, slot_options.get("stop_after"))
       _, height, width, _ = images.shape
-      grid = self.feature_grid((height, width), attention.shape[-1])
+      grid = self._moments_grid((height, width), last.shape[-1])
       seen += nn.Dense(
         slots.shape[-1],
         use_bias=False,
         kernel_init=nn.initializers.zeros,
         dtype=slots.dtype,
+        param_dtype=getattr(self.slot_attention, "param_dtype", jnp.float32),
         name="moments",
-      )(moments_lib.attention_moments(attention[:, -1], grid))
+      )(moments_lib.attention_moments(last, grid))
     predictions = self.head(seen)
     if predictions.ndim != 3 or predictions.shape[:2] != slots.shape[:2]:
       raise ValueError(
@@ -170,3 +176,35 @@ class SlotAttentionClassifier(slot_model.SlotModel):
     return ClassifierOutput(
       predictions=predictions, slots=slots, attention=attention
     )
+
+  @nn.nowrap
+  def _moments_grid(
+    self, resolution: tuple[int, int], num_inputs: int
+  ) -> tuple[int, int]:
+    """The grid of the inputs, as the encoder says; never a guess."""
+    encoder = type(self.encoder).__name__
+    if not hasattr(self.encoder, "feature_grid"):
+      raise ValueError(
+        "Expected an encoder that says where its inputs lie, which "
+        f"attention_moments needs, got {encoder}. Give it a method "
+        "`feature_grid(resolution)` that returns (h, w), or set "
+        "attention_moments=False."
+      )
+    h, w = self.feature_grid(resolution)
+    if h * w != num_inputs:
+      raise ValueError(
+        f"Expected {h} x {w} inputs of images of {resolution}, as "
+        f"`feature_grid` of {encoder} says, got {num_inputs}. "
+        "attention_moments needs inputs that lie on a grid and no others."
+      )
+    return h, w
+
+
+def _last_attention(
+  attention: jax.Array, stop_after: jax.Array | None
+) -> jax.Array:
+  """The attention [B, K, N] of the iteration that last changed the slots."""
+  if stop_after is None:
+    return attention[:, -1]
+  index = (stop_after - 1)[:, None, None, None]
+  return jnp.take_along_axis(attention, index, axis=1)[:, 0]

@@ -5,9 +5,6 @@ import jax.numpy as jnp
 
 from slot_attention_jax.modules import position
 
-NUM_MOMENTS = 5
-"""Numbers that `attention_moments` gives for each slot."""
-
 # They keep the division and the roots, and their gradients, finite for a slot
 # without attention; below attention of 0.001 they count.
 _EPSILON = 1e-6
@@ -27,23 +24,23 @@ def attention_moments(
     s_k = \sqrt{\sum_n w_{kn} (x_n - c_k)^2}, \quad
     r_k = \sqrt{\textstyle\frac{1}{N} \sum_n A_{kn}}
 
-  The fourth power makes the center one of the inputs that the slot has almost
-  to itself: every slot has a little attention everywhere, and with the first
-  power this would draw all centers to the middle of the image.
+  With the fourth power, the center is that of the inputs that the slot has
+  almost to itself. With the first it would be nearer to the middle of the
+  image, as every slot has a little attention everywhere.
 
   Args:
-    attention: [..., N] attention of slots, in [0, 1].
+    attention: [..., N] attention of slots, floats in [0, 1].
     grid: (h, w), with h * w = N: where the inputs lie, row by row.
     power: p, >= 1; the models have 4.
 
   Returns:
     [..., 5]: the center (y, x), from -1 to 1, with the corners of the grid at
     the corners of this square; the spread (y, x), from 0.001 to 1; and r, the
-    root of the area, from 0.001 to 1. The dtype of the attention. A slot
-    without attention is in the middle.
+    root of the area, from 0.001 to 1. At least float32. A slot whose attention
+    is below 0.001 everywhere is drawn to the middle.
 
   Raises:
-    ValueError: if N is not the size of the grid.
+    ValueError: if N is not the size of the grid, or the attention not floats.
 
   Example:
     >>> import jax.numpy as jnp
@@ -60,13 +57,31 @@ def attention_moments(
       f"Expected attention [..., {height * width}], for a grid of {height} x "
       f"{width} inputs, got {attention.shape}."
     )
+  if not jnp.issubdtype(attention.dtype, jnp.floating):
+    raise ValueError(
+      f"Expected attention of floats in [0, 1], got {attention.dtype}."
+    )
+  dtype = jnp.promote_types(jnp.float32, attention.dtype)
+  attention = attention.astype(dtype)
   points = position.position_grid(height, width)[..., :2].reshape(-1, 2)
-  points = jnp.asarray(2 * points - 1, attention.dtype)
+  points = jnp.asarray(2 * points - 1, dtype)
   weights = attention**power
   weights /= jnp.sum(weights, axis=-1, keepdims=True) + _WEIGHT_EPSILON
-  center = weights @ points
-  variance = jnp.maximum(weights @ points**2 - center**2, 0)
-  area = jnp.mean(attention, axis=-1, keepdims=True)
-  return jnp.concatenate(
-    [center, jnp.sqrt(variance + _EPSILON), jnp.sqrt(area + _EPSILON)], axis=-1
-  )
+  moments = [_moments_along_axis(weights, points[:, axis]) for axis in range(2)]
+  centers, spreads = zip(*moments, strict=True)
+  area = jnp.sqrt(jnp.mean(attention, axis=-1) + _EPSILON)
+  return jnp.stack([*centers, *spreads, area], axis=-1)
+
+
+def _moments_along_axis(
+  weights: jax.Array, points: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Center and spread [...] of weights [..., N] at points [N].
+
+  Sums of products, and of squares of differences: matrix products would round
+  on accelerators, and a difference of squares lose the spread of small objects.
+  """
+  points = points.reshape((1,) * (weights.ndim - 1) + points.shape)
+  center = jnp.sum(weights * points, axis=-1, keepdims=True)
+  variance = jnp.sum(weights * (points - center) ** 2, axis=-1)
+  return center[..., 0], jnp.sqrt(variance + _EPSILON)

@@ -138,9 +138,10 @@ _VIEWER_HELP = (
 
 
 def _how_to_get_slots(run: runs.Run) -> Markup:
-  config = run.path / "config.json"
-  copy = ""
-  if storage.is_remote(run.path):
+  config, copy = run.path / "config.json", ""
+  if "task" not in run.config:  # The file is missing or damaged.
+    config = "NAME"
+  elif storage.is_remote(run.path):
     copy, config = f" in a directory with a copy of {config}", config.name
   command = shlex.join([f"--config={config}", f"--workdir={run.path}"])
   return markup.join(

@@ -121,7 +121,7 @@ def fit(
     if factor > 1:
       kernel = given[layer.kernel].repeat(factor, axis=0).repeat(factor, axis=1)
       given[layer.kernel] = kernel / factor**2 if layer.sums else kernel
-  wanted = traverse_util.flatten_dict(
+  wanted: dict[str, Any] = traverse_util.flatten_dict(
     jax.tree.map(np.shape, dict(expected)), sep="/"
   )
   if _MOMENTS in wanted and _MOMENTS not in given:
@@ -213,6 +213,8 @@ def _check(given, wanted, model, target, source: str) -> None:
       "Give weights of the same task."
     )
   old, new = _settings(model), _settings(target)
+  if new.get("attention_moments"):  # Weights may lack them: see `fit`.
+    old["attention_moments"] = True
   rows = [
     (f"model.{name}", new[name], old[name])
     for name in old

@@ -255,22 +255,81 @@ def test_another_head():
     init(model.clone(head=pooled))
 
 
-def test_a_head_sees_where_the_attention_of_any_encoder_is():
+class GridPatches(Patches):
+  """The same, which says where its patches lie."""
+
+  def feature_grid(self, resolution):
+    return tuple(side // self.size for side in resolution)
+
+
+def head_that_shows_what_it_gets(encoder, **options):
+  """A model whose predictions are what its head gets."""
   seen = nn.Sequential([lambda slots: slots])
-  model = models.SlotAttentionClassifier(
-    encoder=Patches(), head=seen, num_slots=4, attention_moments=True
+  return models.SlotAttentionClassifier(
+    encoder=encoder, head=seen, num_slots=4, attention_moments=True, **options
   )
-  images = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3))
-  output, params = jax.jit(model.init_with_output)(RNGS, np.float32(images))
+
+
+def images_of(size):
+  rng = np.random.default_rng(0)
+  return rng.uniform(-1, 1, (2, *size, 3)).astype(np.float32)
+
+
+def test_a_head_sees_where_the_attention_of_any_encoder_is():
+  model, images = (
+    head_that_shows_what_it_gets(GridPatches()),
+    images_of((8, 12)),
+  )
+  output, params = jax.jit(model.init_with_output)(RNGS, images)
   np.testing.assert_array_equal(output.predictions, output.slots)
   kernel = params["params"]["moments"]["kernel"]
   assert kernel.shape == (5, 64)
   params["params"]["moments"]["kernel"] = kernel.at[:, :5].set(jnp.eye(5))
-  output = jax.jit(model.apply)(params, np.float32(images), rngs=RNGS)
-  expected = moments_lib.attention_moments(output.attention[:, -1], (2, 2))
+  output = jax.jit(model.apply)(params, images, rngs=RNGS)
+  expected = moments_lib.attention_moments(output.attention[:, -1], (2, 3))
   np.testing.assert_allclose(
     (output.predictions - output.slots)[..., :5], expected, atol=1e-5
   )
+
+
+def test_examples_that_stop_early_are_as_with_fewer_iterations():
+  model = head_that_shows_what_it_gets(GridPatches(), num_iterations=3)
+  images = images_of((8, 12))
+  params = jax.jit(model.init)(RNGS, images)
+  params["params"]["moments"]["kernel"] += 1.0
+  noise = jax.random.normal(jax.random.key(0), (2, 4, 64))
+  apply = jax.jit(model.apply, static_argnames="num_iterations")
+  stopped = apply(params, images, noise=noise, stop_after=jnp.array([1, 3]))
+  for example, count in enumerate((1, 3)):
+    expected = apply(params, images, noise=noise, num_iterations=count)
+    np.testing.assert_allclose(
+      stopped.predictions[example], expected.predictions[example], atol=1e-5
+    )
+
+
+def test_dtypes_of_attention_moments():
+  images = images_of((8, 8))
+  for dtype, param_dtype in (("bfloat16", "float32"), ("float32", "bfloat16")):
+    model = head_that_shows_what_it_gets(
+      sa.CNNEncoder(), dtype=dtype, param_dtype=param_dtype
+    )
+    output, params = jax.eval_shape(model.init_with_output, RNGS, images)
+    assert output.predictions.dtype == output.slots.dtype == dtype
+    assert {x.dtype.name for x in jax.tree.leaves(params)} == {param_dtype}
+
+
+def test_attention_moments_of_an_unknown_grid_are_an_error():
+  class WithToken(GridPatches):
+    def __call__(self, images):
+      inputs = super().__call__(images)
+      return jnp.concatenate([inputs, inputs[:, :1]], axis=1)
+
+  for encoder, message in (
+    (Patches(), r"got Patches\. Give it a method `feature_grid\("),
+    (WithToken(), r"2 x 2 inputs.*\(8, 8\).*of WithToken says, got 5\."),
+  ):
+    with pytest.raises(ValueError, match=message):
+      init(head_that_shows_what_it_gets(encoder))
 
 
 def test_parts_of_other_signatures_are_errors():

@@ -32,12 +32,16 @@ def autoencoder(**options):
 
 
 def classifier(**options):
-  return sa.SlotAttentionClassifier(
-    num_properties=5, attention_moments=True, **SMALL, **options
-  )
+  return sa.SlotAttentionClassifier(num_properties=5, **SMALL, **options)
 
 
-MODELS = pytest.mark.parametrize("make", [autoencoder, classifier])
+def classifier_with_moments(**options):
+  return classifier(attention_moments=True, **options)
+
+
+MODELS = pytest.mark.parametrize(
+  "make", [autoencoder, classifier, classifier_with_moments]
+)
 RNGS = {"params": jax.random.key(0), "slots": jax.random.key(1)}
 
 
@@ -132,7 +136,11 @@ def test_gradients_run_under_strict_promotion_of_dtypes(make):
 
 @pytest.mark.parametrize(
   "make",
-  [classifier, pytest.param(autoencoder, marks=pytest.mark.thorough)],
+  [
+    classifier,
+    classifier_with_moments,
+    pytest.param(autoencoder, marks=pytest.mark.thorough),
+  ],
 )
 def test_gradients_are_exported_for_any_batch_size(make):
   """SavedModel's default has a symbolic batch, and gradients."""
@@ -140,11 +148,12 @@ def test_gradients_are_exported_for_any_batch_size(make):
   params = jax.eval_shape(model.init, RNGS, jnp.zeros((1, 8, 8, 3)))
 
   @jax.jit
-  def slots(params, images):
+  def run(params, images):
     rngs = {"slots": jax.random.key(0)}
-    return model.apply(params, images, rngs=rngs).slots
+    output = model.apply(params, images, rngs=rngs)
+    return getattr(output, "predictions", output.slots)
 
   shape = export.symbolic_shape("b, 8, 8, 3")
   images = jax.ShapeDtypeStruct(shape, jnp.float32)
-  exported = export.export(slots)(params, images)
+  exported = export.export(run)(params, images)
   assert exported.vjp().in_avals[-1].ndim == 3

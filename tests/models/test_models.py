@@ -197,9 +197,7 @@ def test_bfloat16():
     "slots": "bfloat16",
     "attention": "float32",
   }
-  classifier = models.SlotAttentionClassifier(
-    dtype=jnp.bfloat16, attention_moments=True
-  )
+  classifier = models.SlotAttentionClassifier(dtype=jnp.bfloat16)
   output, _ = shapes(classifier, (2, 16, 16, 3))
   assert output.predictions.dtype == jnp.float32
 

@@ -64,3 +64,27 @@ def test_a_slot_with_hardly_any_attention_has_finite_gradients(value):
 def test_another_grid():
   with pytest.raises(ValueError, match=r"\[\.\.\., 12\].*3 x 4.*got \(2, 11\)"):
     attention_moments.attention_moments(jnp.zeros((2, 11)), (3, 4))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_computed_in_float32(dtype):
+  attention = jnp.full((1, 12), 0.01, dtype)
+  found = attention_moments.attention_moments(attention, (3, 4))
+  assert found.dtype == jnp.float32
+  np.testing.assert_allclose(found[0, :2], 0, atol=1e-6)
+  np.testing.assert_allclose(found[0, 4], 0.1, rtol=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+def test_attention_that_is_not_floats(dtype):
+  with pytest.raises(ValueError, match=rf"floats in \[0, 1\], got {dtype}"):
+    attention_moments.attention_moments(jnp.ones((2, 12), dtype), (3, 4))
+
+
+def test_no_matrix_product_rounds_them():
+  """On accelerators, these are in TF32 or bfloat16 unless told otherwise."""
+  jaxpr = jax.make_jaxpr(
+    lambda x: attention_moments.attention_moments(x, (3, 4))
+  )(jnp.ones((2, 12)))
+  assert "reduce_sum" in str(jaxpr)
+  assert "dot_general" not in str(jaxpr)

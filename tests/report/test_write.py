@@ -185,6 +185,13 @@ def test_the_command_that_evaluates_can_be_pasted(tmp_path):
   ]
 
 
+def test_a_run_without_its_config_is_evaluated_with_one_by_name(tmp_path):
+  run = made_up.make(tmp_path / "run")
+  (run / "config.json").unlink()
+  text = sa.write_report(run).read_text()
+  assert f"--mode=evaluate --config=NAME --workdir={run}</code>" in text
+
+
 def test_a_run_in_a_bucket_is_evaluated_with_a_copy_of_its_config(
   tmp_path, monkeypatch
 ):

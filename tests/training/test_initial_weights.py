@@ -134,6 +134,15 @@ def test_attention_moments_are_kept_and_not_dropped():
     )
 
 
+def test_an_error_of_another_setting_does_not_name_the_moments():
+  other = SETS.clone(attention_moments=True, mlp_hidden_size=0)
+  with pytest.raises(ValueError, match=r"mlp_hidden_size: 0") as info:
+    initial_weights.fit(
+      init(SETS, (12, 16)), SETS, other, shapes_of(other, (12, 16)), "weights"
+    )
+  assert "moments" not in str(info.value)
+
+
 def test_parameters_of_the_same_model_stay_as_they_are():
   params = init(SETS, (12, 16))
   fitted = initial_weights.fit(

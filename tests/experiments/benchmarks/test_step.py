@@ -1,5 +1,6 @@
 """Tests of the benchmark of the train step: FLOPs and the PyTorch model."""
 
+import dataclasses
 import json
 
 import jax
@@ -43,6 +44,8 @@ def test_flops_counted_by_hand():
   head = 2 * 7 * (8 + 5)
   flops = flops_lib.forward_flops(model, (4, 4, 3))
   assert flops == 2 * (encoder + slots + head)
+  model = model.clone(attention_moments=True)
+  assert flops_lib.forward_flops(model, (4, 4, 3)) == flops + 2 * 2 * 5 * 8
 
 
 def _discovery():
@@ -103,6 +106,16 @@ def test_the_peer_equals_the_package(create):
   peer.slot_attention.epsilon = 0.1
   with pytest.raises(ValueError, match="another model"):
     torch_step.check_peer(task, params, batch, peer)
+
+
+def test_the_peer_has_no_attention_moments():
+  pytest.importorskip("torch")
+  from experiments.benchmarks import torch_peer
+
+  task = _set_prediction()
+  model = task.model.clone(attention_moments=True)
+  with pytest.raises(ValueError, match=r"Set model\.attention_moments=False"):
+    torch_peer.Peer(dataclasses.replace(task, model=model))
 
 
 @pytest.mark.slow
