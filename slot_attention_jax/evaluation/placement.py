@@ -55,7 +55,11 @@ def slot_numbers(masks: np.ndarray) -> np.ndarray:
 
 
 def attention_centers(attention: np.ndarray, window: Window) -> np.ndarray:
-  """Centers of mass of attention in the image.
+  """Centers of attention in the image.
+
+  They are centers of mass of the attention's fourth power, as those of
+  `modules.attention_moments`, so that the little attention that every slot has
+  everywhere does not count.
 
   Args:
     attention: [K, h, w] of one iteration.
@@ -67,7 +71,9 @@ def attention_centers(attention: np.ndarray, window: Window) -> np.ndarray:
   """
   top, bottom, left, right = window
   _, h, w = attention.shape
-  weights = attention / (attention.sum(axis=(1, 2), keepdims=True) + 1e-12)
+  most = attention.max(axis=(1, 2), keepdims=True)
+  weights = (attention / np.maximum(most, 1e-12)) ** 4
+  weights = weights / (weights.sum(axis=(1, 2), keepdims=True) + 1e-12)
   x = (weights.sum(axis=1) * (np.arange(w) + 0.5)).sum(axis=1) / w
   y = (weights.sum(axis=2) * (np.arange(h) + 0.5)).sum(axis=1) / h
   points = np.stack([left + x * (right - left), top + y * (bottom - top)], -1)

@@ -93,7 +93,7 @@ class Predictions:
     """How `objects` finds pixels.
 
     `"camera"`: coordinates, projected by the mean camera of the model's data;
-    `"attention"`: centers of mass of the last iteration's attention.
+    `"attention"`: centers of the last iteration's attention.
     """
     known = placement.has_camera(self.trained.data, self.trained.layout)
     return "camera" if known else "attention"

@@ -168,7 +168,7 @@ class Writer:
       count = sum(len(rows) for _, rows in self._objects)
       how = {
         "camera": "predicted coordinates, as the mean camera sees them",
-        "attention": "the center of mass of each slot's attention",
+        "attention": "the center of each slot's attention",
       }[self._first.pixels_from if self._first else "attention"]
       lines += [
         f"  {count} objects: {self._output / 'objects.csv'}, "

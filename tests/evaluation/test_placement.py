@@ -29,6 +29,15 @@ def test_centers_of_attention():
   np.testing.assert_allclose(centers, [[115, 15], [130, 20]])
 
 
+def test_a_little_attention_everywhere_does_not_move_a_center():
+  attention = np.full((1, 16, 16), 0.1, np.float32)
+  attention[0, 2, 13] = 1  # By the first power 7 cells away.
+  centers = placement.attention_centers(attention, (0, 128, 0, 128))
+  np.testing.assert_allclose(centers, [[8 * 13.5, 8 * 2.5]], atol=1.5)
+  fainter = placement.attention_centers(attention / 1e4, (0, 128, 0, 128))
+  np.testing.assert_allclose(fainter, centers, rtol=1e-5)
+
+
 @pytest.mark.thorough
 def test_coordinates_are_projected_near_to_where_objects_are():
   """Of scenes whose camera is moved, at most a twentieth of the width off."""
