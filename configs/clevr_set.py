@@ -80,7 +80,7 @@ def small(config: ml_collections.ConfigDict) -> None:
 
 
 def enlarged(config: ml_collections.ConfigDict) -> None:
-  """After `small`: larger images, and positions that count and are seen.
+  """After `small`: larger images; the head sees where slots' attention lies.
 
   `train.initial_weights` must be those of a run of `small`, or empty, to start
   from random ones.
