@@ -160,9 +160,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
   parser.add_argument("--num_steps", type=int, default=3_000, help="of a fit")
   parser.add_argument("--seed", type=int, default=0)
   arguments = parser.parse_args(argv)
+  for name in ("num_scenes", "iterations", "num_steps"):
+    if getattr(arguments, name) < 1:
+      parser.error(f"Expected --{name} of at least 1.")
+  trained = trained_model.load(arguments.model)
+  if trained.layout is None or not trained.data.startswith("clevr_scenes"):
+    parser.error(
+      "Expected --model to be a set predictor of synthetic CLEVR scenes, got "
+      f"{arguments.model}, of {trained.data}. Try clevr_set."
+    )
   family = procedural.Clevr(frame=(320, 480))
   found = find_objects(
-    trained_model.load(arguments.model),
+    trained,
     family,
     arguments.num_scenes,
     arguments.iterations,

@@ -19,6 +19,23 @@ def test_a_fit_finds_what_the_inputs_tell():
   assert np.median(untold) > 2
 
 
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (
+      ["--model=quickstart"],
+      "set predictor of synthetic CLEVR scenes, got qui",
+    ),
+    (["--model=clevr6"], "got clevr6, of clevr_scenes_3_to_6. Try clevr_set"),
+    (["--num_scenes=0"], "--num_scenes of at least 1"),
+  ],
+)
+def test_other_models_and_no_scenes_are_errors(arguments, message, capsys):
+  with pytest.raises(SystemExit):
+    study_positions.main(arguments)
+  assert message in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_true_masks_tell_more_than_slots(capsys):
   result = study_positions.main(
